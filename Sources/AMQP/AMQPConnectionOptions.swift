@@ -1,0 +1,25 @@
+/// How to talk to a broker, beside where it is.
+package struct AMQPConnectionOptions: Hashable, Sendable {
+    /// The largest frame that we offer, RabbitMQ's own default of 2^17 bytes.
+    ///
+    /// The broker may lower it.
+    package static let frameMax = 131_072
+
+    /// The connection's name in the broker's management views and log.
+    package var name: String
+    /// The interval after which a silent peer is asked for a sign of life; the broker may lower it.
+    ///
+    /// Whole seconds.
+    package var heartbeat: Duration = .seconds(15)
+    /// The longest wait for the TCP connection, and again for TLS and login.
+    package var connectTimeout: Duration = .seconds(10)
+    /// The longest wait for the broker's answer to a declaration and its like.
+    package var rpcTimeout: Duration = .seconds(30)
+    /// The longest wait for a confirm.
+    package var confirmTimeout: Duration = .seconds(30)
+
+    /// The defaults under a name.
+    package init(name: String) {
+        self.name = name
+    }
+}

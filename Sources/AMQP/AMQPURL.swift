@@ -1,0 +1,131 @@
+/// Where a broker is and how to log in.
+///
+/// Source: RabbitMQ's "URI Specification".
+package struct AMQPURL: Hashable, Sendable {
+    /// User and password of SASL PLAIN.
+    package struct Credentials: Hashable, Sendable {
+        /// The user.
+        package let user: String
+        /// The password.
+        package let password: String
+    }
+
+    /// A fault in a URL's text, in words that never quote a password.
+    package struct Fault: Error, Hashable, Sendable, CustomStringConvertible {
+        /// What is wrong and what is allowed.
+        package let description: String
+    }
+
+    /// Whether the connection is encrypted (`amqps`).
+    package let usesTLS: Bool
+    /// Host name or address, an IPv6 address without its brackets.
+    package let host: String
+    /// TCP port: 5672, or 5671 with TLS, unless given.
+    package let port: UInt16
+    /// The virtual host, `/` unless given.
+    package let virtualHost: String
+    /// User and password; nil where the URL has none.
+    package let credentials: Credentials?
+
+    /// Reads `amqp://user:password@host:port/vhost` or `amqps://…`, all but the scheme and host optional and
+    /// percent-encoded.
+    package init(parsing text: String) throws(Fault) {
+        guard let schemeEnd = text.firstRange(of: "://") else {
+            throw Fault(description: "is no URL; write amqp://user:password@host:port/vhost")
+        }
+        switch text[..<schemeEnd.lowerBound].lowercased() {
+        case "amqp": usesTLS = false
+        case "amqps": usesTLS = true
+        default: throw Fault(description: "has an unknown scheme; use amqp:// or amqps://")
+        }
+        let rest = text[schemeEnd.upperBound...]
+        guard !rest.contains(where: { $0 == "?" || $0 == "#" }) else {
+            throw Fault(
+                description: "has a query or fragment, which is not supported; "
+                    + "write a ? or # in a password as %3F or %23, and set options by their own settings"
+            )
+        }
+        let authorityEnd = rest.firstIndex(of: "/") ?? rest.endIndex
+        let authority = rest[..<authorityEnd]
+        let path = rest[authorityEnd...].dropFirst()
+        guard !path.contains("/") else {
+            throw Fault(description: "has more than one path segment; write a / in a vhost as %2F")
+        }
+        virtualHost = path.isEmpty ? "/" : try Self.decode(path, "the virtual host")
+        var address = authority
+        if let at = authority.lastIndex(of: "@") {
+            credentials = try Self.parseCredentials(authority[..<at])
+            address = authority[authority.index(after: at)...]
+        } else {
+            credentials = nil
+        }
+        (host, port) = try Self.parseAddress(address, defaultPort: usesTLS ? 5671 : 5672)
+    }
+
+    private static func parseCredentials(_ text: Substring) throws(Fault) -> Credentials {
+        let colon = text.firstIndex(of: ":")
+        let user = try decode(text[..<(colon ?? text.endIndex)], "the user")
+        let password = try decode(colon.map { text[text.index(after: $0)...] } ?? "", "the password")
+        guard !user.isEmpty else {
+            throw Fault(description: "has an empty user before the @")
+        }
+        return Credentials(user: user, password: password)
+    }
+
+    private static func parseAddress(_ text: Substring, defaultPort: UInt16) throws(Fault) -> (String, UInt16) {
+        var host = text
+        var portText: Substring?
+        if text.hasPrefix("[") {
+            guard let end = text.firstIndex(of: "]") else {
+                throw Fault(description: "has a [ without a ] around the IPv6 address")
+            }
+            host = text[text.index(after: text.startIndex)..<end]
+            let tail = text[text.index(after: end)...]
+            guard tail.isEmpty || tail.hasPrefix(":") else {
+                throw Fault(description: "has text between the IPv6 address and the port")
+            }
+            portText = tail.isEmpty ? nil : tail.dropFirst()
+        } else if let colon = text.lastIndex(of: ":") {
+            host = text[..<colon]
+            portText = text[text.index(after: colon)...]
+        }
+        let name = try decode(host, "the host")
+        guard !name.isEmpty else {
+            throw Fault(description: "has no host")
+        }
+        guard let portText, !portText.isEmpty else { return (name, defaultPort) }
+        guard portText.allSatisfy({ $0.isASCII && $0.isNumber }), let port = UInt16(portText), port > 0 else {
+            throw Fault(description: "has a port that is no number from 1 to 65535")
+        }
+        return (name, port)
+    }
+
+    private static func decode(_ text: Substring, _ part: String) throws(Fault) -> String {
+        var bytes: [UInt8] = []
+        var rest = text.utf8[...]
+        while let byte = rest.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                bytes.append(byte)
+                continue
+            }
+            guard rest.count >= 2, let digits = String(rest.prefix(2)), let value = UInt8(digits, radix: 16),
+                !digits.hasPrefix("+")
+            else {
+                throw Fault(description: "has a % in \(part) that is not followed by two hexadecimal digits")
+            }
+            bytes.append(value)
+            rest = rest.dropFirst(2)
+        }
+        guard let decoded = String(validating: bytes, as: UTF8.self), !bytes.contains(0) else {
+            throw Fault(description: "has \(part) that is no text after percent-decoding")
+        }
+        return decoded
+    }
+
+    /// The URL without user and password, for people.
+    package var redacted: String {
+        let shownHost = host.contains(":") ? "[\(host)]" : host
+        let path = virtualHost == "/" ? "/" : "/" + virtualHost
+        return "\(usesTLS ? "amqps" : "amqp")://\(shownHost):\(port)\(path)"
+    }
+}

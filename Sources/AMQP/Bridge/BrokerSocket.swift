@@ -1,0 +1,307 @@
+import CRabbitMQ
+import Glibc
+
+/// librabbitmq's connection with one working channel, in Swift's types: synchronous, for one thread.
+///
+/// Not `Sendable`: an actor owns it, and rabbitmq-c's rule (one thread per connection) becomes the compiler's.
+/// Every function throws `AMQPError`; `isUsable` tells whether the connection goes on after it.
+@safe final class BrokerSocket {
+    /// The channel for consuming, acknowledging and publishing.
+    private static let workingChannel: amqp_channel_t = 1
+    /// The channel for operations that may fail, because a 404 or 406 closes the channel that asked.
+    private static let throwawayChannel: amqp_channel_t = 2
+
+    private let state: amqp_connection_state_t
+    private let arena = WireArena()
+    private var assembler: FrameAssembler
+
+    /// False once a failure has ended the connection or its working channel; a refusal on the throwaway channel does
+    /// not.
+    private(set) var isUsable = true
+    private var isThrowawayOpen = false
+
+    /// Connects, logs in with all capabilities, and opens the working channel; waits as long as the options allow.
+    init(_ url: AMQPURL, options: AMQPConnectionOptions, epoch: UInt64) throws(AMQPError) {
+        guard let state = unsafe amqp_new_connection() else {
+            throw AMQPError(.protocolViolation, "librabbitmq has no memory for a connection")
+        }
+        unsafe self.state = state
+        assembler = FrameAssembler(epoch: epoch)
+        do {
+            try connect(url, timeout: options.connectTimeout)
+            var timeout = timeval(options.connectTimeout)
+            _ = unsafe amqp_set_handshake_timeout(state, &timeout)
+            timeout = timeval(options.rpcTimeout)
+            _ = unsafe amqp_set_rpc_timeout(state, &timeout)
+            try logIn(url, options: options)
+            _ = unsafe amqp_channel_open(state, Self.workingChannel)
+            try checkReply("opening a channel")
+        } catch {
+            throw error.naming(url)
+        }
+    }
+
+    deinit {
+        unsafe amqp_destroy_connection(state)
+    }
+
+    /// The socket, for `poll`.
+    var descriptor: Int32 { unsafe amqp_get_sockfd(state) }
+
+    /// The largest header frame that the broker takes, in bytes.
+    var negotiatedFrameMax: Int { Int(unsafe amqp_get_frame_max(state)) }
+
+    /// The interval that both sides agreed on, in seconds.
+    var negotiatedHeartbeat: Int { Int(unsafe amqp_get_heartbeat(state)) }
+
+    /// The broker's version as it says itself, empty where it says none.
+    var brokerVersion: String {
+        guard let table = unsafe amqp_get_server_properties(state) else { return "" }
+        return unsafe FieldTable(copying: table.pointee)["version"]?.text ?? ""
+    }
+
+    private func connect(_ url: AMQPURL, timeout: Duration) throws(AMQPError) {
+        guard !url.usesTLS else {
+            throw AMQPError(.tls, "cannot connect with TLS", remedy: "use an amqp:// URL; amqps is not built yet")
+        }
+        guard let socket = unsafe amqp_tcp_socket_new(state) else {
+            throw AMQPError(.protocolViolation, "librabbitmq has no memory for a socket")
+        }
+        var limit = timeval(timeout)
+        let status = unsafe amqp_socket_open_noblock(socket, url.host, Int32(url.port), &limit)
+        guard status == AMQP_STATUS_OK.rawValue else {
+            let failure = AMQPError(status: status, while: "connecting")
+            guard failure.code == .connectionLost else { throw failure }
+            throw AMQPError(.unreachable, "nothing accepts the connection")
+        }
+    }
+
+    /// Trap: plain `amqp_login` advertises none of these, and a deleted queue or a blocked broker is then silence.
+    private func logIn(_ url: AMQPURL, options: AMQPConnectionOptions) throws(AMQPError) {
+        let capabilities: FieldTable = [
+            "authentication_failure_close": .boolean(true),
+            "basic.nack": .boolean(true),
+            "connection.blocked": .boolean(true),
+            "consumer_cancel_notify": .boolean(true),
+            "exchange_exchange_bindings": .boolean(true),
+            "publisher_confirms": .boolean(true),
+        ]
+        var properties = unsafe arena.table([
+            "product": .text("seedream-worker"),
+            "connection_name": .text(options.name),
+            "capabilities": .table(capabilities),
+        ])
+        defer { arena.recycle() }
+        let heartbeat = Int32(clamping: options.heartbeat.components.seconds)
+        let reply = unsafe seedream_login_plain(
+            state,
+            url.virtualHost,
+            0,
+            Int32(AMQPConnectionOptions.frameMax),
+            heartbeat,
+            &properties,
+            url.credentials?.user ?? "guest",
+            url.credentials?.password ?? "guest"
+        )
+        if let failure = unsafe AMQPError.failure(of: reply, while: "logging in") { throw failure }
+    }
+
+    // MARK: - Reading
+
+    /// The next event that is there already, nil where none is: never waits.
+    ///
+    /// Also the place where librabbitmq sends our heartbeats and notices missing ones of the broker.
+    func nextEvent() throws(AMQPError) -> BrokerEvent? {
+        while true {
+            var frame = unsafe amqp_frame_t()
+            var none = timeval()
+            let status = unsafe amqp_simple_wait_frame_noblock(state, &frame, &none)
+            guard status != AMQP_STATUS_TIMEOUT.rawValue else { return nil }
+            guard status == AMQP_STATUS_OK.rawValue else {
+                throw AMQPError(status: status, while: "reading from the broker")
+            }
+            if let event = unsafe try assembler.take(frame) { return event }
+        }
+    }
+
+    /// Gives librabbitmq's memory for the frames read so far back to it.
+    func releaseFrames() {
+        unsafe amqp_maybe_release_buffers(state)
+    }
+
+    // MARK: - Writing
+
+    /// Publishes on the working channel.
+    ///
+    /// Blocks while the socket is full.
+    func publish(_ message: OutboundMessage) throws(AMQPError) {
+        defer { arena.recycle() }
+        var properties = unsafe arena.properties(message.properties)
+        let exchange = unsafe arena.bytes(message.exchange)
+        let routingKey = unsafe arena.bytes(message.routingKey)
+        let status = unsafe message.body.withUnsafeBytes { body in
+            // librabbitmq only reads the body; its structure just lacks the `const`.
+            let bytes = unsafe amqp_bytes_t(len: body.count, bytes: UnsafeMutableRawPointer(mutating: body.baseAddress))
+            return unsafe amqp_basic_publish(
+                state,
+                Self.workingChannel,
+                exchange,
+                routingKey,
+                message.mandatory ? 1 : 0,
+                0,
+                &properties,
+                bytes
+            )
+        }
+        try check(status, "publishing")
+    }
+
+    /// Acknowledges one delivery, or all up to it.
+    func acknowledge(_ acknowledgement: AcknowledgementLedger.Acknowledgement) throws(AMQPError) {
+        let status = unsafe amqp_basic_ack(
+            state,
+            Self.workingChannel,
+            acknowledgement.number,
+            acknowledgement.multiple ? 1 : 0
+        )
+        try check(status, "acknowledging")
+    }
+
+    /// Gives one delivery back to its queue, or lets the broker drop or dead-letter it.
+    func reject(_ number: UInt64, requeue: Bool) throws(AMQPError) {
+        try check(unsafe amqp_basic_reject(state, Self.workingChannel, number, requeue ? 1 : 0), "rejecting")
+    }
+
+    // MARK: - Asking and waiting for the answer
+
+    /// Puts the working channel into confirm mode.
+    func selectConfirms() throws(AMQPError) {
+        _ = unsafe amqp_confirm_select(state, Self.workingChannel)
+        try checkReply("switching to publisher confirms")
+    }
+
+    /// Registers a consumer that has at most `prefetch` deliveries unacknowledged; gives its tag.
+    func consume(
+        from queue: ByteString,
+        tag: ByteString,
+        prefetch: UInt16,
+        acknowledges: Bool
+    ) throws(AMQPError) {
+        defer { arena.recycle() }
+        _ = unsafe amqp_basic_qos(state, Self.workingChannel, 0, prefetch, 0)
+        try checkReply("setting the prefetch")
+        _ = unsafe amqp_basic_consume(
+            state,
+            Self.workingChannel,
+            arena.bytes(queue),
+            arena.bytes(tag),
+            0,
+            acknowledges ? 0 : 1,
+            0,
+            arena.table([:])
+        )
+        try checkReply("consuming from \(queue)")
+    }
+
+    /// Ends a consumer; deliveries on their way still arrive before this returns.
+    func cancelConsumer(_ tag: ByteString) throws(AMQPError) {
+        defer { arena.recycle() }
+        _ = unsafe amqp_basic_cancel(state, Self.workingChannel, arena.bytes(tag))
+        try checkReply("cancelling the consumer")
+    }
+
+    /// Declares a queue on a channel of its own, or with `passive` only asks for it.
+    func declare(_ queue: QueueDeclaration, passive: Bool) throws(AMQPError) -> QueueStatus {
+        defer { arena.recycle() }
+        return try withThrowawayChannel { channel throws(AMQPError) in
+            let answer = unsafe amqp_queue_declare(
+                state,
+                channel,
+                arena.bytes(queue.name),
+                passive ? 1 : 0,
+                queue.durable ? 1 : 0,
+                queue.exclusive ? 1 : 0,
+                queue.autoDelete ? 1 : 0,
+                arena.table(queue.arguments)
+            )
+            try checkReply(passive ? "looking for queue \(queue.name)" : "declaring queue \(queue.name)")
+            guard let answer = unsafe answer?.pointee else {
+                throw AMQPError(.protocolViolation, "the broker's answer about queue \(queue.name) is empty")
+            }
+            return unsafe QueueStatus(
+                name: ByteString(copying: answer.queue),
+                messageCount: answer.message_count,
+                consumerCount: answer.consumer_count
+            )
+        }
+    }
+
+    /// Deletes a queue with what is in it.
+    func delete(queue: ByteString) throws(AMQPError) {
+        defer { arena.recycle() }
+        try withThrowawayChannel { channel throws(AMQPError) in
+            _ = unsafe amqp_queue_delete(state, channel, arena.bytes(queue), 0, 0)
+            try checkReply("deleting queue \(queue)")
+        }
+    }
+
+    /// Says goodbye and waits for the broker's; errors no longer matter.
+    func close() {
+        _ = unsafe amqp_connection_close(state, Int32(AMQP_REPLY_SUCCESS))
+    }
+
+    private func withThrowawayChannel<Result>(
+        _ body: (amqp_channel_t) throws(AMQPError) -> Result
+    ) throws(AMQPError) -> Result {
+        _ = unsafe amqp_channel_open(state, Self.throwawayChannel)
+        try checkReply("opening a channel")
+        isThrowawayOpen = true
+        defer { isThrowawayOpen = false }
+        let result = try body(Self.throwawayChannel)
+        _ = unsafe amqp_channel_close(state, Self.throwawayChannel, Int32(AMQP_REPLY_SUCCESS))
+        try checkReply("closing a channel")
+        return result
+    }
+
+    /// Throws where the last question was answered by a refusal; a closed channel is acknowledged, so that its number
+    /// can be used again.
+    private func checkReply(_ doing: String) throws(AMQPError) {
+        let reply = unsafe amqp_get_rpc_reply(state)
+        guard let failure = unsafe AMQPError.failure(of: reply, while: doing) else { return }
+        if isThrowawayOpen, unsafe reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION,
+            unsafe reply.reply.id == amqp_method_number_t(AMQP_CHANNEL_CLOSE_METHOD)
+        {
+            var answer = amqp_channel_close_ok_t()
+            _ = unsafe amqp_send_method(
+                state,
+                Self.throwawayChannel,
+                amqp_method_number_t(AMQP_CHANNEL_CLOSE_OK_METHOD),
+                &answer
+            )
+        } else {
+            isUsable = false
+        }
+        throw failure
+    }
+
+    private func check(_ status: Int32, _ doing: String) throws(AMQPError) {
+        guard status == AMQP_STATUS_OK.rawValue else {
+            isUsable = false
+            throw AMQPError(status: status, while: doing)
+        }
+    }
+}
+
+extension AMQPError {
+    /// The same failure, with the broker that it happened at.
+    fileprivate func naming(_ url: AMQPURL) -> AMQPError {
+        AMQPError(code, "\(url.redacted): \(message)", remedy: remedy, replyCode: replyCode)
+    }
+}
+
+extension timeval {
+    init(_ duration: Duration) {
+        let (seconds, attoseconds) = duration.components
+        self.init(tv_sec: Int(seconds), tv_usec: Int(attoseconds / 1_000_000_000_000))
+    }
+}

@@ -1,0 +1,124 @@
+/// The properties that travel with a message, absent ones nil.
+///
+/// Source: `amqp_framing.h`, `amqp_basic_properties_t`.
+package struct MessageProperties: Hashable, Sendable {
+    /// MIME type of the body.
+    package var contentType: ByteString?
+    /// MIME encoding of the body.
+    package var contentEncoding: ByteString?
+    /// The headers; nil and empty are different on the wire.
+    package var headers: FieldTable?
+    /// 1 transient, 2 persistent.
+    package var deliveryMode: UInt8?
+    /// 0 to 255, used by classic queues with `x-max-priority`.
+    package var priority: UInt8?
+    /// The requester's mark, to be copied to the reply.
+    package var correlationID: ByteString?
+    /// The queue for the reply.
+    package var replyTo: ByteString?
+    /// Time to live in milliseconds, as decimal text.
+    package var expiration: ByteString?
+    /// The message's identity.
+    package var messageID: ByteString?
+    /// Seconds since 1970.
+    package var timestamp: UInt64?
+    /// The application's message type.
+    package var type: ByteString?
+    /// Validated by the broker against the connection's user.
+    package var userID: ByteString?
+    /// The sending application.
+    package var appID: ByteString?
+    /// Deprecated, kept for faithful copies.
+    package var clusterID: ByteString?
+
+    /// No property set.
+    package init() {}
+}
+
+/// A message on its way to the broker.
+package struct OutboundMessage: Hashable, Sendable {
+    /// The exchange; empty is the default exchange, which routes by queue name.
+    package var exchange: ByteString
+    /// The routing key; on the default exchange the queue's name.
+    package var routingKey: ByteString
+    /// Properties and headers.
+    package var properties: MessageProperties
+    /// The body, sent as it is.
+    package var body: [UInt8]
+    /// Whether the broker gives back what reaches no queue.
+    package var mandatory: Bool
+
+    /// A message, by default to a queue through the default exchange and mandatory.
+    package init(
+        exchange: ByteString = "",
+        routingKey: ByteString,
+        properties: MessageProperties = MessageProperties(),
+        body: [UInt8],
+        mandatory: Bool = true
+    ) {
+        self.exchange = exchange
+        self.routingKey = routingKey
+        self.properties = properties
+        self.body = body
+        self.mandatory = mandatory
+    }
+}
+
+/// What identifies a delivery for its acknowledgement: a number that means something on one connection only.
+///
+/// Source: RabbitMQ's "Consumer Acknowledgements and Publisher Confirms", "Delivery Identifiers".
+package struct DeliveryTag: Hashable, Sendable {
+    /// The connection that delivered; another connection refuses the tag.
+    package let epoch: UInt64
+    /// The broker's number on that connection's channel.
+    package let number: UInt64
+
+    /// Names the delivery `number` of the connection `epoch`.
+    package init(epoch: UInt64, number: UInt64) {
+        self.epoch = epoch
+        self.number = number
+    }
+}
+
+/// A message as the broker delivered it.
+package struct Delivery: Hashable, Sendable {
+    /// For the acknowledgement.
+    package let tag: DeliveryTag
+    /// Whether the broker may have delivered it before.
+    package let redelivered: Bool
+    /// Where it was published.
+    package let exchange: ByteString
+    /// How it was routed.
+    package let routingKey: ByteString
+    /// Properties and headers.
+    package let properties: MessageProperties
+    /// The body, byte for byte.
+    package let body: [UInt8]
+
+    /// A delivery, also for tests of what handles one.
+    package init(
+        tag: DeliveryTag,
+        redelivered: Bool = false,
+        exchange: ByteString = "",
+        routingKey: ByteString,
+        properties: MessageProperties,
+        body: [UInt8]
+    ) {
+        self.tag = tag
+        self.redelivered = redelivered
+        self.exchange = exchange
+        self.routingKey = routingKey
+        self.properties = properties
+        self.body = body
+    }
+}
+
+/// What became of a published message.
+package enum PublishResult: Hashable, Sendable {
+    /// The broker has taken responsibility for it.
+    case confirmed
+    /// No queue took it, and the broker gave it back (`mandatory`).
+    case returned(replyCode: UInt16, replyText: String)
+    /// The broker refused it (`basic.nack`): a full queue with `reject-publish`, or a fault inside the broker.
+    case refused
+}

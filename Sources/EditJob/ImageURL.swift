@@ -1,0 +1,121 @@
+/// The rules for an image's URL, which must be one that any HTTP client can use as it stands.
+///
+/// Source: RFC 3986 §3, RFC 9110 §4.2. Non-ASCII is refused because clients disagree on how to encode it.
+enum ImageURL {
+    static let maximumBytes = 8192
+
+    /// What is wrong with a URL, nil where nothing is; the text is not quoted, since it may carry a signature.
+    static func fault(in url: String) -> String? {
+        let bytes = Array(url.utf8)
+        guard !bytes.isEmpty else { return "is empty; it must be an absolute http or https URL" }
+        guard bytes.count <= maximumBytes else {
+            return "is \(bytes.count) bytes long; at most \(maximumBytes) are allowed"
+        }
+        if let fault = characterFault(bytes) { return fault }
+        guard let authorityStart = authorityStart(bytes) else {
+            return "is not an absolute http or https URL such as https://example.com/a.png"
+        }
+        let rest = bytes[authorityStart...]
+        let authority = rest.prefix { $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
+        guard !authority.contains(UInt8(ascii: "@")) else {
+            return "has user information before an @, which is not allowed"
+        }
+        return authorityFault(authority)
+    }
+
+    private static func characterFault(_ bytes: [UInt8]) -> String? {
+        for (index, byte) in bytes.enumerated() {
+            switch byte {
+            case 0: return "has a NUL character"
+            case 0x20, 0x09...0x0D: return "has white space; write %20"
+            case 0x01...0x1F, 0x7F: return "has a control character"
+            case 0x80...: return "has a non-ASCII character; percent-encode it, a host name in its xn-- form"
+            case UInt8(ascii: "\\"): return "has a backslash; write / or %5C"
+            case UInt8(ascii: "%"):
+                guard index + 2 < bytes.count, isHexDigit(bytes[index + 1]), isHexDigit(bytes[index + 2]) else {
+                    return "has a % that is not followed by two hexadecimal digits; write %25 for the character itself"
+                }
+            default: continue
+            }
+        }
+        return nil
+    }
+
+    /// The index behind `http://` or `https://`; schemes know no case.
+    private static func authorityStart(_ bytes: [UInt8]) -> Int? {
+        let start = bytes.prefix(8)
+            .map { byte in
+                (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) ? byte + 32 : byte
+            }
+        if start.starts(with: "https://".utf8) { return 8 }
+        if start.starts(with: "http://".utf8) { return 7 }
+        return nil
+    }
+
+    private static func authorityFault(_ authority: ArraySlice<UInt8>) -> String? {
+        var host = authority
+        var port: ArraySlice<UInt8>?
+        if authority.first == UInt8(ascii: "[") {
+            guard let end = authority.firstIndex(of: UInt8(ascii: "]")) else {
+                return "has a [ without a ] in its host"
+            }
+            host = authority[(authority.startIndex + 1)..<end]
+            guard isIPv6(host) else { return "has no valid IPv6 address between [ and ]" }
+            let tail = authority[(end + 1)...]
+            guard tail.isEmpty || tail.first == UInt8(ascii: ":") else {
+                return "has text between its host and its port"
+            }
+            port = tail.isEmpty ? nil : tail.dropFirst()
+        } else if let colon = authority.firstIndex(of: UInt8(ascii: ":")) {
+            host = authority[..<colon]
+            port = authority[(colon + 1)...]
+        }
+        guard !host.isEmpty else { return "has no host" }
+        guard let port else { return nil }
+        let isNumber = !port.isEmpty && port.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+        guard isNumber, let number = UInt16(String(decoding: port, as: UTF8.self)), number > 0 else {
+            return "has a colon behind its host without a port from 1 to 65535"
+        }
+        return nil
+    }
+
+    /// RFC 4291 §2.2: up to eight groups of up to four digits, one gap `::`, the last two groups perhaps as IPv4.
+    private static func isIPv6(_ text: ArraySlice<UInt8>) -> Bool {
+        let text = String(decoding: text, as: UTF8.self)
+        let halves = text.split(separator: "::", omittingEmptySubsequences: false)
+        guard halves.count <= 2 else { return false }
+        var groups = 0
+        for (index, half) in halves.enumerated() where !half.isEmpty {
+            let parts = half.split(separator: ":", omittingEmptySubsequences: false)
+            for (position, part) in parts.enumerated() {
+                let isLast = index == halves.count - 1 && position == parts.count - 1
+                if isLast, part.contains(".") {
+                    guard isIPv4(part) else { return false }
+                    groups += 2
+                } else {
+                    guard (1...4).contains(part.utf8.count), part.utf8.allSatisfy(isHexDigit) else { return false }
+                    groups += 1
+                }
+            }
+        }
+        return halves.count == 2 ? groups <= 7 : groups == 8
+    }
+
+    private static func isIPv4(_ text: Substring) -> Bool {
+        let parts = text.split(separator: ".", omittingEmptySubsequences: false)
+        return parts.count == 4
+            && parts.allSatisfy { part in
+                part.utf8.count <= 3 && part.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+                    && UInt8(part) != nil
+            }
+    }
+
+    private static func isHexDigit(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"),
+            UInt8(ascii: "A")...UInt8(ascii: "F"):
+            true
+        default: false
+        }
+    }
+}

@@ -1,0 +1,80 @@
+package import JSON
+
+/// What a producer hears of a job.
+package struct Reply: Hashable, Sendable {
+    /// How a job ended.
+    package enum Status: Hashable, Sendable {
+        /// The API has taken it.
+        case submitted(taskID: String)
+        /// It has not, or nobody knows.
+        case failed(JobFailure)
+    }
+
+    /// More violations than a person reads would only make a reply that no queue takes.
+    package static let mostViolations = 1000
+
+    /// The job.
+    package var jobID: String
+    /// How it ended.
+    package var status: Status
+    /// Counted submissions, this one included.
+    package var attempts: Int
+    /// When it ended.
+    package var at: Timestamp
+    /// Whether an earlier attempt may have been accepted too.
+    package var mayBeDuplicate: Bool
+    /// Whether the task id comes from the journal and nothing was submitted.
+    package var duplicateOfDelivery: Bool
+
+    /// A reply.
+    package init(
+        jobID: String,
+        status: Status,
+        attempts: Int,
+        at: Timestamp,
+        mayBeDuplicate: Bool = false,
+        duplicateOfDelivery: Bool = false
+    ) {
+        self.jobID = jobID
+        self.status = status
+        self.attempts = attempts
+        self.at = at
+        self.mayBeDuplicate = mayBeDuplicate
+        self.duplicateOfDelivery = duplicateOfDelivery
+    }
+
+    /// The reply's body; absent members are left out.
+    package var json: JSONValue {
+        var members = [JSONMember("job_id", .string(jobID))]
+        switch status {
+        case .submitted(let taskID):
+            members.append(JSONMember("status", .string("submitted")))
+            members.append(JSONMember("task_id", .string(taskID)))
+            members.append(JSONMember("attempts", .integer(Int64(attempts))))
+            members.append(JSONMember("submitted_at", .string(at.description)))
+        case .failed(let failure):
+            members.append(JSONMember("status", .string("failed")))
+            members.append(JSONMember("attempts", .integer(Int64(attempts))))
+            members.append(JSONMember("failed_at", .string(at.description)))
+            members.append(JSONMember("charged", .string(failure.charged.rawValue)))
+            members.append(JSONMember("error", Self.json(failure)))
+        }
+        if mayBeDuplicate { members.append(JSONMember("may_be_duplicate", .boolean(true))) }
+        if duplicateOfDelivery { members.append(JSONMember("duplicate_of_delivery", .boolean(true))) }
+        return .object(members)
+    }
+
+    private static func json(_ failure: JobFailure) -> JSONValue {
+        var members = [
+            JSONMember("code", .string(failure.code.rawValue)),
+            JSONMember("message", .string(failure.message)),
+        ]
+        if let status = failure.httpStatus {
+            members.append(JSONMember("http_status", .integer(Int64(status))))
+        }
+        if !failure.violations.isEmpty {
+            members.append(JSONMember("violations", .array(failure.violations.prefix(mostViolations).map(\.json))))
+        }
+        return .object(members)
+    }
+}

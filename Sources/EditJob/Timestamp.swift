@@ -1,0 +1,85 @@
+import Glibc
+
+/// A moment as the wall clock tells it, in whole milliseconds since 1970 UTC.
+package struct Timestamp: Hashable, Comparable, Sendable {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    package let milliseconds: Int64
+
+    /// Takes milliseconds since 1970.
+    package init(milliseconds: Int64) {
+        self.milliseconds = milliseconds
+    }
+
+    /// The moment of a civil date and time in UTC, by the proleptic Gregorian calendar.
+    ///
+    /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
+    package init(year: Int, month: Int, day: Int, hour: Int, minute: Int, second: Int) {
+        let shifted = month <= 2 ? year - 1 : year
+        let era = (shifted >= 0 ? shifted : shifted - 399) / 400
+        let yearOfEra = shifted - era * 400
+        let dayOfYear = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1
+        let dayOfEra = yearOfEra * 365 + yearOfEra / 4 - yearOfEra / 100 + dayOfYear
+        let days = era * 146_097 + dayOfEra - 719_468
+        milliseconds = Int64(((days * 24 + hour) * 60 + minute) * 60 + second) * 1000
+    }
+
+    /// Now.
+    package static var now: Timestamp {
+        var time = timespec()
+        unsafe clock_gettime(CLOCK_REALTIME, &time)
+        return Timestamp(milliseconds: Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000)
+    }
+
+    /// Whole seconds since 1970, as AMQP's `timestamp` property counts.
+    package var seconds: Int64 { milliseconds / 1000 }
+
+    package static func < (one: Timestamp, other: Timestamp) -> Bool { one.milliseconds < other.milliseconds }
+}
+
+extension Timestamp: CustomStringConvertible {
+    /// RFC 3339 with milliseconds, such as `2026-11-22T20:15:00.123Z`.
+    package var description: String {
+        let (day, time) = milliseconds.quotientAndRemainder(dividingBy: 86_400_000)
+        let days = time < 0 ? day - 1 : day
+        let rest = time < 0 ? time + 86_400_000 : time
+        let (year, month, dayOfMonth) = Self.civil(days)
+        func pad(_ number: Int64, _ width: Int) -> String {
+            let digits = String(number)
+            return String(repeating: "0", count: max(0, width - digits.count)) + digits
+        }
+        let date = "\(pad(year, 4))-\(pad(month, 2))-\(pad(dayOfMonth, 2))"
+        let clock = "\(pad(rest / 3_600_000, 2)):\(pad(rest / 60_000 % 60, 2)):\(pad(rest / 1000 % 60, 2))"
+        return "\(date)T\(clock).\(pad(rest % 1000, 3))Z"
+    }
+
+    /// Source: as above, `civil_from_days`.
+    private static func civil(_ days: Int64) -> (year: Int64, month: Int64, day: Int64) {
+        let shifted = days + 719_468
+        let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
+        let dayOfEra = shifted - era * 146_097
+        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+        let shiftedMonth = (5 * dayOfYear + 2) / 153
+        let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
+        return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, dayOfYear - (153 * shiftedMonth + 2) / 5 + 1)
+    }
+}
+
+extension Timestamp {
+    /// Reads the form that `description` writes; nil of any other.
+    package init?(rfc3339 text: String) {
+        let bytes = Array(text.utf8)
+        func number(_ range: Range<Int>) -> Int? {
+            let digits = bytes[range]
+            guard digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else { return nil }
+            return digits.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
+        }
+        guard bytes.count == 24, bytes[10] == UInt8(ascii: "T"), bytes[23] == UInt8(ascii: "Z"),
+            let year = number(0..<4), let month = number(5..<7), (1...12).contains(month), let day = number(8..<10),
+            let hour = number(11..<13), let minute = number(14..<16), let second = number(17..<19),
+            let fraction = number(20..<23)
+        else { return nil }
+        let whole = Timestamp(year: year, month: month, day: day, hour: hour, minute: minute, second: second)
+        self.init(milliseconds: whole.milliseconds + Int64(fraction))
+    }
+}

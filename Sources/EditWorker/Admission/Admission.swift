@@ -1,0 +1,195 @@
+package import Logging
+import NIOConcurrencyHelpers
+package import SeedreamAPI
+
+/// Lets jobs through to the API: the gate, the rate limit and the drain, for all jobs of the process.
+package final class Admission: Sendable {
+    /// What a job that is ready to be submitted may do.
+    package enum Ticket: Hashable, Sendable {
+        /// Submit, and say how it ended.
+        case submit(isProbe: Bool)
+        /// Go back to the queue.
+        case giveBack
+    }
+
+    /// What the intake of deliveries may do.
+    package enum Intake: Hashable, Sendable {
+        /// Take as many as the prefetch allows.
+        case all
+        /// Take one, which will be the probe.
+        case probe
+        /// Take none before that moment, or before something changes.
+        case none(until: ContinuousClock.Instant)
+        /// Take none any more.
+        case ended
+    }
+
+    private struct State {
+        var gate: Gate
+        var schedule: StartSchedule?
+        var isDraining = false
+        var waiters: [Int: CheckedContinuation<Void, Never>] = [:]
+        var waitersEver = 0
+        /// Rises with every change that somebody may wait for.
+        var version = 0
+
+        var intake: Intake {
+            guard !isDraining else { return .ended }
+            guard let closure = gate.closure, !closure.isHeld else { return .all }
+            return .now < closure.until ? .none(until: closure.until) : .probe
+        }
+    }
+
+    private let state: NIOLockedValueBox<State>
+    private let logger: Logger
+
+    /// An open gate under an optional rate limit.
+    package init(gate: Gate, rateLimit: RateLimit?, logger: Logger) {
+        state = NIOLockedValueBox(State(gate: gate, schedule: rateLimit.map { StartSchedule($0) }))
+        self.logger = logger
+    }
+
+    /// Why the gate is closed, nil while it is open.
+    package var closure: Gate.Closure? { state.withLockedValue { $0.gate.closure } }
+
+    /// Waits for leave to submit.
+    ///
+    /// Every ticket to submit must be handed to `leave`.
+    package func enter() async -> Ticket {
+        while true {
+            let (answer, version) = state.withLockedValue { state in
+                (state.isDraining ? .giveBack : state.gate.enter(now: .now), state.version)
+            }
+            switch answer {
+            case .giveBack: return .giveBack
+            case .wait(let until): await wait(until: until) { $0.version != version }
+            case .go:
+                if await waitForStart() { return .submit(isProbe: false) }
+            case .probe:
+                // Nobody else may go, so only the time counts.
+                _ = await waitForStart()
+                return .submit(isProbe: true)
+            }
+        }
+    }
+
+    /// Waits for the rate limit; false where the gate closed or the drain began meanwhile.
+    private func waitForStart() async -> Bool {
+        let start = state.withLockedValue { $0.schedule?.take(now: .now) }
+        guard let start, start > .now else { return true }
+        let version = state.withLockedValue { $0.version }
+        await wait(until: start) { $0.version != version }
+        return start <= .now
+    }
+
+    /// Says how a submission ended.
+    package func leave(_ outcome: SubmissionOutcome, job: String, isProbe: Bool) {
+        let (changed, closure) = state.withLockedValue { state in
+            let changed = state.gate.leave(outcome, job: job, wasProbe: isProbe, now: .now)
+            return (changed, state.gate.closure)
+        }
+        if changed { report(closure) }
+        if changed || isProbe { wakeAll() }
+    }
+
+    /// Sends back all jobs that wait, and all that come.
+    package func drain() {
+        state.withLockedValue { $0.isDraining = true }
+        wakeAll()
+    }
+
+    /// What the intake of deliveries may do now.
+    package func intake() -> Intake {
+        state.withLockedValue { $0.intake }
+    }
+
+    /// Waits as long as the intake may do just that.
+    package func wait(whileIntakeIs intake: Intake) async {
+        while !Task.isCancelled, self.intake() == intake {
+            await wait(until: nil) { $0.intake != intake }
+        }
+    }
+
+    /// Waits until the moment has come, or something has changed before.
+    package func wait(until: ContinuousClock.Instant) async {
+        await wait(until: until) { _ in false }
+    }
+
+    /// As above; `isOver` is asked once under the lock, so that no change is missed between a look and the wait.
+    private func wait(until: ContinuousClock.Instant?, unless isOver: (State) -> Bool) async {
+        let id = state.withLockedValue { state in
+            state.waitersEver += 1
+            return state.waitersEver
+        }
+        let timer = until.map { until in
+            Task {
+                try? await Task.sleep(until: until, clock: .continuous)
+                self.wake(id)
+            }
+        }
+        defer { timer?.cancel() }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let mustWait = state.withLockedValue { state in
+                    let isDue = until.map { $0 <= .now } ?? false
+                    guard !isDue, !state.isDraining, !isOver(state), !Task.isCancelled else { return false }
+                    state.waiters[id] = continuation
+                    return true
+                }
+                if !mustWait { continuation.resume() }
+            }
+        } onCancel: {
+            wake(id)
+        }
+    }
+
+    private func wake(_ id: Int) {
+        state.withLockedValue { $0.waiters.removeValue(forKey: id) }?.resume()
+    }
+
+    private func wakeAll() {
+        let waiters = state.withLockedValue { state in
+            state.version += 1
+            defer { state.waiters = [:] }
+            return state.waiters.values
+        }
+        for waiter in waiters { waiter.resume() }
+    }
+
+    private func report(_ closure: Gate.Closure?) {
+        guard let closure else {
+            logger.log(.notice, "the gate is open")
+            return
+        }
+        let wait = max(.zero, ContinuousClock.now.duration(to: closure.until))
+        logger.log(
+            .warning,
+            "the gate is closed",
+            [
+                .reason: closure.reason.rawValue, .wait: DurationText.text(.milliseconds(wait.wholeMilliseconds)),
+                .remedy: closure.reason.remedy,
+            ]
+        )
+    }
+}
+
+extension GateReason {
+    /// What an operator can do about it.
+    package var remedy: String {
+        switch self {
+        case .dns: "check api.baseUrl and the name service"
+        case .connect: "check api.baseUrl, the network and the API's status"
+        case .tls: "check the API's certificate and api.caFile"
+        case .redirect: "set api.baseUrl to the address that the API redirects to"
+        case .auth: "put a valid token into api.token or its file"
+        case .credits: "add credit to the account"
+        case .quota: "raise the account's quota, or wait until it is renewed"
+        case .forbidden: "check the account's permissions and that nothing between here and the API blocks it"
+        case .endpoint: "check api.baseUrl; the API's path or protocol may have changed"
+        case .rateLimited: "set worker.rateLimit below the account's limit"
+        case .maintenance, .unavailable, .originDown, .serverError: "wait for the API; see its status page"
+        case .featureDisabled: "ask the API's support to enable the operation"
+        case .contract: "compare the API's answers with its documentation; they cannot be read"
+        }
+    }
+}

@@ -1,0 +1,149 @@
+package import SeedreamAPI
+
+/// Whether jobs may be submitted: closed while the service is at fault, so that a sick API does not burn the queue.
+///
+/// A state machine without I/O: outcomes and moments in, decisions out.
+package struct Gate: Sendable {
+    /// What a job that wants to be submitted is told.
+    package enum Answer: Hashable, Sendable {
+        /// Submit.
+        case go
+        /// Submit: your outcome decides for all.
+        case probe
+        /// Ask again after that moment, or after the gate has changed.
+        case wait(until: ContinuousClock.Instant?)
+        /// Go back to the queue.
+        case giveBack
+    }
+
+    /// Why and until when the gate is closed.
+    package struct Closure: Hashable, Sendable {
+        /// The service's fault.
+        package fileprivate(set) var reason: GateReason
+        /// The moment from which a probe may go.
+        package fileprivate(set) var until: ContinuousClock.Instant
+        /// Whether jobs wait in the worker instead of going back.
+        package fileprivate(set) var isHeld: Bool
+        fileprivate var delay: Duration
+        fileprivate var heldTotal: Duration
+        fileprivate var isProbing = false
+    }
+
+    /// A wait that the API asked for is held in the worker up to this.
+    package static let longestHeldWait = Duration.seconds(15)
+    /// After so long in one go jobs go back all the same: a delivery that is kept too long closes the channel.
+    private static let longestHeldTotal = Duration.seconds(120)
+    /// In a row, before an outcome of single jobs is taken for one of the service.
+    private static let unreadableLimit = 3
+    private static let unfamiliarLimit = 3
+    private static let gatewayLimit = 5
+
+    private let minDelay: Duration
+    private let maxDelay: Duration
+    private var unreadable = 0
+    private var gateway = 0
+    private var unfamiliarJobs: Set<String> = []
+
+    /// Nil while the gate is open.
+    package private(set) var closure: Closure?
+
+    /// An open gate; the pause after a fault starts at `minDelay` and doubles up to `maxDelay`.
+    package init(minDelay: Duration, maxDelay: Duration) {
+        self.minDelay = minDelay
+        self.maxDelay = max(minDelay, maxDelay)
+    }
+
+    /// Asks for a job that is ready to be submitted.
+    package mutating func enter(now: ContinuousClock.Instant) -> Answer {
+        guard let closure else { return .go }
+        if now >= closure.until, !closure.isProbing {
+            self.closure?.isProbing = true
+            return .probe
+        }
+        guard closure.isHeld else { return .giveBack }
+        return .wait(until: closure.isProbing ? nil : closure.until)
+    }
+
+    /// Notes how a submission ended; true where the gate opened, closed, or closed for another reason.
+    package mutating func leave(
+        _ outcome: SubmissionOutcome,
+        job: String,
+        wasProbe: Bool,
+        now: ContinuousClock.Instant
+    ) -> Bool {
+        if wasProbe { closure?.isProbing = false }
+        if let fault = fault(in: outcome, job: job) {
+            return close(fault, wasProbe: wasProbe, now: now)
+        }
+        guard wasProbe, let closed = closure else { return false }
+        // Silence says nothing good of the service: the next probe waits as after another fault.
+        if case .unknown = outcome {
+            return close(.init(reason: closed.reason), wasProbe: true, now: now)
+        }
+        closure = nil
+        return true
+    }
+
+    /// The service's fault in an outcome, by itself or as the last of a row.
+    private mutating func fault(in outcome: SubmissionOutcome, job: String) -> SubmissionOutcome.ServiceFault? {
+        switch outcome {
+        case .serviceFault(let fault):
+            return fault
+        case .unknown(let doubt) where doubt.kind == .unreadable:
+            (gateway, unfamiliarJobs) = (0, [])
+            unreadable += 1
+            return unreadable >= Self.unreadableLimit ? .init(reason: .contract, status: doubt.status) : nil
+        case .unknown(let doubt) where doubt.kind == .gateway:
+            (unreadable, unfamiliarJobs) = (0, [])
+            gateway += 1
+            return gateway >= Self.gatewayLimit
+                ? .init(reason: .serverError, status: doubt.status, retryAfter: doubt.retryAfter) : nil
+        case .rejected(let rejection) where rejection.isUnfamiliar:
+            (unreadable, gateway) = (0, 0)
+            unfamiliarJobs.insert(job)
+            return unfamiliarJobs.count >= Self.unfamiliarLimit
+                ? .init(reason: .endpoint, status: rejection.status) : nil
+        case .unknown:
+            return nil
+        case .accepted, .rejected, .retry:
+            (unreadable, gateway, unfamiliarJobs) = (0, 0, [])
+            return nil
+        }
+    }
+
+    private mutating func close(
+        _ fault: SubmissionOutcome.ServiceFault,
+        wasProbe: Bool,
+        now: ContinuousClock.Instant
+    ) -> Bool {
+        let asked = max(fault.retryAfter ?? .zero, fault.leastDelay ?? .zero)
+        guard var closed = closure else {
+            let delay = max(minDelay, asked)
+            let isHeld = fault.retryAfter != nil && delay <= Self.longestHeldWait
+            closure = Closure(
+                reason: fault.reason,
+                until: now + delay,
+                isHeld: isHeld,
+                delay: delay,
+                heldTotal: delay
+            )
+            return true
+        }
+        // A straggler that was sent before the gate closed: it may know of a longer wait, no more.
+        guard wasProbe else {
+            closure?.until = max(closed.until, now + asked)
+            return false
+        }
+        let changed = closed.reason != fault.reason
+        closed.reason = fault.reason
+        // Told how long, there is nothing to guess.
+        closed.delay = max(fault.retryAfter ?? min(maxDelay, closed.delay * 2), fault.leastDelay ?? .zero, minDelay)
+        closed.heldTotal += closed.delay
+        closed.isHeld =
+            fault.retryAfter != nil && closed.delay <= Self.longestHeldWait
+            && closed.heldTotal <= Self.longestHeldTotal
+        closed.until = now + closed.delay
+        closure = closed
+        return changed
+    }
+}

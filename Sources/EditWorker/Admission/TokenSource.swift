@@ -1,0 +1,109 @@
+import Glibc
+import NIOConcurrencyHelpers
+
+/// Where the API's token comes from: a value, or a file that is read again when it changes.
+package final class TokenSource: Sendable {
+    /// The token cannot be had.
+    package struct Fault: Error, Hashable, Sendable, CustomStringConvertible {
+        /// What is wrong and what to do.
+        package let description: String
+    }
+
+    private struct State {
+        var token: String
+        var stamp: Stamp?
+    }
+
+    /// What changes when the file does.
+    private struct Stamp: Equatable {
+        let inode: UInt64
+        let seconds: Int
+        let nanoseconds: Int
+        let size: Int
+    }
+
+    private let path: String?
+    private let state: NIOLockedValueBox<State>
+
+    /// A token that never changes.
+    package init(value: String) {
+        path = nil
+        state = NIOLockedValueBox(State(token: value))
+    }
+
+    /// The token in a file, white space around it removed.
+    package init(path: String) throws(Fault) {
+        self.path = path
+        let stamp = Self.stamp(of: path)
+        state = NIOLockedValueBox(State(token: try Self.read(path), stamp: stamp))
+    }
+
+    /// The token; from the file, where that has changed since the last call.
+    ///
+    /// A file that is gone or empty for a moment
+    /// leaves the last token.
+    package var token: String {
+        guard let path else { return state.withLockedValue { $0.token } }
+        return state.withLockedValue { state in
+            let stamp = Self.stamp(of: path)
+            if stamp != state.stamp, let token = try? Self.read(path) {
+                state = State(token: token, stamp: stamp)
+            }
+            return state.token
+        }
+    }
+
+    /// Makes the next use read the file, whatever its time stamp says: after a 401.
+    package func distrust() {
+        state.withLockedValue { $0.stamp = nil }
+    }
+
+    private static func stamp(of path: String) -> Stamp? {
+        var status = stat()
+        guard unsafe stat(path, &status) == 0 else { return nil }
+        return Stamp(
+            inode: UInt64(status.st_ino),
+            seconds: status.st_mtim.tv_sec,
+            nanoseconds: status.st_mtim.tv_nsec,
+            size: Int(status.st_size)
+        )
+    }
+
+    private static func read(_ path: String) throws(Fault) -> String {
+        guard let text = SecretFile.text(at: path) else {
+            throw Fault(description: "cannot read \(path); check that it exists and that this user may read it")
+        }
+        guard let token = SecretFile.token(in: text) else {
+            throw Fault(description: "\(path) holds no token; write the token and nothing else into it")
+        }
+        return token
+    }
+}
+
+/// Reads files that hold one secret.
+package enum SecretFile {
+    /// Longer is no token or password, but the wrong file.
+    private static let longest = 64 * 1024
+
+    /// The file's text, nil where it cannot be read, is no UTF-8, or is far too long.
+    package static func text(at path: String) -> String? {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        while bytes.count <= longest {
+            let count = unsafe Glibc.read(descriptor, &chunk, chunk.count)
+            guard count > 0 else { return count == 0 ? String(validating: bytes, as: UTF8.self) : nil }
+            bytes += chunk[..<count]
+        }
+        return nil
+    }
+
+    /// The one word in a text, nil where there is none or it could not be a header's value.
+    package static func token(in text: String) -> String? {
+        let words = text.split(whereSeparator: \.isWhitespace)
+        guard words.count == 1, words[0].utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else { return nil }
+        return String(words[0])
+    }
+}

@@ -1,0 +1,174 @@
+package import AMQP
+package import Logging
+
+/// Keeps one connection to the broker: connects, and connects again whenever it is lost.
+package actor BrokerLink {
+    /// What the connection is for.
+    package enum Role: String, Sendable {
+        case consumer
+        case publisher
+    }
+
+    /// What to do with each new connection before anybody else sees it.
+    package typealias Setup = @Sendable (AMQPConnection) async throws -> Void
+
+    private let urls: [AMQPURL]
+    private let options: AMQPConnectionOptions
+    private let role: Role
+    private let setup: Setup
+    private let logger: Logger
+
+    private var current: AMQPConnection?
+    private var waiters: [Int: CheckedContinuation<AMQPConnection?, Never>] = [:]
+    private var waitersEver = 0
+    private var isStopped = false
+    private var isReleased = false
+    private var lastFault: String?
+
+    /// A link that is not connected until `run`.
+    ///
+    /// `name` is the worker's `HOST:PID`.
+    package init(
+        urls: [AMQPURL],
+        options: AMQPConnectionOptions,
+        role: Role,
+        logger: Logger,
+        setup: @escaping Setup
+    ) {
+        self.urls = urls
+        self.options = options
+        self.role = role
+        self.logger = logger
+        self.setup = setup
+    }
+
+    /// Connects, again and again, until `stop` or cancellation.
+    ///
+    /// With `failFast` the first failure to connect is thrown instead of logged.
+    package func run(failFast: Bool) async throws {
+        var backoff = ReconnectBackoff()
+        var attempt = 0
+        while !isStopped, !Task.isCancelled {
+            let url = urls[attempt % urls.count]
+            do {
+                let connection = try await open(url)
+                backoff.reset()
+                await watch(connection)
+            } catch {
+                if failFast { throw error }
+                report(error, at: url)
+            }
+            guard !isStopped else { break }
+            attempt += 1
+            // Cancellation ends the wait and, with it, the loop.
+            try? await Task.sleep(for: backoff.next())
+        }
+        stopWaiting()
+    }
+
+    /// The connection, or nil once the link has stopped; waits as long as there is none.
+    package func connection() async -> AMQPConnection? {
+        if let current { return current }
+        guard !isStopped, !isReleased else { return nil }
+        waitersEver += 1
+        let id = waitersEver
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                if Task.isCancelled || isStopped || isReleased {
+                    continuation.resume(returning: nil)
+                } else if let current {
+                    continuation.resume(returning: current)
+                } else {
+                    waiters[id] = continuation
+                }
+            }
+        } onCancel: {
+            Task { await self.dropWaiter(id) }
+        }
+    }
+
+    /// Closes the connection in good order and stops the link.
+    package func stop() async {
+        isStopped = true
+        stopWaiting()
+        await current?.close()
+    }
+
+    /// Sends away all who wait for a connection, and all who come: nobody needs a new one.
+    ///
+    /// An existing one goes on.
+    package func release() {
+        isReleased = true
+        stopWaiting()
+    }
+
+    /// Hands out a connection no longer that turned out to be broken.
+    package func discard(_ connection: AMQPConnection) {
+        if current === connection { current = nil }
+    }
+
+    private func dropWaiter(_ id: Int) {
+        waiters.removeValue(forKey: id)?.resume(returning: nil)
+    }
+
+    private func stopWaiting() {
+        for waiter in waiters.values { waiter.resume(returning: nil) }
+        waiters = [:]
+    }
+
+    private func open(_ url: AMQPURL) async throws -> AMQPConnection {
+        let connection = try await AMQPConnection.open(url, options: options)
+        do {
+            try await setup(connection)
+        } catch {
+            await connection.close()
+            throw error
+        }
+        guard !isStopped else {
+            await connection.close()
+            throw CancellationError()
+        }
+        current = connection
+        lastFault = nil
+        logger.log(.info, "connected to the broker", [.role: role.rawValue, .broker: url.redacted])
+        for waiter in waiters.values { waiter.resume(returning: connection) }
+        waiters = [:]
+        return connection
+    }
+
+    /// Follows the connection until it ends.
+    private func watch(_ connection: AMQPConnection) async {
+        for await event in connection.events {
+            switch event {
+            case .blocked(let reason):
+                logger.log(.warning, "the broker blocks publishing", [.role: role.rawValue, .reason: reason])
+            case .unblocked:
+                logger.log(.info, "the broker lets us publish again", [.role: role.rawValue])
+            case .consumerCancelled:
+                logger.log(.warning, "the broker cancelled the consumer", [.role: role.rawValue])
+            case .closed(let error):
+                current = nil
+                guard !isStopped else { return }
+                report(error, at: nil)
+            }
+        }
+        current = nil
+    }
+
+    /// One line for each change: a broker that is down for an hour says so once.
+    private func report(_ error: any Error, at url: AMQPURL?) {
+        guard !isStopped, !(error is CancellationError) else { return }
+        let fault = error as? AMQPError
+        let text = fault?.message ?? "\(error)"
+        guard text != lastFault else { return }
+        lastFault = text
+        logger.log(
+            .warning,
+            "no connection to the broker; trying again",
+            [
+                .role: role.rawValue, .error: text, .code: fault?.shortDescription ?? "internal",
+                .remedy: fault?.remedy ?? "see the error",
+            ]
+        )
+    }
+}

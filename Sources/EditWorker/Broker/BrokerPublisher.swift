@@ -1,0 +1,87 @@
+package import AMQP
+package import Logging
+
+/// Where the pipeline's messages go: confirmed by the broker, or known not to be.
+package protocol MessagePublisher: Sendable {
+    /// Publishes until the broker has confirmed or returned the message, over lost connections too.
+    ///
+    /// Throws `CancellationError` where the worker ends first; the message may or may not have arrived.
+    func publish(_ message: OutboundMessage) async throws -> PublishReceipt
+    /// Whether a queue exists; for a direct reply-to, whether its requester is still there.
+    func exists(queue: ByteString) async throws -> Bool
+    /// Makes the service's queues again, after a message to one of them came back.
+    func restoreTopology() async throws
+}
+
+/// How the broker took a message.
+package enum PublishReceipt: Hashable, Sendable {
+    /// It is the broker's now.
+    case confirmed
+    /// No queue took it.
+    case unroutable
+}
+
+/// Publishes over the publisher link.
+package struct BrokerPublisher: MessagePublisher {
+    private let link: BrokerLink
+    private let topology: Topology
+    private let logger: Logger
+
+    /// Publishes over `link`; `topology` is what `restoreTopology` restores.
+    package init(link: BrokerLink, topology: Topology, logger: Logger) {
+        self.link = link
+        self.topology = topology
+        self.logger = logger
+    }
+
+    package func publish(_ message: OutboundMessage) async throws -> PublishReceipt {
+        var backoff = ReconnectBackoff()
+        while true {
+            let connection = try await connection()
+            do {
+                switch try await connection.publish(message) {
+                case .confirmed: return .confirmed
+                case .returned: return .unroutable
+                case .refused:
+                    logger.log(.warning, "the broker refused a message", [.queue: message.routingKey.text])
+                    try await Task.sleep(for: backoff.next())
+                }
+            } catch let error as AMQPError where error.code == .tooLarge {
+                throw error
+            } catch is AMQPError {
+                // The link has logged it; whether the message arrived is not known, so it is published again.
+                try await Task.sleep(for: .milliseconds(50))
+            }
+        }
+    }
+
+    package func exists(queue: ByteString) async throws -> Bool {
+        while true {
+            do {
+                _ = try await connection().inspect(queue: queue)
+                return true
+            } catch let error as AMQPError {
+                switch error.code {
+                case .notFound: return false
+                // The queue is there, but somebody's alone, or not for us to see.
+                case .resourceLocked, .accessRefused, .preconditionFailed: return true
+                default: try await Task.sleep(for: .milliseconds(50))
+                }
+            }
+        }
+    }
+
+    package func restoreTopology() async throws {
+        do {
+            try await topology.establish(on: connection())
+        } catch let error as AMQPError {
+            logger.log(.error, "cannot declare the queues", [.error: error.message, .remedy: error.remedy])
+            try await Task.sleep(for: .seconds(1))
+        }
+    }
+
+    private func connection() async throws -> AMQPConnection {
+        guard let connection = await link.connection() else { throw CancellationError() }
+        return connection
+    }
+}

@@ -1,0 +1,46 @@
+package import AMQP
+
+/// The service's queues, all named after the job queue `Q`.
+package struct JobQueues: Hashable, Sendable {
+    /// `Q`: jobs.
+    package let jobs: ByteString
+    /// `Q.results`: replies to jobs that name no usable `reply_to`.
+    package let results: ByteString
+    /// `Q.dlq`: failed jobs.
+    package let deadLetters: ByteString
+    /// `Q.unknown`: jobs that may or may not have been accepted and charged.
+    package let unknown: ByteString
+    /// `Q.retry.D`: where a retry waits, by rising delay.
+    package let retries: [RetryQueue]
+
+    /// A queue in which a job waits for its next attempt.
+    package struct RetryQueue: Hashable, Sendable {
+        /// `Q.retry.D`.
+        package let name: ByteString
+        /// How long it waits.
+        package let delay: Duration
+    }
+
+    /// The queues for the job queue `name` and the given delays; at least one delay.
+    package init(name: String, retryDelays: [Duration]) {
+        jobs = ByteString(name)
+        results = ByteString("\(name).results")
+        deadLetters = ByteString("\(name).dlq")
+        unknown = ByteString("\(name).unknown")
+        retries = Set(retryDelays).sorted()
+            .map { delay in
+                RetryQueue(name: ByteString("\(name).retry.\(DurationText.text(delay))"), delay: delay)
+            }
+    }
+
+    /// The shortest wait of at least that long, nil where none is long enough.
+    package func retryQueue(for wait: Duration) -> RetryQueue? {
+        retries.first { $0.delay >= wait }
+    }
+
+    /// Whether a producer must not name the queue for its reply: `Q` and `Q.…`, but for `Q.results`.
+    package func isOwn(_ queue: ByteString) -> Bool {
+        guard queue != results else { return false }
+        return queue == jobs || queue.bytes.starts(with: jobs.bytes + [UInt8(ascii: ".")])
+    }
+}

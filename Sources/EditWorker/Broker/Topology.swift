@@ -1,0 +1,86 @@
+package import AMQP
+
+/// The queues that the service needs, with their arguments.
+///
+/// Source: RabbitMQ's "Quorum Queues", "Dead Letter Exchanges" (at-least-once), "Time-To-Live".
+package struct Topology: Sendable {
+    /// The kinds of queue.
+    package enum QueueType: String, Sendable, CaseIterable {
+        case quorum
+        case classic
+    }
+
+    /// Who makes the queues.
+    package enum Mode: String, Sendable, CaseIterable {
+        /// The worker declares them.
+        case declare
+        /// Somebody else does; the worker only looks whether they are there.
+        case verify
+    }
+
+    /// Returns of a job before the broker dead-letters it: a job that kills its workers comes to an end.
+    private static let deliveryLimit: Int64 = 20
+
+    /// The queues' names.
+    package let queues: JobQueues
+    /// The kind of all queues.
+    package let type: QueueType
+    /// Who makes them.
+    package let mode: Mode
+
+    /// A topology.
+    package init(queues: JobQueues, type: QueueType, mode: Mode) {
+        self.queues = queues
+        self.type = type
+        self.mode = mode
+    }
+
+    /// The declarations of all queues, those first into which others dead-letter.
+    ///
+    /// `brokerMajor` is the broker's major version. From 4 on a queue without `x-delivery-limit` has one of 20, and
+    /// looking at a dead letter 20 times would drop it; 3.10 takes -1 and then drops at the first return.
+    package func declarations(brokerMajor: Int) -> [QueueDeclaration] {
+        let unlimited: FieldTable = type == .quorum && brokerMajor >= 4 ? ["x-delivery-limit": .int64(-1)] : [:]
+        return [
+            declaration(queues.results),
+            declaration(queues.deadLetters, unlimited),
+            declaration(queues.unknown, unlimited),
+            declaration(queues.jobs, deadLettering(to: queues.deadLetters, limit: Self.deliveryLimit)),
+        ]
+            + queues.retries.map { retry in
+                var arguments = deadLettering(to: queues.jobs, limit: nil)
+                arguments["x-message-ttl"] = .int64(retry.delay.wholeMilliseconds)
+                return declaration(retry.name, arguments)
+            }
+    }
+
+    private func deadLettering(to target: ByteString, limit: Int64?) -> FieldTable {
+        var arguments: FieldTable = [
+            "x-dead-letter-exchange": .text(""),
+            "x-dead-letter-routing-key": .string(target),
+            "x-overflow": .text("reject-publish"),
+        ]
+        guard type == .quorum else { return arguments }
+        arguments["x-dead-letter-strategy"] = .text("at-least-once")
+        arguments["x-delivery-limit"] = limit.map { .int64($0) }
+        return arguments
+    }
+
+    private func declaration(_ name: ByteString, _ arguments: FieldTable = [:]) -> QueueDeclaration {
+        var arguments = arguments
+        arguments["x-queue-type"] = .text(type.rawValue)
+        return QueueDeclaration(name: name, arguments: arguments)
+    }
+
+    /// Declares all queues, or verifies that they are there.
+    ///
+    /// Throws `AMQPError`.
+    package func establish(on connection: AMQPConnection) async throws {
+        for declaration in declarations(brokerMajor: await connection.brokerMajorVersion) {
+            switch mode {
+            case .declare: _ = try await connection.declare(declaration)
+            case .verify: _ = try await connection.inspect(queue: declaration.name)
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+package import AMQP
+package import Logging
+import ServiceLifecycle
+
+/// Takes jobs from the queue and runs each through the pipeline, until it is told to drain.
+package struct EditWorkerService: Service, CustomStringConvertible {
+    /// For the logs of the service group, which would otherwise print all parts.
+    package var description: String { "worker" }
+
+    private let consumer: BrokerLink
+    private let publisher: BrokerLink
+    private let queue: ByteString
+    private let prefetch: UInt16
+    private let admission: Admission
+    private let pipeline: JobPipeline
+    private let failFast: Bool
+    private let logger: Logger
+
+    /// A worker over two links, which it runs and stops.
+    ///
+    /// With `failFast` the first failure to connect ends it, instead of being tried again for ever.
+    package init(
+        consumer: BrokerLink,
+        publisher: BrokerLink,
+        queue: ByteString,
+        prefetch: UInt16,
+        admission: Admission,
+        pipeline: JobPipeline,
+        failFast: Bool,
+        logger: Logger
+    ) {
+        self.consumer = consumer
+        self.publisher = publisher
+        self.queue = queue
+        self.prefetch = prefetch
+        self.admission = admission
+        self.pipeline = pipeline
+        self.failFast = failFast
+        self.logger = logger
+    }
+
+    /// Runs until the graceful shutdown: takes no more jobs, finishes those in flight, and closes the connections.
+    package func run() async throws {
+        try await withGracefulShutdownHandler {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { try await consumer.run(failFast: failFast) }
+                group.addTask { try await publisher.run(failFast: failFast) }
+                group.addTask {
+                    await takeJobs()
+                    await consumer.stop()
+                    await publisher.stop()
+                }
+                // Not `waitForAll`, which hears of a failure only once all have ended.
+                while try await group.next() != nil {}
+            }
+        } onGracefulShutdown: {
+            logger.log(.info, "draining: no more jobs are taken")
+            admission.drain()
+            // Wakes the intake where it waits for a connection that may never come.
+            Task { await consumer.release() }
+        }
+    }
+
+    /// Ends when the drain has begun and every job that was taken has its end.
+    private func takeJobs() async {
+        await withDiscardingTaskGroup { jobs in
+            while !Task.isCancelled {
+                switch admission.intake() {
+                case .ended: return
+                case .none(let until): await admission.wait(until: until)
+                case .all: await takeAll { job in jobs.addTask { await job() } }
+                case .probe: await takeProbe()
+                }
+            }
+        }
+    }
+
+    /// Starts every job that comes, until the gate closes, the drain begins or the connection ends.
+    private func takeAll(_ start: (@escaping @Sendable () async -> Void) -> Void) async {
+        guard let (connection, subscription) = await consume(prefetch: prefetch) else { return }
+        let watch = Task {
+            await admission.wait(whileIntakeIs: .all)
+            try? await connection.cancel(subscription)
+        }
+        // What the consumer had when it was cancelled comes too, and is given back by the admission.
+        for await delivery in subscription.deliveries {
+            start { await run(delivery, on: connection) }
+        }
+        watch.cancel()
+    }
+
+    /// Takes one job to its end while the gate is closed: its outcome decides for all.
+    private func takeProbe() async {
+        guard let (connection, subscription) = await consume(prefetch: 1) else { return }
+        let watch = Task {
+            await admission.wait(whileIntakeIs: .probe)
+            try? await connection.cancel(subscription)
+        }
+        for await delivery in subscription.deliveries {
+            // Before the acknowledgement, or the next job would come.
+            try? await connection.cancel(subscription)
+            await run(delivery, on: connection)
+        }
+        watch.cancel()
+    }
+
+    private func consume(prefetch: UInt16) async -> (AMQPConnection, AMQPConnection.Subscription)? {
+        guard let connection = await consumer.connection() else { return nil }
+        do {
+            let subscription = try await connection.consume(from: queue, prefetch: prefetch)
+            logger.log(.info, "consuming", [.queue: queue.text, .count: "\(prefetch)"])
+            return (connection, subscription)
+        } catch {
+            logger.log(.warning, "cannot consume", [.queue: queue.text, .error: "\(error)"])
+            await consumer.discard(connection)
+            return nil
+        }
+    }
+
+    private func run(_ delivery: Delivery, on connection: AMQPConnection) async {
+        await pipeline.run(delivery) { connection.acknowledge($0) }
+    }
+}

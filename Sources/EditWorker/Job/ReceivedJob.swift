@@ -1,0 +1,85 @@
+package import AMQP
+package import EditJob
+
+/// A delivery of the job queue, read for all but its body.
+package struct ReceivedJob: Sendable {
+    /// The delivery as it came.
+    package let delivery: Delivery
+    /// The job's identity: `message_id`, or one that the worker made up.
+    package let id: String
+    /// Whether nobody but this worker knows the id, so that the job cannot be recognised when it comes again.
+    package let isAnonymous: Bool
+    /// Counted submissions so far.
+    package let attempts: Int
+    /// Whether an earlier submission may have been accepted.
+    package let mayBeDuplicate: Bool
+    /// When a worker first had the job.
+    package let firstReceivedAt: Timestamp
+    /// The exchange of the job's first delivery.
+    package let originalExchange: ByteString
+    /// The routing key of the job's first delivery.
+    package let originalRoutingKey: ByteString
+
+    /// Reads a delivery; `freshID` makes up an id where the producer gave none.
+    package init(_ delivery: Delivery, now: Timestamp = .now, freshID: () -> String) {
+        let headers = delivery.properties.headers ?? [:]
+        self.delivery = delivery
+        if let id = delivery.properties.messageID, !id.isEmpty {
+            self.id = id.text
+            isAnonymous = false
+        } else {
+            id = headers[JobHeader.jobID]?.text ?? freshID()
+            isAnonymous = true
+        }
+        attempts = Int(clamping: max(0, headers[JobHeader.attempts]?.integer ?? 0))
+        mayBeDuplicate = headers[JobHeader.mayBeDuplicate] == .boolean(true)
+        firstReceivedAt =
+            headers[JobHeader.firstReceivedAt]?.text.flatMap { Timestamp(rfc3339: $0) } ?? now
+        originalExchange = headers[JobHeader.originalExchange]?.bytes ?? delivery.exchange
+        originalRoutingKey = headers[JobHeader.originalRoutingKey]?.bytes ?? delivery.routingKey
+    }
+
+    /// What the reply carries to be recognised by.
+    package var correlationID: ByteString { delivery.properties.correlationID ?? ByteString(id) }
+
+    /// A header's text, where it is one.
+    package func headerText(_ name: ByteString) -> String? { delivery.properties.headers?[name]?.text }
+}
+
+/// The names of the headers that the service reads and writes.
+package enum JobHeader {
+    package static let jobID: ByteString = "x-job-id"
+    package static let attempts: ByteString = "x-attempts"
+    package static let mayBeDuplicate: ByteString = "x-may-be-duplicate"
+    package static let errorCode: ByteString = "x-error-code"
+    package static let errorMessage: ByteString = "x-error-message"
+    package static let errorCharged: ByteString = "x-error-charged"
+    package static let errorViolations: ByteString = "x-error-violations"
+    package static let httpStatus: ByteString = "x-http-status"
+    package static let taskID: ByteString = "x-task-id"
+    package static let failedAt: ByteString = "x-failed-at"
+    package static let firstReceivedAt: ByteString = "x-first-received-at"
+    package static let originalExchange: ByteString = "x-original-exchange"
+    package static let originalRoutingKey: ByteString = "x-original-routing-key"
+    package static let originalExpiration: ByteString = "x-original-expiration"
+    package static let originalUserID: ByteString = "x-original-user-id"
+    package static let originalCC: ByteString = "x-original-cc"
+    package static let originalBCC: ByteString = "x-original-bcc"
+    package static let worker: ByteString = "x-worker"
+    package static let workerVersion: ByteString = "x-worker-version"
+    package static let replayCount: ByteString = "x-replay-count"
+    package static let headersDropped: ByteString = "x-headers-dropped"
+    package static let undeliverableReplyTo: ByteString = "x-undeliverable-reply-to"
+    package static let traceparent: ByteString = "traceparent"
+    package static let tracestate: ByteString = "tracestate"
+}
+
+extension FieldValue {
+    /// The bytes of a `string` or `bytes` value, nil of any other type.
+    fileprivate var bytes: ByteString? {
+        switch self {
+        case .string(let value), .bytes(let value): value
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,35 @@
+package import Logging
+
+/// The names of all metadata: logs are searched by them, so each thing has one.
+package enum LogKey: String, Sendable {
+    case address
+    case attempts
+    case broker
+    case charged
+    case code
+    case delay
+    case error
+    case httpStatus = "http_status"
+    case jobID = "job_id"
+    case queue
+    case reason
+    case remedy
+    case replyTo = "reply_to"
+    case role
+    case settlement
+    case signal
+    case taskID = "task_id"
+    case version
+    case count
+    case wait
+}
+
+extension Logger {
+    /// Logs a constant message with what varies as metadata.
+    package func log(_ level: Logger.Level, _ message: StaticString, _ metadata: [LogKey: String] = [:]) {
+        guard level >= logLevel else { return }
+        var named: Logger.Metadata = [:]
+        for (key, value) in metadata { named[key.rawValue] = .string(value) }
+        log(level: level, "\(message)", metadata: named)
+    }
+}

@@ -1,0 +1,69 @@
+package import AMQP
+
+/// Decides where the reply to a job goes.
+package struct ReplyAddress: Sendable {
+    /// Where a reply goes.
+    package enum Route: Hashable, Sendable {
+        /// To the queue that the job names.
+        case queue(ByteString)
+        /// To the requester that waits at the other end of a pseudo-queue.
+        case direct(ByteString)
+        /// To `Q.results`, since the job names no queue.
+        case results
+        /// To `Q.results`, since the job names a queue that it may not.
+        case refused(ByteString)
+    }
+
+    private let queues: JobQueues
+    private let allowed: [WildcardPattern]
+
+    /// Allows the queues that match one of the patterns.
+    package init(queues: JobQueues, allowed: [WildcardPattern]) {
+        self.queues = queues
+        self.allowed = allowed
+    }
+
+    /// The route for a `reply_to`.
+    package func route(_ replyTo: ByteString?) -> Route {
+        guard let replyTo, !replyTo.isEmpty else { return .results }
+        // Source: RabbitMQ's "Direct Reply-to".
+        if replyTo.bytes.starts(with: Array("amq.rabbitmq.reply-to.".utf8)) { return .direct(replyTo) }
+        guard !queues.isOwn(replyTo), allowed.contains(where: { $0.matches(replyTo.text) }) else {
+            return .refused(replyTo)
+        }
+        return .queue(replyTo)
+    }
+}
+
+/// A pattern with `*` for any text and `?` for one character.
+package struct WildcardPattern: Hashable, Sendable {
+    private let pattern: [Character]
+
+    /// Takes the pattern's text.
+    package init(_ text: some StringProtocol) {
+        pattern = Array(text)
+    }
+
+    /// Whether the whole text matches; linear but for the stars, of which only the last is ever tried again.
+    package func matches(_ text: String) -> Bool {
+        let text = Array(text)
+        var (at, position) = (0, 0)
+        var star: (pattern: Int, text: Int)?
+        while position < text.count {
+            if at < pattern.count, pattern[at] == "*" {
+                star = (at, position)
+                at += 1
+            } else if at < pattern.count, pattern[at] == "?" || pattern[at] == text[position] {
+                at += 1
+                position += 1
+            } else if let last = star {
+                star = (last.pattern, last.text + 1)
+                at = last.pattern + 1
+                position = last.text + 1
+            } else {
+                return false
+            }
+        }
+        return pattern[at...].allSatisfy { $0 == "*" }
+    }
+}

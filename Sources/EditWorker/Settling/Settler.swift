@@ -1,0 +1,145 @@
+import AMQP
+import EditJob
+import JSON
+
+/// Puts settlements into effect: every message that replaces a delivery is confirmed when this returns.
+package struct Settler: Sendable {
+    private let publisher: any MessagePublisher
+    private let queues: JobQueues
+    private let replies: ReplyAddress
+    private let copies: JobCopy
+    private let identity: WorkerIdentity
+
+    /// A settler that publishes through `publisher`.
+    package init(
+        publisher: any MessagePublisher,
+        queues: JobQueues,
+        replies: ReplyAddress,
+        copies: JobCopy,
+        identity: WorkerIdentity
+    ) {
+        self.publisher = publisher
+        self.queues = queues
+        self.replies = replies
+        self.copies = copies
+        self.identity = identity
+    }
+
+    /// Publishes what replaces the delivery.
+    ///
+    /// `attempts` counts the submission that led here, where it counts.
+    ///
+    /// Throws `CancellationError` where the worker ends first; the delivery must stay unacknowledged then.
+    package func settle(_ settlement: Settlement, of job: ReceivedJob, attempts: Int) async throws {
+        switch settlement {
+        case .submitted(let taskID):
+            try await reply(.submitted(taskID: taskID), to: job, attempts: attempts, mayBeDuplicate: job.mayBeDuplicate)
+        case .failed(let failure):
+            try await publishDeadLetter(failure, of: job, attempts: attempts)
+            try await reply(.failed(failure), to: job, attempts: attempts, mayBeDuplicate: job.mayBeDuplicate)
+        case .retry(let wait, let mayBeDuplicate):
+            let queue = queues.retryQueue(for: wait) ?? queues.retries[queues.retries.count - 1]
+            try await publishRetry(job, to: queue.name, attempts: attempts, mayBeDuplicate: mayBeDuplicate)
+        case .giveBack:
+            let first = queues.retries[0].name
+            try await publishRetry(job, to: first, attempts: job.attempts, mayBeDuplicate: job.mayBeDuplicate)
+        }
+    }
+
+    private func publishDeadLetter(_ failure: JobFailure, of job: ReceivedJob, attempts: Int) async throws {
+        var headers: FieldTable = [
+            JobHeader.attempts: .int32(Int32(clamping: attempts)),
+            JobHeader.errorCode: .text(failure.code.rawValue),
+            JobHeader.errorMessage: .text(JobCopy.cut(failure.message)),
+            JobHeader.errorCharged: .text(failure.charged.rawValue),
+            JobHeader.failedAt: .text(Timestamp.now.description),
+            JobHeader.worker: .text(identity.name),
+            JobHeader.workerVersion: .text(identity.version),
+        ]
+        if !failure.violations.isEmpty {
+            headers[JobHeader.errorViolations] = .text(ViolationsText.text(failure.violations))
+        }
+        if let status = failure.httpStatus {
+            headers[JobHeader.httpStatus] = .int32(Int32(clamping: status))
+        }
+        let queue = failure.charged == .maybe ? queues.unknown : queues.deadLetters
+        try await publishToOwnQueue(copies.message(of: job, to: queue, adding: headers))
+    }
+
+    private func publishRetry(
+        _ job: ReceivedJob,
+        to queue: ByteString,
+        attempts: Int,
+        mayBeDuplicate: Bool
+    ) async throws {
+        var headers: FieldTable = [JobHeader.attempts: .int32(Int32(clamping: attempts))]
+        if mayBeDuplicate { headers[JobHeader.mayBeDuplicate] = .boolean(true) }
+        try await publishToOwnQueue(copies.message(of: job, to: queue, adding: headers))
+    }
+
+    /// A queue of ours that is gone is made again; the job is not acknowledged before its copy is safe.
+    private func publishToOwnQueue(_ message: OutboundMessage) async throws {
+        while try await publisher.publish(message) == .unroutable {
+            try await publisher.restoreTopology()
+        }
+    }
+
+    private func reply(_ status: Reply.Status, to job: ReceivedJob, attempts: Int, mayBeDuplicate: Bool) async throws {
+        let reply = Reply(
+            jobID: job.id,
+            status: status,
+            attempts: attempts,
+            at: .now,
+            mayBeDuplicate: mayBeDuplicate
+        )
+        var message = OutboundMessage(
+            routingKey: queues.results,
+            properties: properties(of: reply, for: job),
+            body: reply.json.encoded()
+        )
+        switch replies.route(job.delivery.properties.replyTo) {
+        case .results:
+            break
+        case .refused(let queue):
+            message.markUndeliverable(queue)
+        case .direct(let queue):
+            if try await publisher.exists(queue: queue) {
+                message.routingKey = queue
+                // Some brokers return a direct reply although they delivered it.
+                message.mandatory = false
+                _ = try await publisher.publish(message)
+                return
+            }
+            message.markUndeliverable(queue)
+        case .queue(let queue):
+            message.routingKey = queue
+            if try await publisher.publish(message) == .confirmed { return }
+            message.routingKey = queues.results
+            message.markUndeliverable(queue)
+        }
+        try await publishToOwnQueue(message)
+    }
+
+    private func properties(of reply: Reply, for job: ReceivedJob) -> MessageProperties {
+        var properties = MessageProperties()
+        properties.contentType = "application/json"
+        properties.deliveryMode = 2
+        properties.correlationID = job.correlationID
+        properties.messageID = ByteString(identity.freshID())
+        properties.timestamp = UInt64(clamping: reply.at.seconds)
+        properties.type = "seedream.edit.result"
+        properties.appID = "seedream-worker"
+        var headers: FieldTable = [JobHeader.jobID: .text(JobCopy.cut(reply.jobID))]
+        for name in [JobHeader.traceparent, JobHeader.tracestate] {
+            if let value = job.delivery.properties.headers?[name] { headers[name] = value }
+        }
+        properties.headers = headers
+        return properties
+    }
+}
+
+extension OutboundMessage {
+    fileprivate mutating func markUndeliverable(_ queue: ByteString) {
+        properties.headers?[JobHeader.undeliverableReplyTo] = .string(queue)
+    }
+}

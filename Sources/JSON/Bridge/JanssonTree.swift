@@ -1,0 +1,78 @@
+import CJansson
+
+/// Owns a tree of Jansson's values; the tree lives and dies in the function that made it.
+@safe struct JanssonTree: ~Copyable {
+    private let root: UnsafeMutablePointer<json_t>
+
+    /// Takes over the reference; nil where Jansson had none to give.
+    init?(owning root: UnsafeMutablePointer<json_t>?) {
+        guard let root = unsafe root else { return nil }
+        unsafe self.root = root
+    }
+
+    deinit {
+        unsafe seedream_json_release(root)
+    }
+
+    /// A copy of the tree that needs Jansson no longer.
+    borrowing func value() -> JSONValue {
+        unsafe Self.value(of: root)
+    }
+
+    /// The compact text, through Jansson's own encoder.
+    borrowing func encoded() -> [UInt8] {
+        var bytes: [UInt8] = []
+        let append: json_dump_callback_t = { buffer, size, target in
+            guard let target = unsafe target else { return -1 }
+            unsafe target.assumingMemoryBound(to: [UInt8].self).pointee
+                .append(
+                    contentsOf: UnsafeRawBufferPointer(start: buffer, count: size)
+                )
+            return 0
+        }
+        // Not `&bytes` alone: of an array that is the address of its elements.
+        unsafe withUnsafeMutablePointer(to: &bytes) { target in
+            _ = unsafe json_dump_callback(root, append, target, Int(JSON_COMPACT) | Int(JSON_ENCODE_ANY))
+        }
+        return bytes
+    }
+
+    private static func value(of json: UnsafeMutablePointer<json_t>) -> JSONValue {
+        switch unsafe seedream_json_type(json) {
+        case JSON_TRUE: return .boolean(true)
+        case JSON_FALSE: return .boolean(false)
+        case JSON_INTEGER: return unsafe .integer(json_integer_value(json))
+        case JSON_REAL: return unsafe .real(json_real_value(json))
+        case JSON_STRING:
+            return unsafe .string(text(json_string_value(json), json_string_length(json)))
+        case JSON_ARRAY:
+            let count = unsafe json_array_size(json)
+            return .array(
+                (0..<count).map { index in unsafe json_array_get(json, index).map { unsafe value(of: $0) } ?? .null }
+            )
+        case JSON_OBJECT: return unsafe .object(members(of: json))
+        default: return .null
+        }
+    }
+
+    private static func members(of json: UnsafeMutablePointer<json_t>) -> [JSONMember] {
+        var members: [JSONMember] = []
+        unsafe members.reserveCapacity(json_object_size(json))
+        var iterator = unsafe json_object_iter(json)
+        while let current = unsafe iterator {
+            let name = unsafe text(json_object_iter_key(current), json_object_iter_key_len(current))
+            unsafe members.append(
+                JSONMember(name, json_object_iter_value(current).map { unsafe value(of: $0) } ?? .null)
+            )
+            unsafe iterator = json_object_iter_next(json, current)
+        }
+        return members
+    }
+
+    /// With the length, because a string may hold NUL.
+    ///
+    /// Jansson has checked that it is UTF-8.
+    private static func text(_ start: UnsafePointer<CChar>?, _ count: Int) -> String {
+        unsafe String(decoding: UnsafeRawBufferPointer(start: start, count: count), as: UTF8.self)
+    }
+}

@@ -1,0 +1,175 @@
+import EditJob
+import HTTPTypes
+import Hummingbird
+import JSON
+package import Logging
+import NIOCore
+
+/// A stand-in for the SeeDream V4 Edit API, which checks each request by the API's rules and misbehaves on demand.
+package struct Sandbox: Sendable {
+    /// How the stand-in behaves.
+    package struct Options: Sendable {
+        /// Host name or address to listen on.
+        package var host: String
+        /// Port to listen on; 0 lets the system choose.
+        package var port: Int
+        /// The only token that is let in, nil for any.
+        package var token: String?
+        /// The time before each answer.
+        package var latency: Duration = .milliseconds(200)
+        /// How it misbehaves.
+        package var faults: FaultMix
+        /// The `Retry-After` of each 429 and 503, nil for none.
+        package var retryAfter: Duration?
+
+        /// A stand-in at an address.
+        package init(host: String, port: Int, faults: FaultMix) {
+            self.host = host
+            self.port = port
+            self.faults = faults
+        }
+    }
+
+    static let path = "/v1/generate/k/seedream-v4-edit"
+    /// More than any job that the API's rules allow.
+    private static let longestBody = 1 << 20
+
+    private let options: Options
+    private let statistics = SandboxStatistics()
+    private let logger: Logger
+
+    /// A stand-in that does not listen yet.
+    package init(_ options: Options, logger: Logger) {
+        self.options = options
+        self.logger = logger
+    }
+
+    /// Listens until the task is cancelled or the process is told to end; `onListen` hears the port.
+    package func run(onListen: @escaping @Sendable (Int) async -> Void) async throws {
+        let router = Router(context: SandboxContext.self)
+        router.get("/stats") { _, _ in Self.response(.ok, statistics.json) }
+        router.post(RouterPath(Self.path)) { request, context in try await submission(request, context) }
+        let application = Application(
+            router: router,
+            configuration: .init(address: .hostname(options.host, port: options.port), serverName: "sandbox"),
+            onServerRunning: { channel in
+                guard let port = channel.localAddress?.port else { return }
+                await onListen(port)
+            },
+            logger: logger
+        )
+        try await application.runService()
+    }
+
+    private func submission(_ request: Request, _ context: SandboxContext) async throws -> Response {
+        statistics.began()
+        var status: Int?
+        defer { statistics.ended(status: status) }
+        var request = request
+        let body: ByteBuffer
+        do {
+            body = try await request.collectBody(upTo: Self.longestBody)
+        } catch {
+            status = 413
+            return Self.error(413, "the body is longer than \(Self.longestBody) bytes")
+        }
+        try await Task.sleep(for: options.latency)
+        let response = try await answer(request, body, context)
+        status = response?.status.code
+        // Without an answer the channel is closed already, and nothing more can be written.
+        return response ?? Response(status: .internalServerError)
+    }
+
+    /// Nil where no answer is to be sent.
+    private func answer(_ request: Request, _ body: ByteBuffer, _ context: SandboxContext) async throws -> Response? {
+        if let refusal = refusal(of: request, body) { return refusal }
+        let key = HTTPField.Name("Idempotency-Key").flatMap { request.headers[$0] }
+        switch options.faults.fault(roll: .random(in: 0..<100)) {
+        case nil:
+            statistics.accepted(key: key)
+            return Self.response(.ok, .object([JSONMember("task_id", .string(Self.freshUUID()))]))
+        case .status(let code):
+            var response = Self.error(code, "a fault was asked for")
+            if code == 429 || code == 503, let wait = options.retryAfter {
+                response.headers[.retryAfter] = "\(max(1, wait.components.seconds))"
+            }
+            return response
+        case .reset:
+            statistics.accepted(key: key)
+            try await context.channel.close()
+            return nil
+        case .hang:
+            statistics.accepted(key: key)
+            try await context.channel.closeFuture.get()
+            return nil
+        case .garbage:
+            statistics.accepted(key: key)
+            return Self.response(.ok, "text/html", Array("<html><body>It works!</body></html>".utf8))
+        case .noTaskID:
+            statistics.accepted(key: key)
+            return Self.response(.ok, .object([JSONMember("status", .string("ok"))]))
+        case .envelope401:
+            return Self.response(
+                .ok,
+                .object([JSONMember("code", .integer(401)), JSONMember("msg", .string("unauthorized"))])
+            )
+        }
+    }
+
+    /// What the real API would say to a request that breaks its rules.
+    private func refusal(of request: Request, _ body: ByteBuffer) -> Response? {
+        let authorization = request.headers[.authorization] ?? ""
+        guard authorization.hasPrefix("Bearer "), authorization.count > 7,
+            options.token.map({ authorization == "Bearer \($0)" }) ?? true
+        else { return Self.error(401, "invalid token") }
+        guard request.headers[.contentType]?.hasPrefix("application/json") == true else {
+            return Self.error(415, "the content type must be application/json")
+        }
+        do {
+            _ = try EditJob(parsing: body.readableBytesView)
+            return nil
+        } catch {
+            return Self.error(422, JobFailure(error).message)
+        }
+    }
+
+    private static func error(_ code: Int, _ message: String) -> Response {
+        response(
+            .init(code: code),
+            .object([JSONMember("error_code", .integer(Int64(code))), JSONMember("error_msg", .string(message))])
+        )
+    }
+
+    private static func response(_ status: HTTPResponse.Status, _ json: JSONValue) -> Response {
+        response(status, "application/json", json.encoded())
+    }
+
+    private static func response(_ status: HTTPResponse.Status, _ type: String, _ body: [UInt8]) -> Response {
+        Response(
+            status: status,
+            headers: [.contentType: type],
+            body: .init(byteBuffer: ByteBuffer(bytes: body))
+        )
+    }
+
+    /// A version 4 UUID (RFC 9562 §5.4).
+    private static func freshUUID() -> String {
+        var bytes = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
+        bytes[6] = bytes[6] & 0x0F | 0x40
+        bytes[8] = bytes[8] & 0x3F | 0x80
+        let digits = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
+        return [digits[0..<4], digits[4..<6], digits[6..<8], digits[8..<10], digits[10..<16]]
+            .map { $0.joined() }.joined(separator: "-")
+    }
+}
+
+/// A request's context that knows its connection, for faults that break it.
+struct SandboxContext: RequestContext {
+    var coreContext: CoreRequestContextStorage
+    let channel: any Channel
+
+    init(source: ApplicationRequestContextSource) {
+        coreContext = CoreRequestContextStorage(source: source)
+        channel = source.channel
+    }
+}

@@ -1,0 +1,105 @@
+import JSON
+
+/// The table of what each answer, and each silence, means: a pure function, one row a rule.
+///
+/// What the table does not know is taken for the worse of what it may be.
+package enum OutcomeTable {
+    /// A task id that is longer is no task id.
+    private static let longestTaskID = 256
+
+    /// What a sighting means.
+    package static func outcome(of sighting: SubmissionSighting) -> SubmissionOutcome {
+        switch sighting {
+        case .answered(let answer): outcome(of: answer)
+        case .failed(.nameNotResolved): fault(.dns)
+        case .failed(.notConnected), .failed(.notWritten): fault(.connect)
+        case .failed(.tls): fault(.tls)
+        case .failed(.timedOut), .failed(.connectionEnded), .failed(.cancelled): doubt(.silent)
+        }
+    }
+
+    private static func outcome(of answer: APIAnswer) -> SubmissionOutcome {
+        let text = AnswerText(answer.body)
+        let wait = RetryAfter.wait(answer.retryAfter, date: answer.date)
+        guard (200...299).contains(answer.status) else {
+            return outcome(status: answer.status, text: text, wait: wait)
+        }
+        if let taskID = taskID(text.json?["task_id"]) {
+            return .accepted(taskID: taskID, isUUID(taskID) ? nil : .taskIDIsNoUUID)
+        }
+        guard answer.status == 200, let code = text.envelopeCode else {
+            return doubt(.unreadable, status: answer.status)
+        }
+        switch code {
+        case 200:
+            let data = text.json?["data"]
+            guard let taskID = taskID(data?["task_id"]) ?? taskID(data?["taskId"]) else {
+                return doubt(.unreadable, status: answer.status)
+            }
+            return .accepted(taskID: taskID, .envelope)
+        // A gateway that waited in vain says 408 of its own request to the origin: that one may have arrived.
+        case 408: return doubt(.silent, status: 408)
+        case 300...599: return outcome(status: code, text: text, wait: wait)
+        default: return doubt(.unreadable, status: answer.status)
+        }
+    }
+
+    /// The rows for a status other than success, from the status line or from an envelope within a 200.
+    private static func outcome(status: Int, text: AnswerText, wait: Duration?) -> SubmissionOutcome {
+        func fault(_ reason: GateReason, leastDelay: Duration? = nil) -> SubmissionOutcome {
+            .serviceFault(.init(reason: reason, status: status, retryAfter: wait, leastDelay: leastDelay))
+        }
+        func rejected(aboutContent: Bool = false, isUnfamiliar: Bool = false) -> SubmissionOutcome {
+            .rejected(.init(isAboutContent: aboutContent, status: status, isUnfamiliar: isUnfamiliar))
+        }
+        func retry(mostAttempts: Int? = nil) -> SubmissionOutcome {
+            .retry(.init(status: status, retryAfter: wait, mostAttempts: mostAttempts))
+        }
+        switch status {
+        case 300...399: return fault(.redirect)
+        case 400, 413, 422: return rejected(aboutContent: text.speaksOfContent)
+        case 401: return fault(.auth)
+        case 402: return fault(.credits)
+        case 433: return fault(.quota)
+        case 403: return fault(.forbidden)
+        case 404, 405, 406, 410, 411, 414, 415, 426, 431: return fault(.endpoint)
+        case 408, 425: return retry()
+        case 409: return retry(mostAttempts: 3)
+        case 429: return fault(.rateLimited, leastDelay: wait == nil ? .seconds(10) : nil)
+        case 451: return rejected(aboutContent: true)
+        case 455: return fault(.maintenance)
+        case 499: return doubt(.silent, status: status, wait: wait)
+        case 400...499: return rejected(isUnfamiliar: true)
+        case 501: return text.isErrorEnvelope ? rejected() : fault(.endpoint)
+        case 503: return fault(.unavailable)
+        case 505: return fault(.featureDisabled)
+        case 521, 522, 523, 525, 526, 530: return fault(.originDown)
+        case 500...599: return doubt(.gateway, status: status, wait: wait)
+        default: return doubt(.silent, status: status)
+        }
+    }
+
+    private static func fault(_ reason: GateReason) -> SubmissionOutcome {
+        .serviceFault(.init(reason: reason))
+    }
+
+    private static func doubt(
+        _ kind: SubmissionOutcome.Doubt.Kind,
+        status: Int? = nil,
+        wait: Duration? = nil
+    ) -> SubmissionOutcome {
+        .unknown(.init(kind: kind, status: status, retryAfter: wait))
+    }
+
+    private static func taskID(_ value: JSONValue?) -> String? {
+        guard let text = value?.text, !text.isEmpty, text.unicodeScalars.count <= longestTaskID else { return nil }
+        return text
+    }
+
+    /// RFC 9562 §4: 8-4-4-4-12 hexadecimal digits.
+    private static func isUUID(_ text: String) -> Bool {
+        let groups = text.utf8.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false)
+        return groups.map(\.count) == [8, 4, 4, 4, 12]
+            && groups.joined().allSatisfy { UInt8(String(UnicodeScalar($0)), radix: 16) != nil }
+    }
+}

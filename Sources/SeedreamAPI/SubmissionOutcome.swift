@@ -1,0 +1,120 @@
+/// What a submission means for the job, the money and the service.
+package enum SubmissionOutcome: Hashable, Sendable {
+    /// The API has taken the job.
+    case accepted(taskID: String, AcceptanceWarning?)
+    /// The API has refused this job for good. Nothing was charged.
+    case rejected(Rejection)
+    /// The job was not executed and may be tried again, counted.
+    case retry(Postponement)
+    /// The service or the account is at fault, not the job. Nothing was charged.
+    case serviceFault(ServiceFault)
+    /// The job may have been accepted and charged.
+    case unknown(Doubt)
+
+    /// Something odd about an acceptance.
+    package enum AcceptanceWarning: String, Hashable, Sendable {
+        case taskIDIsNoUUID = "the task id is no UUID"
+        case envelope = "the task id came in an envelope that the API does not document"
+    }
+
+    /// A definite refusal.
+    package struct Rejection: Hashable, Sendable {
+        /// Whether the content was refused, and not the form.
+        package var isAboutContent: Bool
+        /// The status, from the status line or the envelope.
+        package var status: Int
+        /// Whether the table has no row of its own for the status: several in a row are about the service.
+        package var isUnfamiliar: Bool
+
+        /// A refusal.
+        package init(isAboutContent: Bool = false, status: Int, isUnfamiliar: Bool = false) {
+            self.isAboutContent = isAboutContent
+            self.status = status
+            self.isUnfamiliar = isUnfamiliar
+        }
+    }
+
+    /// A refusal to execute now.
+    package struct Postponement: Hashable, Sendable {
+        /// The status, from the status line or the envelope.
+        package var status: Int
+        /// The least wait that the API asked for.
+        package var retryAfter: Duration?
+        /// The most submissions of the job in all, where the status has a limit of its own.
+        package var mostAttempts: Int?
+
+        /// A refusal to execute now.
+        package init(status: Int, retryAfter: Duration? = nil, mostAttempts: Int? = nil) {
+            self.status = status
+            self.retryAfter = retryAfter
+            self.mostAttempts = mostAttempts
+        }
+    }
+
+    /// A fault of the service or the account.
+    package struct ServiceFault: Hashable, Sendable {
+        /// What is wrong, by its stable name.
+        package var reason: GateReason
+        /// The status, where the API answered.
+        package var status: Int?
+        /// The least wait that the API asked for.
+        package var retryAfter: Duration?
+        /// The least wait that this fault needs, without the API asking for one.
+        package var leastDelay: Duration?
+
+        /// A fault.
+        package init(reason: GateReason, status: Int? = nil, retryAfter: Duration? = nil, leastDelay: Duration? = nil) {
+            self.reason = reason
+            self.status = status
+            self.retryAfter = retryAfter
+            self.leastDelay = leastDelay
+        }
+    }
+
+    /// A submission of which nobody knows whether it was accepted.
+    package struct Doubt: Hashable, Sendable {
+        /// What kind of silence.
+        package var kind: Kind
+        /// The status, where the API answered.
+        package var status: Int?
+        /// The least wait that the API asked for.
+        package var retryAfter: Duration?
+
+        /// A doubt.
+        package init(kind: Kind, status: Int? = nil, retryAfter: Duration? = nil) {
+            self.kind = kind
+            self.status = status
+            self.retryAfter = retryAfter
+        }
+
+        /// The kinds, which the policies tell apart.
+        package enum Kind: Hashable, Sendable {
+            /// No answer.
+            case silent
+            /// A 5xx that says little.
+            case gateway
+            /// An acceptance without a task id that can be read.
+            case unreadable
+        }
+    }
+}
+
+/// Why the gate is closed, by its stable names.
+package enum GateReason: String, Hashable, Sendable, CaseIterable {
+    case dns
+    case connect
+    case tls
+    case redirect
+    case auth
+    case credits
+    case quota
+    case forbidden
+    case endpoint
+    case rateLimited = "rate_limited"
+    case maintenance
+    case unavailable
+    case featureDisabled = "feature_disabled"
+    case originDown = "origin_down"
+    case serverError = "server_error"
+    case contract
+}

@@ -1,0 +1,41 @@
+/// One submission as the API is to receive it.
+package struct SubmissionRequest: Sendable {
+    /// The job, for `Idempotency-Key`.
+    package var jobID: String
+    /// The API's JSON, encoded.
+    package var body: [UInt8]
+    /// The bearer token.
+    package var token: String
+    /// W3C trace context, from the job.
+    package var traceparent: String?
+    /// W3C trace context, from the job.
+    package var tracestate: String?
+
+    /// A request.
+    package init(
+        jobID: String,
+        body: [UInt8],
+        token: String,
+        traceparent: String? = nil,
+        tracestate: String? = nil
+    ) {
+        self.jobID = jobID
+        self.body = body
+        self.token = token
+        self.traceparent = traceparent
+        self.tracestate = tracestate
+    }
+
+    /// The job id as a field value: percent-encoded where it is not visible ASCII (RFC 9110 §5.5).
+    var idempotencyKey: String {
+        var key = ""
+        for byte in jobID.utf8 {
+            if (0x21...0x7E).contains(byte) {
+                key.unicodeScalars.append(UnicodeScalar(byte))
+            } else {
+                key += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+            }
+        }
+        return key
+    }
+}

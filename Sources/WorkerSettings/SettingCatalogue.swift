@@ -1,0 +1,264 @@
+import AMQP
+import EditJob
+import EditWorker
+import Logging
+
+/// All settings, in the order of the documentation.
+package enum SettingCatalogue {
+    /// All settings.
+    package static let all: [SettingDefinition] = amqp + queue + api + worker + policies + observing
+
+    private static let amqp: [SettingDefinition] = [
+        SettingDefinition(
+            "amqp.url",
+            default: "amqp://guest:guest@127.0.0.1:5672/",
+            "The broker, or several separated by commas: the nodes of a cluster, tried in turn.",
+            allowed: "amqp://user:password@host:port/vhost or amqps://…, percent-encoded",
+            isSecret: true
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            settings.amqpURLs = try SettingText.urls(text)
+        },
+        file("amqp.caFile", "Trust roots for amqps, instead of the system's.", \.amqpCAFile),
+        file("amqp.certFile", "Client certificate for amqps.", \.amqpCertFile),
+        file("amqp.keyFile", "Key of the client certificate.", \.amqpKeyFile),
+        duration(
+            "amqp.heartbeat",
+            "15s",
+            "How often each side of a broker connection shows that it lives.",
+            \.amqpHeartbeat,
+            from: .seconds(1)
+        ),
+    ]
+
+    private static let queue: [SettingDefinition] = [
+        SettingDefinition(
+            "queue.name",
+            default: "seedream.edit",
+            "The job queue; the other queues are named after it.",
+            allowed: "1 to 200 bytes, not starting with amq."
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            // 255 bytes are AMQP's limit; the longest of the other names needs the rest.
+            guard (1...200).contains(text.utf8.count), !text.hasPrefix("amq."), !text.utf8.contains(0) else {
+                throw .init()
+            }
+            settings.queueName = text
+        },
+        choice("queue.type", "quorum", "The kind of all queues.", \.queueType),
+        choice(
+            "queue.topology",
+            "declare",
+            "Whether the worker declares the queues or only looks for them.",
+            \.queueTopology
+        ),
+    ]
+
+    private static let api: [SettingDefinition] = [
+        SettingDefinition(
+            "api.baseUrl",
+            default: "https://api.sinancode.com",
+            "The API, without the operation's path.",
+            allowed: "an http or https URL without query, fragment and user"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            settings.apiBaseURL = try SettingText.baseURL(text)
+        },
+        SettingDefinition(
+            "api.token",
+            default: nil,
+            "The API's bearer token; required by run.",
+            allowed: "visible ASCII without blanks; better in a file, named by api.tokenFile",
+            isSecret: true
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            guard let token = SecretFile.token(in: text), token == text else { throw .init() }
+            settings.apiToken = .value(token)
+        },
+        SettingDefinition(
+            "api.tokenFile",
+            default: nil,
+            "A file with the token; read again on a 401 and when it changes.",
+            allowed: "the path of a file that holds the token and nothing else"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            _ = try SettingText.secret(inFile: text)
+            settings.apiToken = .file(text)
+        },
+        duration(
+            "api.timeout",
+            "60s",
+            "One submission, from start to last byte.",
+            \.apiTimeout,
+            from: .milliseconds(1)
+        ),
+        duration("api.connectTimeout", "5s", "TCP and TLS to the API.", \.apiConnectTimeout, from: .milliseconds(1)),
+        file("api.caFile", "Trust roots for the API, instead of the system's.", \.apiCAFile),
+    ]
+
+    private static let worker: [SettingDefinition] = [
+        integer("worker.concurrency", "50", "Jobs in flight, and the prefetch.", \.concurrency, 1...65535),
+        SettingDefinition(
+            "worker.rateLimit",
+            default: nil,
+            "Most submissions of this process in a time.",
+            allowed: "a count and a duration such as 18/10s"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            guard let limit = RateLimit(text) else { throw .init() }
+            guard limit.interval <= Gate.longestHeldWait else {
+                throw .init(reason: "one start in more than 15s is less than a worker can hold jobs for")
+            }
+            settings.rateLimit = limit
+        },
+        duration(
+            "worker.drainTimeout",
+            "25s",
+            "The longest wait for jobs in flight at the end.",
+            \.drainTimeout,
+            from: .zero
+        ),
+        SettingDefinition(
+            "worker.maxMessageBytes",
+            default: "256KiB",
+            "The largest job that is taken.",
+            allowed: "a size such as 64KiB or 1MiB, at most 128MiB"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            guard let size = SettingText.size(text), (1...(128 << 20)).contains(size) else { throw .init() }
+            settings.maxMessageBytes = size
+        },
+    ]
+
+    private static let policies: [SettingDefinition] = [
+        integer("retry.maxAttempts", "5", "Counted submissions of one job.", \.maxAttempts, 1...1000),
+        SettingDefinition(
+            "retry.delays",
+            default: "1s,5s,30s,2m,10m",
+            "The wait after each counted submission, one retry queue each; the last repeats.",
+            allowed: "durations from 1ms, separated by commas"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            settings.retryDelays = try SettingText.list(text) { part in
+                DurationText.parse(part).flatMap { $0 > .zero ? $0 : nil }
+            }
+        },
+        duration(
+            "gate.minDelay",
+            "1s",
+            "The pause after a first service-wide failure.",
+            \.gateMinDelay,
+            from: .milliseconds(1)
+        ),
+        duration(
+            "gate.maxDelay",
+            "60s",
+            "The longest pause, which doubling reaches.",
+            \.gateMaxDelay,
+            from: .milliseconds(1)
+        ),
+        choice("policy.noAnswer", "park", "A submission that was sent and never answered.", \.noAnswer),
+        choice("policy.gatewayError", "retry", "500, 502, 504 and their like.", \.gatewayError),
+        choice("policy.unknownFields", "reject", "A field of a job that this version does not know.", \.unknownFields),
+        SettingDefinition(
+            "policy.replyTo",
+            default: "*",
+            "The queues that a job may name in reply_to.",
+            allowed: "patterns with * and ?, separated by commas"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            settings.replyTo = try SettingText.list(text) { WildcardPattern($0) }
+        },
+    ]
+
+    private static let observing: [SettingDefinition] = [
+        SettingDefinition(
+            "journal.store",
+            default: "memory",
+            "Where submissions are remembered, so that none is paid twice.",
+            allowed: "memory or sqlite:PATH"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            if text == "memory" {
+                settings.journalStore = .memory
+            } else if text.hasPrefix("sqlite:"), text.count > 7 {
+                settings.journalStore = .sqlite(path: String(text.dropFirst(7)))
+            } else {
+                throw .init()
+            }
+        },
+        duration("journal.retention", "72h", "How long they are remembered.", \.journalRetention, from: .seconds(1)),
+        SettingDefinition(
+            "http.listen",
+            default: "127.0.0.1:9464",
+            "Where health and metrics are served.",
+            allowed: "HOST:PORT, or off"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            guard text != "off" else {
+                settings.httpListen = nil
+                return
+            }
+            guard let address = Settings.ListenAddress(text) else { throw .init() }
+            settings.httpListen = address
+        },
+        choice("log.level", "info", "The least level that is logged.", \.logLevel),
+        choice("log.format", "auto", "One JSON object a line, or text; auto is text on a terminal.", \.logFormat),
+    ]
+
+    // MARK: - Kinds of settings
+
+    private static func file(
+        _ key: String,
+        _ meaning: String,
+        _ path: any WritableKeyPath<Settings, String?> & Sendable
+    ) -> SettingDefinition {
+        SettingDefinition(key, default: nil, meaning, allowed: "the path of a readable PEM file") {
+            text,
+            settings throws(SettingDefinition.Refusal) in
+            guard SecretFile.text(at: text) != nil else {
+                throw .init(reason: "the file cannot be read; check that it exists and its permissions")
+            }
+            settings[keyPath: path] = text
+        }
+    }
+
+    private static func duration(
+        _ key: String,
+        _ defaultText: String,
+        _ meaning: String,
+        _ path: any WritableKeyPath<Settings, Duration> & Sendable,
+        from least: Duration
+    ) -> SettingDefinition {
+        let allowed = "a duration such as 250ms, 30s, 5m or 1h, at least \(DurationText.text(least))"
+        return SettingDefinition(key, default: defaultText, meaning, allowed: allowed) {
+            text,
+            settings throws(SettingDefinition.Refusal) in
+            guard let duration = DurationText.parse(text), duration >= least else { throw .init() }
+            settings[keyPath: path] = duration
+        }
+    }
+
+    private static func integer(
+        _ key: String,
+        _ defaultText: String,
+        _ meaning: String,
+        _ path: any WritableKeyPath<Settings, Int> & Sendable,
+        _ range: ClosedRange<Int>
+    ) -> SettingDefinition {
+        let allowed = "a whole number from \(range.lowerBound) to \(range.upperBound)"
+        return SettingDefinition(key, default: defaultText, meaning, allowed: allowed) {
+            text,
+            settings throws(SettingDefinition.Refusal) in
+            guard let number = Int(text), range.contains(number) else { throw .init() }
+            settings[keyPath: path] = number
+        }
+    }
+
+    private static func choice<Choice: RawRepresentable<String> & CaseIterable & Sendable>(
+        _ key: String,
+        _ defaultText: String,
+        _ meaning: String,
+        _ path: any WritableKeyPath<Settings, Choice> & Sendable
+    ) -> SettingDefinition {
+        let names = Choice.allCases.map(\.rawValue)
+        let allowed = names.dropLast().joined(separator: ", ") + " or " + (names.last ?? "")
+        return SettingDefinition(key, default: defaultText, meaning, allowed: allowed) {
+            text,
+            settings throws(SettingDefinition.Refusal) in
+            guard let choice = Choice(rawValue: text) else {
+                throw .init(reason: NearestName.of(text, among: names).map { "did you mean \($0)?" })
+            }
+            settings[keyPath: path] = choice
+        }
+    }
+}

@@ -1,0 +1,58 @@
+/// One setting: its names, its meaning, and how a text becomes its value.
+package struct SettingDefinition: Sendable {
+    /// The dotted key, as in a file: `amqp.url`.
+    package let key: String
+    /// What the program takes without one, nil for nothing.
+    package let defaultText: String?
+    /// What it means, for people.
+    package let meaning: String
+    /// What may stand there, for people.
+    package let allowed: String
+    /// Whether its value is never shown.
+    package let isSecret: Bool
+    /// Puts a text's value into the settings; throws `Refusal` where it is none.
+    let apply: @Sendable (String, inout Settings) throws(Refusal) -> Void
+
+    /// The text is no value of the setting.
+    struct Refusal: Error {
+        /// Says more than `allowed` does, nil where that says all.
+        var reason: String?
+    }
+
+    init(
+        _ key: String,
+        default defaultText: String?,
+        _ meaning: String,
+        allowed: String,
+        isSecret: Bool = false,
+        apply: @escaping @Sendable (String, inout Settings) throws(Refusal) -> Void
+    ) {
+        self.key = key
+        self.defaultText = defaultText
+        self.meaning = meaning
+        self.allowed = allowed
+        self.isSecret = isSecret
+        self.apply = apply
+    }
+
+    /// The environment variable: `SEEDREAM_AMQP_URL`.
+    package var variable: String { "SEEDREAM_" + words.map { $0.uppercased() }.joined(separator: "_") }
+
+    /// The command-line flag without its dashes: `amqp-url`.
+    package var flag: String { words.joined(separator: "-") }
+
+    /// The key's words in lower case: `api.baseUrl` has `api`, `base`, `url`.
+    private var words: [String] {
+        var words = [""]
+        for character in key {
+            if character == "." {
+                words.append("")
+            } else if character.isUppercase {
+                words.append(character.lowercased())
+            } else {
+                words[words.count - 1].append(character)
+            }
+        }
+        return words
+    }
+}

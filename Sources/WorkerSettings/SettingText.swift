@@ -1,0 +1,74 @@
+import AMQP
+import EditWorker
+
+/// Reads the texts of settings whose values have a form of their own.
+enum SettingText {
+    typealias Refusal = SettingDefinition.Refusal
+
+    static func urls(_ text: String) throws(Refusal) -> [AMQPURL] {
+        var urls: [AMQPURL] = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            do {
+                urls.append(try AMQPURL(parsing: trimmed(part)))
+            } catch {
+                throw Refusal(reason: "it \(error)")
+            }
+        }
+        return urls
+    }
+
+    static func baseURL(_ text: String) throws(Refusal) -> String {
+        var base = text
+        while base.hasSuffix("/") { base.removeLast() }
+        let scheme = base.lowercased().hasPrefix("https://") ? 8 : base.lowercased().hasPrefix("http://") ? 7 : 0
+        let rest = base.dropFirst(scheme)
+        let authority = rest.prefix { $0 != "/" }
+        guard scheme > 0, !authority.isEmpty, !authority.hasPrefix(":"),
+            !rest.contains(where: { "?#@\\ ".contains($0) }),
+            base.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
+        else { throw Refusal() }
+        if let colon = authority.lastIndex(of: ":"), !authority.hasSuffix("]") {
+            guard let port = UInt16(authority[authority.index(after: colon)...]), port > 0 else {
+                throw Refusal(reason: "its port is no number from 1 to 65535")
+            }
+        }
+        return base
+    }
+
+    static func secret(inFile path: String) throws(Refusal) -> String {
+        guard let text = SecretFile.text(at: path) else {
+            throw Refusal(reason: "the file cannot be read; check that it exists and its permissions")
+        }
+        guard let secret = SecretFile.token(in: text) else {
+            throw Refusal(reason: "the file must hold the secret and nothing else")
+        }
+        return secret
+    }
+
+    static func list<Element>(_ text: String, _ element: (String) -> Element?) throws(Refusal) -> [Element] {
+        var elements: [Element] = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            let part = trimmed(part)
+            guard !part.isEmpty, let value = element(part) else { throw Refusal() }
+            elements.append(value)
+        }
+        return elements
+    }
+
+    /// Bytes: a whole number with KiB, MiB, GiB, or nothing behind it.
+    static func size(_ text: String) -> Int? {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        let units = ["": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30]
+        guard let number = Int(digits), let shift = units[String(text.dropFirst(digits.count))],
+            number <= Int.max >> 30
+        else { return nil }
+        return number << shift
+    }
+
+    private static func trimmed(_ text: Substring) -> String {
+        var text = text
+        while text.first == " " { text = text.dropFirst() }
+        while text.last == " " { text = text.dropLast() }
+        return String(text)
+    }
+}

@@ -1,0 +1,91 @@
+package import AMQP
+package import EditJob
+package import EditWorker
+package import Logging
+
+/// The effective settings of the program, checked.
+package struct Settings: Sendable {
+    package var amqpURLs: [AMQPURL] = []
+    package var amqpCAFile: String?
+    package var amqpCertFile: String?
+    package var amqpKeyFile: String?
+    package var amqpHeartbeat = Duration.zero
+    package var queueName = ""
+    package var queueType = Topology.QueueType.quorum
+    package var queueTopology = Topology.Mode.declare
+    package var apiBaseURL = ""
+    package var apiToken: APIToken?
+    package var apiTimeout = Duration.zero
+    package var apiConnectTimeout = Duration.zero
+    package var apiCAFile: String?
+    package var concurrency = 0
+    package var rateLimit: RateLimit?
+    package var drainTimeout = Duration.zero
+    package var maxMessageBytes = 0
+    package var maxAttempts = 0
+    package var retryDelays: [Duration] = []
+    package var gateMinDelay = Duration.zero
+    package var gateMaxDelay = Duration.zero
+    package var noAnswer = RetryPolicy.Doubtful.park
+    package var gatewayError = RetryPolicy.Doubtful.retry
+    package var unknownFields = UnknownFieldPolicy.reject
+    package var replyTo: [WildcardPattern] = []
+    package var journalStore = JournalStore.memory
+    package var journalRetention = Duration.zero
+    package var httpListen: ListenAddress?
+    package var logLevel = Logger.Level.info
+    package var logFormat = LogFormat.auto
+
+    /// Where the API's token comes from.
+    package enum APIToken: Hashable, Sendable {
+        /// The token itself.
+        case value(String)
+        /// A file that is read again when it changes.
+        case file(String)
+    }
+
+    /// Where submissions are remembered.
+    package enum JournalStore: Hashable, Sendable {
+        /// In this process.
+        case memory
+        /// In an SQLite file, shared by the workers of one host.
+        case sqlite(path: String)
+    }
+
+    /// An address to listen on.
+    package struct ListenAddress: Hashable, Sendable {
+        /// Host name or address, an IPv6 address without its brackets.
+        package let host: String
+        /// TCP port; 0 lets the system choose.
+        package let port: Int
+
+        /// An address.
+        package init(host: String, port: Int) {
+            self.host = host
+            self.port = port
+        }
+
+        /// Reads `HOST:PORT`, an IPv6 address in brackets; nil where the text is nothing of the kind.
+        package init?(_ text: String) {
+            guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
+                return nil
+            }
+            var host = text[..<colon]
+            if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
+            guard !host.isEmpty else { return nil }
+            self.init(host: String(host), port: Int(port))
+        }
+    }
+
+    /// The form of a log line.
+    package enum LogFormat: String, CaseIterable, Sendable {
+        /// One JSON object a line.
+        case json
+        /// A line for people.
+        case text
+        /// Text on a terminal, JSON elsewhere.
+        case auto
+    }
+
+    init() {}
+}

@@ -1,0 +1,63 @@
+import Glibc
+
+/// The exit statuses of the program.
+///
+/// Source: `sysexits.h`.
+enum ExitStatus {
+    static let someFailed: Int32 = 1
+    static let usage: Int32 = 64
+    static let unavailable: Int32 = 69
+    static let internalFault: Int32 = 70
+    static let drainDeadline: Int32 = 75
+    static let refused: Int32 = 77
+    static let settings: Int32 = 78
+}
+
+/// What the program says: results on stdout, all else on stderr.
+enum Console {
+    /// Whether stderr is a terminal, on which progress makes sense.
+    static var isInteractive: Bool { isatty(STDERR_FILENO) == 1 }
+
+    /// A line of results.
+    static func result(_ line: String) {
+        write(line + "\n", to: STDOUT_FILENO)
+    }
+
+    /// A line of news or errors.
+    static func error(_ line: String) {
+        write(line + "\n", to: STDERR_FILENO)
+    }
+
+    /// Replaces the last line of progress; nothing off a terminal.
+    static func progress(_ line: String) {
+        guard isInteractive else { return }
+        write("\r\u{1B}[K\(line)", to: STDERR_FILENO)
+    }
+
+    private static func write(_ text: String, to descriptor: Int32) {
+        var bytes = Array(text.utf8)[...]
+        while !bytes.isEmpty {
+            let count = unsafe bytes.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            // A reader that went away (`| head`) has seen what it wanted.
+            guard count > 0 || errno == EINTR else { return }
+            bytes = bytes.dropFirst(max(0, count))
+        }
+    }
+}
+
+/// This process, as the system knows it.
+enum Process {
+    /// The environment's variables; of two with the same name the first counts, as `getenv` has it.
+    static var environment: [String: String] {
+        var variables: [String: String] = [:]
+        var pointer = unsafe environ
+        while let entry = unsafe pointer.pointee {
+            let text = unsafe String(cString: entry)
+            if let equals = text.firstIndex(of: "="), variables[String(text[..<equals])] == nil {
+                variables[String(text[..<equals])] = String(text[text.index(after: equals)...])
+            }
+            unsafe pointer += 1
+        }
+        return variables
+    }
+}

@@ -1,0 +1,142 @@
+import AMQP
+import ArgumentParser
+import EditWorker
+import Glibc
+import Logging
+import NIOPosix
+import SeedreamAPI
+import ServiceLifecycle
+import UnixSignals
+import WorkerSettings
+
+/// `run`: the worker itself.
+struct Run: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Take jobs from the queue until told to stop (the default).",
+        discussion: """
+            Example: SEEDREAM_API_TOKEN_FILE=token seedream-worker run --worker-concurrency 200
+
+            Waits for a broker that is down, and for an API that is sick. SIGTERM or SIGINT finishes the jobs in flight;
+            a second one ends at once, and the broker delivers them again.
+            """
+    )
+
+    @Flag(help: "End with 69 or 77 where the broker cannot be used, instead of trying again for ever.")
+    var failFast = false
+
+    @OptionGroup(title: "Settings")
+    var flags: SettingFlags
+
+    func run() async throws {
+        let settings = try flags.read().settings
+        let tokens = try tokens(settings)
+        let logger = Self.logger(settings)
+        let worker = try WorkerComposition(settings, tokens: tokens, failFast: failFast, logger: logger)
+        logger.log(.info, "starting", [.version: Version.current, .queue: settings.queueName])
+        var group = ServiceGroupConfiguration(
+            services: [
+                .init(
+                    service: worker.service,
+                    successTerminationBehavior: .gracefullyShutdownGroup,
+                    failureTerminationBehavior: .gracefullyShutdownGroup
+                ),
+                // Last, because the group tells its services to stop from the last to the first.
+                .init(service: DrainDeadline(limit: settings.drainTimeout, logger: logger)),
+            ],
+            gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: Self.groupLogger
+        )
+        group.maximumCancellationDuration = .seconds(5)
+        let outcome: Result<Void, any Error>
+        do {
+            outcome = .success(try await ServiceGroup(configuration: group).run())
+        } catch {
+            outcome = .failure(error)
+        }
+        try await worker.shutdown()
+        switch outcome {
+        case .success:
+            logger.log(.info, "done")
+        case .failure(let error as AMQPError):
+            Console.error("seedream-worker: \(error)")
+            throw ExitCode(error.exitStatus)
+        case .failure(let error):
+            Console.error("seedream-worker: internal fault: \(error); please report it with the log")
+            throw ExitCode(ExitStatus.internalFault)
+        }
+    }
+
+    private func tokens(_ settings: Settings) throws -> TokenSource {
+        switch settings.apiToken {
+        case .value(let token):
+            return TokenSource(value: token)
+        case .file(let path):
+            do {
+                return try TokenSource(path: path)
+            } catch {
+                Console.error("seedream-worker: api.tokenFile: \(error)")
+                throw ExitCode(ExitStatus.settings)
+            }
+        case nil:
+            Console.error(
+                "seedream-worker: api.token is missing; set SEEDREAM_API_TOKEN_FILE to the path of a file with the token"
+            )
+            throw ExitCode(ExitStatus.settings)
+        }
+    }
+
+    /// The service group's own news are of interest only where something is wrong.
+    private static var groupLogger: Logger {
+        var logger = Logger(label: "lifecycle")
+        logger.logLevel = .warning
+        return logger
+    }
+
+    private static func logger(_ settings: Settings) -> Logger {
+        let isText = settings.logFormat == .text || settings.logFormat == .auto && Console.isInteractive
+        let level = settings.logLevel
+        LoggingSystem.bootstrap { _ in LineLogHandler(format: isText ? .text : .json, level: level) }
+        return Logger(label: "seedream-worker")
+    }
+}
+
+extension AMQPError {
+    /// The status with which `--fail-fast` ends.
+    var exitStatus: Int32 {
+        switch code {
+        case .authenticationRefused, .accessRefused: ExitStatus.refused
+        default: ExitStatus.unavailable
+        }
+    }
+}
+
+/// Ends the process where the drain takes too long, or where a second signal says that nobody wants to wait.
+private struct DrainDeadline: Service, CustomStringConvertible {
+    let limit: Duration
+    let logger: Logger
+
+    var description: String { "drain deadline" }
+
+    func run() async throws {
+        let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
+        // Not part of this task, which the graceful shutdown ends just when they are needed.
+        Task {
+            var count = 0
+            for await _ in signals {
+                count += 1
+                if count == 2 { end("a second signal: ending at once; the broker delivers the rest again") }
+            }
+        }
+        try? await gracefulShutdown()
+        Task {
+            try await Task.sleep(for: limit)
+            end("the drain deadline has passed; the broker delivers the rest again")
+        }
+    }
+
+    private func end(_ message: StaticString) {
+        logger.log(.warning, message)
+        // Without exit handlers: other threads are still at work.
+        _exit(ExitStatus.drainDeadline)
+    }
+}

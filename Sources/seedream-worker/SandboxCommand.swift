@@ -1,0 +1,74 @@
+import ArgumentParser
+import EditWorker
+import Logging
+import SandboxAPI
+import WorkerSettings
+
+/// `sandbox`: a stand-in for the API.
+struct SandboxCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sandbox",
+        abstract: "Stand in for the API: check requests by its rules, and misbehave on demand.",
+        discussion: """
+            Example: seedream-worker sandbox --latency 1s --fault 429=5 --fault reset=3 --retry-after 2s
+
+            Kinds of faults: an HTTP status, reset (reads the request, closes), hang, garbage (200, HTML), no-task-id,
+            envelope-401 (200, {"code":401,…}). GET /stats tells what was seen.
+            """
+    )
+
+    @Option(help: ArgumentHelp("Where to listen; port 0 takes a free one.", valueName: "host:port"))
+    var listen = "127.0.0.1:8080"
+
+    @Option(help: "The only token that is let in; any without.")
+    var token: String?
+
+    @Option(help: ArgumentHelp("The time before each answer.", valueName: "duration"))
+    var latency = "200ms"
+
+    @Option(help: ArgumentHelp("A fault and the percentage of requests that meet it.", valueName: "kind=percent"))
+    var fault: [String] = []
+
+    @Option(help: ArgumentHelp("The Retry-After of each 429 and 503.", valueName: "duration"))
+    var retryAfter: String?
+
+    func run() async throws {
+        guard let address = Settings.ListenAddress(listen) else {
+            throw ValidationError("--listen '\(listen)' is no HOST:PORT")
+        }
+        guard let latency = DurationText.parse(latency) else {
+            throw ValidationError("--latency '\(latency)' is no duration such as 200ms")
+        }
+        let shares = try fault.map { text in
+            guard let share = FaultMix.Share(text) else {
+                throw ValidationError(
+                    "--fault '\(text)' is no KIND=PERCENT; kinds are an HTTP status from 300 to 599, reset, hang, "
+                        + "garbage, no-task-id and envelope-401"
+                )
+            }
+            return share
+        }
+        guard let mix = FaultMix(shares) else { throw ValidationError("the faults add up to more than 100 percent") }
+        var options = Sandbox.Options(host: address.host, port: address.port, faults: mix)
+        options.token = token
+        options.latency = latency
+        options.retryAfter = try retryAfter.map { text in
+            guard let wait = DurationText.parse(text) else {
+                throw ValidationError("--retry-after '\(text)' is no duration such as 2s")
+            }
+            return wait
+        }
+        var logger = Logger(label: "sandbox", factory: { _ in LineLogHandler(format: .text, level: .error) })
+        logger.logLevel = .error
+        let host = address.host
+        do {
+            try await Sandbox(options, logger: logger)
+                .run { port in
+                    Console.error("sandbox: http://\(host):\(port), statistics at http://\(host):\(port)/stats")
+                }
+        } catch {
+            Console.error("seedream-worker: the sandbox cannot listen on \(listen): \(error); is the port taken?")
+            throw ExitCode(ExitStatus.unavailable)
+        }
+    }
+}

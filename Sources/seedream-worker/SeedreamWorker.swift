@@ -1,0 +1,24 @@
+import ArgumentParser
+
+/// The program: commands and composition, nothing to test without it.
+@main
+struct SeedreamWorker: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "seedream-worker",
+        abstract: "Takes image-edit jobs from RabbitMQ and submits them to the SeeDream V4 Edit API.",
+        discussion: """
+            A job that was submitted ends in a reply with its task id, a job that was not in a reply that says why and
+            in a dead letter. Settings come from flags, SEEDREAM_… variables and a file; see: seedream-worker settings
+            """,
+        version: Version.current,
+        subcommands: [
+            Run.self, SandboxCommand.self, Submit.self, Validate.self, DeadLetters.self, SettingsCommand.self,
+        ],
+        defaultSubcommand: Run.self
+    )
+}
+
+/// The program's version.
+enum Version {
+    static let current = "0.1.0"
+}

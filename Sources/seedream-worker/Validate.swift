@@ -1,0 +1,70 @@
+import ArgumentParser
+import EditJob
+import JSON
+import WorkerSettings
+
+/// `validate`: the checks of the worker, offline.
+struct Validate: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Check jobs offline, by the worker's own rules.",
+        discussion: """
+            Example: seedream-worker validate jobs.ndjson
+
+            Prints FILE:LINE: POINTER: message (code) for each fault, and ends with 1 where there is one.
+            """
+    )
+
+    @Argument(help: "Files with a job a line, or a JSON array or object; - is stdin.")
+    var files: [String]
+
+    @Option(help: "How to print the faults.")
+    var format = OutputFormat.text
+
+    @Option(help: "What to do with a field that this version does not know.")
+    var policyUnknownFields = UnknownFieldPolicy.reject
+
+    func run() async throws {
+        var jobs = 0
+        var invalid = 0
+        for file in files {
+            try await JobFile.readEach(in: file) { job in
+                jobs += 1
+                do throws(EditJob.Invalid) {
+                    _ = try job.checked(unknownFields: policyUnknownFields)
+                } catch {
+                    invalid += 1
+                    report(error, at: job)
+                }
+            }
+        }
+        Console.error("\(jobs) jobs, \(invalid) invalid")
+        if invalid > 0 { throw ExitCode(ExitStatus.someFailed) }
+    }
+
+    private func report(_ invalid: EditJob.Invalid, at job: JobFile.Job) {
+        switch invalid {
+        case .malformed(let error):
+            print(job, line: job.line + error.line - 1, "", "malformed_json", "column \(error.column): \(error.reason)")
+        case .violations(let violations):
+            for violation in violations {
+                print(job, line: job.line, violation.pointer.description, violation.code.rawValue, violation.message)
+            }
+        }
+    }
+
+    private func print(_ job: JobFile.Job, line: Int, _ pointer: String, _ code: String, _ message: String) {
+        switch format {
+        case .text:
+            Console.result("\(job.file):\(line): \(pointer.isEmpty ? "" : pointer + ": ")\(message) (\(code))")
+        case .json:
+            let json = JSONValue.object([
+                JSONMember("file", .string(job.file)), JSONMember("line", .integer(Int64(line))),
+                JSONMember("pointer", .string(pointer)), JSONMember("code", .string(code)),
+                JSONMember("message", .string(message)),
+            ])
+            Console.result(String(decoding: json.encoded(), as: UTF8.self))
+        }
+    }
+}
+
+extension UnknownFieldPolicy: ExpressibleByArgument {}

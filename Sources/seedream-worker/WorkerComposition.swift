@@ -1,0 +1,92 @@
+import AMQP
+import EditWorker
+import Logging
+import NIOCore
+import NIOPosix
+import SeedreamAPI
+import WorkerSettings
+
+/// Puts the worker's parts together.
+struct WorkerComposition {
+    let service: EditWorkerService
+    private let client: SeedreamClient
+    private let group: MultiThreadedEventLoopGroup
+
+    init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger) throws {
+        let identity = WorkerIdentity(version: Version.current)
+        let queues = JobQueues(name: settings.queueName, retryDelays: settings.retryDelays)
+        let topology = Topology(queues: queues, type: settings.queueType, mode: settings.queueTopology)
+        let admission = Admission(
+            gate: Gate(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
+            rateLimit: settings.rateLimit,
+            logger: logger
+        )
+        func link(_ role: BrokerLink.Role, _ setup: @escaping BrokerLink.Setup) -> BrokerLink {
+            var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(role.rawValue)")
+            options.heartbeat = settings.amqpHeartbeat
+            return BrokerLink(urls: settings.amqpURLs, options: options, role: role, logger: logger, setup: setup)
+        }
+        let consumer = link(.consumer) { try await topology.establish(on: $0) }
+        let publisher = link(.publisher) { try await $0.selectConfirms() }
+        let messages = BrokerPublisher(link: publisher, topology: topology, logger: logger)
+        let replies = ReplyAddress(queues: queues, allowed: settings.replyTo)
+        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        client = try SeedreamClient(Self.clientOptions(settings), group: group)
+        let pipeline = JobPipeline(
+            decoder: JobDecoder(maxMessageBytes: settings.maxMessageBytes, unknownFields: settings.unknownFields),
+            admission: admission,
+            tokens: tokens,
+            submitter: client,
+            policy: RetryPolicy(
+                maxAttempts: settings.maxAttempts,
+                delays: settings.retryDelays,
+                noAnswer: settings.noAnswer,
+                gatewayError: settings.gatewayError
+            ),
+            replies: replies,
+            publisher: messages,
+            settler: Settler(
+                publisher: messages,
+                queues: queues,
+                replies: replies,
+                copies: JobCopy(frameMax: AMQPConnectionOptions.frameMax),
+                identity: identity
+            ),
+            identity: identity,
+            logger: logger
+        )
+        service = EditWorkerService(
+            consumer: consumer,
+            publisher: publisher,
+            queue: queues.jobs,
+            prefetch: UInt16(clamping: Self.jobsInFlight(settings)),
+            admission: admission,
+            pipeline: pipeline,
+            failFast: failFast,
+            logger: logger
+        )
+    }
+
+    /// Under a rate limit no more jobs than can start within the wait that is held in the worker.
+    private static func jobsInFlight(_ settings: Settings) -> Int {
+        let held = settings.rateLimit?.mostHeld(within: Gate.longestHeldWait) ?? Int.max
+        return min(settings.concurrency, held)
+    }
+
+    private static func clientOptions(_ settings: Settings) -> SeedreamClient.Options {
+        var options = SeedreamClient.Options(
+            baseURL: settings.apiBaseURL,
+            connections: settings.concurrency,
+            version: Version.current
+        )
+        options.timeout = settings.apiTimeout
+        options.connectTimeout = settings.apiConnectTimeout
+        options.caFile = settings.apiCAFile
+        return options
+    }
+
+    func shutdown() async throws {
+        try await client.shutdown()
+        try await group.shutdownGracefully()
+    }
+}

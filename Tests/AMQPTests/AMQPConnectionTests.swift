@@ -1,0 +1,254 @@
+import AMQP
+import TestSupport
+import Testing
+
+/// Against the real broker.
+@Suite(.timeLimit(.minutes(2)))
+struct AMQPConnectionTests {
+    private static func message(to queue: ByteString, _ body: String, headers: FieldTable? = nil) -> OutboundMessage {
+        var properties = MessageProperties()
+        properties.headers = headers
+        properties.messageID = ByteString(body)
+        return OutboundMessage(routingKey: queue, properties: properties, body: Array(body.utf8))
+    }
+
+    @Test func `a message comes back with all its properties and its body`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                var properties = MessageProperties()
+                properties.contentType = "application/json"
+                properties.contentEncoding = "utf-8"
+                properties.headers = [:]
+                properties.deliveryMode = 2
+                properties.priority = 3
+                properties.correlationID = ByteString([0xFF, 0x00, 0x41])
+                properties.replyTo = "back"
+                properties.expiration = "600000"
+                properties.messageID = ""
+                properties.timestamp = 1_700_000_000
+                properties.type = "kind"
+                properties.userID = "guest"
+                properties.appID = "app"
+                let body = (0..<300_000).map { UInt8(truncatingIfNeeded: $0) }
+                let message = OutboundMessage(routingKey: "q", properties: properties, body: body)
+                #expect(try await connection.publish(message) == .confirmed)
+                let subscription = try await connection.consume(from: "q", prefetch: 1)
+                let delivery = try #require(await subscription.deliveries.first { _ in true })
+                #expect(delivery.properties == properties)
+                #expect(delivery.body == body)
+                #expect(delivery.routingKey == "q")
+                #expect(delivery.exchange == "")
+                #expect(!delivery.redelivered)
+            }
+        }
+    }
+
+    @Test func `every header type survives both ways`() async throws {
+        let headers: FieldTable = [
+            "boolean": .boolean(true), "int8": .int8(-8), "uint8": .uint8(200), "int16": .int16(-300),
+            "uint16": .uint16(60_000), "int32": .int32(.min), "uint32": .uint32(.max), "int64": .int64(.min),
+            "float": .float(1.5), "double": .double(-2.25), "decimal": .decimal(scale: 2, value: 314),
+            "string": .string(ByteString([0xC3, 0x28])), "bytes": .bytes(ByteString([0, 255])),
+            "array": .array([.int64(1), .text("x"), .array([]), .table(["y": .void])]),
+            "timestamp": .timestamp(1_700_000_000), "table": .table(["a": .table(["b": .boolean(false)])]),
+            "void": .void, "empty": .text(""),
+        ]
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                #expect(try await connection.publish(Self.message(to: "q", "m", headers: headers)) == .confirmed)
+                let subscription = try await connection.consume(from: "q", prefetch: 1)
+                let delivery = try #require(await subscription.deliveries.first { _ in true })
+                let back = try #require(delivery.properties.headers)
+                for entry in headers.entries {
+                    #expect(back[entry.name] == entry.value, "\(entry.name)")
+                }
+                #expect(back.entries.count == headers.entries.count)
+            }
+        }
+    }
+
+    @Test func `a message that no queue takes comes back, and only that`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                let results = try await withThrowingTaskGroup(of: (Int, PublishResult).self) { group in
+                    for index in 0..<200 {
+                        let queue: ByteString = index % 3 == 0 ? "nowhere" : "q"
+                        group.addTask { (index, try await connection.publish(Self.message(to: queue, "\(index)"))) }
+                    }
+                    return try await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
+                }
+                for index in 0..<200 {
+                    let wanted: PublishResult =
+                        index % 3 == 0 ? .returned(replyCode: 312, replyText: "NO_ROUTE") : .confirmed
+                    #expect(results[index] == wanted)
+                }
+                #expect(try await connection.inspect(queue: "q").messageCount == 133)
+            }
+        }
+    }
+
+    @Test func `a full queue refuses, and the refusal is no confirm`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                let arguments: FieldTable = ["x-max-length": .int64(1), "x-overflow": .text("reject-publish")]
+                _ = try await connection.declare(QueueDeclaration(name: "q", arguments: arguments))
+                #expect(try await connection.publish(Self.message(to: "q", "1")) == .confirmed)
+                #expect(try await connection.publish(Self.message(to: "q", "2")) == .refused)
+            }
+        }
+    }
+
+    @Test func `no more are unacknowledged than the prefetch allows`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                for index in 0..<20 { _ = try await connection.publish(Self.message(to: "q", "\(index)")) }
+                let subscription = try await connection.consume(from: "q", prefetch: 5)
+                var iterator = subscription.deliveries.makeAsyncIterator()
+                var first: [Delivery] = []
+                while first.count < 5, let delivery = await iterator.next() { first.append(delivery) }
+                #expect(try await connection.inspect(queue: "q").messageCount == 15)
+                // All but the first: the slow one holds back nobody.
+                for delivery in first.dropFirst() { #expect(connection.acknowledge(delivery.tag)) }
+                for _ in 0..<4 { _ = await iterator.next() }
+                #expect(try await connection.inspect(queue: "q").messageCount == 11)
+            }
+        }
+    }
+
+    @Test func `a delivery from an old connection is never acknowledged`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            let old = try await broker.connect()
+            _ = try await old.declare(QueueDeclaration(name: "q"))
+            try await old.selectConfirms()
+            for body in ["1", "2"] { _ = try await old.publish(Self.message(to: "q", body)) }
+            var deliveries = try await old.consume(from: "q", prefetch: 2).deliveries.makeAsyncIterator()
+            let stale = try #require(await deliveries.next())
+            await old.close()
+            #expect(!old.acknowledge(stale.tag))
+            try await broker.withConnection { connection in
+                var again = try await connection.consume(from: "q", prefetch: 2).deliveries.makeAsyncIterator()
+                let fresh = try #require(await again.next())
+                #expect(fresh.redelivered)
+                #expect(fresh.tag.number == stale.tag.number)
+                #expect(!connection.acknowledge(stale.tag))
+            }
+            let status = try await broker.withConnection { try await $0.inspect(queue: "q") }
+            #expect(status.messageCount == 2)
+        }
+    }
+
+    @Test func `a missing queue and other arguments are told, and the connection lives`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                let missing = try #require(
+                    await #expect(throws: AMQPError.self) { try await connection.inspect(queue: "q") }
+                )
+                #expect(missing.code == .notFound)
+                #expect(missing.message.contains("q"))
+                _ = try await connection.declare(QueueDeclaration(name: "q", arguments: ["x-max-length": .int64(3)]))
+                let other = try #require(
+                    await #expect(throws: AMQPError.self) {
+                        try await connection.declare(
+                            QueueDeclaration(name: "q", arguments: ["x-max-length": .int64(4)])
+                        )
+                    }
+                )
+                #expect(other.code == .preconditionFailed)
+                #expect(other.message.contains("x-max-length"))
+                #expect(try await connection.publish(Self.message(to: "q", "still")) == .confirmed)
+            }
+        }
+    }
+
+    @Test func `a deleted queue ends its consumer, and says so`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                let subscription = try await connection.consume(from: "q", prefetch: 1)
+                try await broker.withConnection { try await $0.delete(queue: "q") }
+                for await _ in subscription.deliveries {}
+                let event = try #require(await connection.events.first { _ in true })
+                guard case .consumerCancelled = event else {
+                    Issue.record("\(event)")
+                    return
+                }
+            }
+        }
+    }
+
+    @Test func `a cancelled consumer keeps what it had and gets no more`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                for index in 0..<3 { _ = try await connection.publish(Self.message(to: "q", "\(index)")) }
+                let subscription = try await connection.consume(from: "q", prefetch: 3)
+                try await connection.cancel(subscription)
+                _ = try await connection.publish(Self.message(to: "q", "late"))
+                var bodies: [String] = []
+                for await delivery in subscription.deliveries {
+                    bodies.append(String(decoding: delivery.body, as: UTF8.self))
+                    connection.reject(delivery.tag, requeue: true)
+                }
+                #expect(!bodies.contains("late"))
+                try await eventually("all are back") {
+                    try await connection.inspect(queue: "q").messageCount == 4
+                }
+            }
+        }
+    }
+
+    @Test func `what failed at login is told by its cause`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            let options = AMQPConnectionOptions(name: "test")
+            func expect(_ text: String, _ code: AMQPError.Code) async throws {
+                let url = try AMQPURL(parsing: text)
+                let error = await #expect(throws: AMQPError.self) {
+                    _ = try await AMQPConnection.open(url, options: options)
+                }
+                #expect(error?.code == code)
+                #expect(error?.message.contains("hunter2") == false)
+            }
+            let address = "127.0.0.1:\(broker.url.port)"
+            try await expect("amqp://guest:hunter2@\(address)/", .authenticationRefused)
+            try await expect("amqp://guest:guest@\(address)/wrong-vhost", .accessRefused)
+            try await expect("amqp://guest:guest@127.0.0.1:1/", .unreachable)
+            try await expect("amqp://guest:guest@no-such-host.invalid/", .nameNotResolved)
+        }
+    }
+
+    @Test func `whoever waits hears of a connection that is closed by force`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            let connection = try await broker.connect("victim")
+            try await connection.selectConfirms()
+            _ = try await connection.declare(QueueDeclaration(name: "q"))
+            let subscription = try await connection.consume(from: "q", prefetch: 1)
+            try await TestBroker.management("DELETE", "/api/vhosts/\(broker.virtualHost)")
+            for await _ in subscription.deliveries {}
+            await #expect(throws: AMQPError.self) { try await connection.publish(Self.message(to: "q", "x")) }
+            try await TestBroker.management("PUT", "/api/vhosts/\(broker.virtualHost)")
+        }
+    }
+
+    @Test func `5000 messages go through and come back in order`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { publisher in
+                _ = try await publisher.declare(QueueDeclaration(name: "q"))
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    for index in 0..<5000 {
+                        group.addTask {
+                            let result = try await publisher.publish(Self.message(to: "q", "\(index)"))
+                            #expect(result == .confirmed)
+                        }
+                    }
+                    try await group.waitForAll()
+                }
+            }
+            let deliveries = try await broker.take(5000, from: "q")
+            #expect(Set(deliveries.map(\.body)).count == 5000)
+        }
+    }
+}

@@ -1,0 +1,217 @@
+import EditWorker
+import SeedreamAPI
+import Testing
+
+struct GateTests {
+    /// A gate at a moment that the test moves.
+    private final class Scene {
+        private let start = ContinuousClock.now
+        private var elapsed = Duration.zero
+        private var gate: Gate
+
+        init(min: Duration = .seconds(1), max: Duration = .seconds(60)) {
+            gate = Gate(minDelay: min, maxDelay: max)
+        }
+
+        var closure: Gate.Closure? { gate.closure }
+        var remaining: Duration? { gate.closure.map { (start + elapsed).duration(to: $0.until) } }
+
+        func pass(_ duration: Duration) { elapsed += duration }
+        func enter() -> Gate.Answer { gate.enter(now: start + elapsed) }
+
+        @discardableResult
+        func leave(_ outcome: SubmissionOutcome, job: String = "j", probe: Bool = false) -> Bool {
+            gate.leave(outcome, job: job, wasProbe: probe, now: start + elapsed)
+        }
+    }
+
+    private static let accepted = SubmissionOutcome.accepted(taskID: "t", nil)
+
+    private static func fault(_ reason: GateReason, after: Duration? = nil, least: Duration? = nil) -> SubmissionOutcome
+    {
+        .serviceFault(.init(reason: reason, retryAfter: after, leastDelay: least))
+    }
+
+    private static func doubt(_ kind: SubmissionOutcome.Doubt.Kind) -> SubmissionOutcome {
+        .unknown(.init(kind: kind))
+    }
+
+    @Test func `an open gate lets everybody through`() {
+        let scene = Scene()
+        #expect(scene.enter() == .go)
+        #expect(!scene.leave(Self.accepted))
+        #expect(!scene.leave(.rejected(.init(status: 422))))
+        #expect(!scene.leave(.retry(.init(status: 409))))
+        #expect(!scene.leave(Self.doubt(.silent)))
+        #expect(scene.enter() == .go)
+    }
+
+    @Test func `a service fault closes it, and one probe goes after the delay`() {
+        let scene = Scene()
+        #expect(scene.leave(Self.fault(.auth)))
+        #expect(scene.closure?.reason == .auth)
+        #expect(scene.enter() == .giveBack)
+        scene.pass(.milliseconds(999))
+        #expect(scene.enter() == .giveBack)
+        scene.pass(.milliseconds(1))
+        #expect(scene.enter() == .probe)
+        #expect(scene.enter() == .giveBack)
+    }
+
+    @Test(
+        arguments: [
+            accepted, .rejected(.init(status: 422)), .retry(.init(status: 408)),
+        ] as [SubmissionOutcome]
+    )
+    func `a definite answer about the probe opens it`(_ outcome: SubmissionOutcome) {
+        let scene = Scene()
+        scene.leave(Self.fault(.unavailable))
+        scene.pass(.seconds(1))
+        #expect(scene.enter() == .probe)
+        #expect(scene.leave(outcome, probe: true))
+        #expect(scene.closure == nil)
+        #expect(scene.enter() == .go)
+    }
+
+    @Test func `each failed probe doubles the delay up to the longest`() {
+        let scene = Scene(min: .seconds(1), max: .seconds(10))
+        scene.leave(Self.fault(.connect))
+        for seconds in [2, 4, 8, 10, 10] {
+            scene.pass(scene.remaining ?? .zero)
+            #expect(scene.enter() == .probe)
+            #expect(!scene.leave(Self.fault(.connect), probe: true))
+            #expect(scene.remaining == .seconds(seconds))
+        }
+    }
+
+    @Test func `an unknown outcome of the probe keeps it closed`() {
+        for kind in [SubmissionOutcome.Doubt.Kind.silent, .gateway, .unreadable] {
+            let scene = Scene()
+            scene.leave(Self.fault(.unavailable))
+            scene.pass(.seconds(1))
+            #expect(scene.enter() == .probe)
+            scene.leave(Self.doubt(kind), probe: true)
+            #expect(scene.closure?.reason == .unavailable)
+            #expect(scene.remaining == .seconds(2))
+        }
+    }
+
+    @Test func `a straggler neither opens it nor doubles the delay`() {
+        let scene = Scene()
+        scene.leave(Self.fault(.auth))
+        #expect(!scene.leave(Self.fault(.auth)))
+        #expect(!scene.leave(Self.accepted))
+        #expect(scene.remaining == .seconds(1))
+        scene.leave(Self.fault(.rateLimited, after: .seconds(30)))
+        #expect(scene.remaining == .seconds(30))
+    }
+
+    @Test func `a short wait that the API asks for is held in the worker`() {
+        let scene = Scene()
+        scene.leave(Self.fault(.rateLimited, after: .seconds(5)))
+        #expect(scene.closure?.isHeld == true)
+        guard case .wait(let until?) = scene.enter() else {
+            Issue.record("it must wait")
+            return
+        }
+        #expect(until == scene.closure?.until)
+        scene.pass(.seconds(5))
+        #expect(scene.enter() == .probe)
+        #expect(scene.enter() == .wait(until: nil))
+        scene.leave(Self.accepted, probe: true)
+        #expect(scene.enter() == .go)
+    }
+
+    @Test(arguments: [(15, true), (16, false), (3600, false)])
+    func `a long wait is not held, and never cut short`(_ seconds: Int, _ isHeld: Bool) {
+        let scene = Scene(min: .seconds(1), max: .seconds(60))
+        scene.leave(Self.fault(.unavailable, after: .seconds(seconds)))
+        #expect(scene.closure?.isHeld == isHeld)
+        #expect(scene.remaining == .seconds(seconds))
+    }
+
+    @Test func `a 429 without a wait pauses for ten seconds and gives the jobs back`() {
+        let scene = Scene()
+        scene.leave(Self.fault(.rateLimited, least: .seconds(10)))
+        #expect(scene.remaining == .seconds(10))
+        #expect(scene.enter() == .giveBack)
+    }
+
+    @Test func `jobs are not held for ever`() {
+        let scene = Scene()
+        scene.leave(Self.fault(.rateLimited, after: .seconds(15)))
+        var rounds = 0
+        while scene.closure?.isHeld == true, rounds < 100 {
+            rounds += 1
+            scene.pass(.seconds(15))
+            #expect(scene.enter() == .probe)
+            scene.leave(Self.fault(.rateLimited, after: .seconds(15)), probe: true)
+        }
+        #expect(rounds == 8)
+    }
+
+    @Test func `three unreadable answers in a row close it`() {
+        let scene = Scene()
+        for _ in 0..<2 { #expect(!scene.leave(Self.doubt(.unreadable))) }
+        scene.leave(Self.accepted)
+        for _ in 0..<2 { #expect(!scene.leave(Self.doubt(.unreadable))) }
+        #expect(scene.leave(Self.doubt(.unreadable)))
+        #expect(scene.closure?.reason == .contract)
+    }
+
+    @Test func `five gateway errors in a row close it, whatever the jobs`() {
+        let scene = Scene()
+        for _ in 0..<4 { #expect(!scene.leave(Self.doubt(.gateway))) }
+        scene.leave(.rejected(.init(status: 400)))
+        for _ in 0..<4 { #expect(!scene.leave(Self.doubt(.gateway))) }
+        #expect(scene.leave(Self.doubt(.gateway)))
+        #expect(scene.closure?.reason == .serverError)
+    }
+
+    @Test func `three different jobs with an unfamiliar 4xx close it`() {
+        let scene = Scene()
+        let outcome = SubmissionOutcome.rejected(.init(status: 418, isUnfamiliar: true))
+        for job in ["a", "b", "a", "b"] { #expect(!scene.leave(outcome, job: job)) }
+        #expect(scene.leave(outcome, job: "c"))
+        #expect(scene.closure?.reason == .endpoint)
+    }
+
+    @Test func `a changed reason is news, the same is none`() {
+        let scene = Scene()
+        scene.leave(Self.fault(.connect))
+        scene.pass(.seconds(1))
+        #expect(scene.enter() == .probe)
+        #expect(!scene.leave(Self.fault(.connect), probe: true))
+        scene.pass(.seconds(2))
+        #expect(scene.enter() == .probe)
+        #expect(scene.leave(Self.fault(.auth), probe: true))
+    }
+}
+
+struct RateLimitTests {
+    @Test(arguments: [("18/10s", 18, 10), ("1/1m", 1, 60), ("1000/1s", 1000, 1)])
+    func `a limit is read`(_ text: String, _ count: Int, _ seconds: Int) {
+        #expect(RateLimit(text) == RateLimit(count: count, period: .seconds(seconds)))
+    }
+
+    @Test(arguments: ["", "18", "0/1s", "-1/1s", "18/", "18/10", "/10s", "18/0s", "a/1s", "18/10s/2"])
+    func `another form is no limit`(_ text: String) {
+        #expect(RateLimit(text) == nil)
+    }
+
+    @Test func `no window ever has more starts than the limit`() {
+        let limit = RateLimit(count: 18, period: .seconds(10))
+        var schedule = StartSchedule(limit)
+        let begin = ContinuousClock.now
+        var random = SystemRandomNumberGenerator()
+        var clock = begin
+        let starts = (0..<500)
+            .map { _ in
+                if Int.random(in: 0..<4, using: &random) == 0 { clock += .milliseconds(Int.random(in: 0..<4000)) }
+                return schedule.take(now: clock)
+            }
+        for (index, start) in starts.enumerated().dropFirst(18) {
+            #expect(starts[index - 18].duration(to: start) >= .seconds(10))
+        }
+    }
+}

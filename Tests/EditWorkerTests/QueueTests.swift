@@ -1,0 +1,102 @@
+import AMQP
+import EditWorker
+import Testing
+
+struct QueueTests {
+    private static let queues = JobQueues(name: "q", retryDelays: [.seconds(30), .seconds(1), .seconds(120)])
+
+    @Test func `the queues are named after the job queue`() {
+        #expect(Self.queues.retries.map(\.name) == ["q.retry.1s", "q.retry.30s", "q.retry.2m"])
+        #expect(Self.queues.deadLetters == "q.dlq")
+        #expect(Self.queues.unknown == "q.unknown")
+        #expect(Self.queues.results == "q.results")
+    }
+
+    @Test(
+        arguments: [(0, "q.retry.1s"), (1, "q.retry.1s"), (2, "q.retry.30s"), (31, "q.retry.2m"), (121, nil)]
+            as [(Int, ByteString?)]
+    )
+    func `a wait takes the shortest queue that is long enough`(_ seconds: Int, _ name: ByteString?) {
+        #expect(Self.queues.retryQueue(for: .seconds(seconds))?.name == name)
+    }
+
+    @Test(
+        arguments: [
+            (0, "0s"), (1, "1ms"), (1000, "1s"), (1500, "1500ms"), (90_000, "90s"), (120_000, "2m"), (3_600_000, "1h"),
+        ] as [(Int, String)]
+    )
+    func `a duration is written in its largest whole unit`(_ milliseconds: Int, _ text: String) {
+        #expect(DurationText.text(.milliseconds(milliseconds)) == text)
+        #expect(DurationText.parse(text) == .milliseconds(milliseconds))
+    }
+
+    @Test(arguments: ["", "1", "s", "-1s", "1.5s", "1 s", "1S", "1d", "99999999999999999999s", "9999999h"])
+    func `another form is no duration`(_ text: String) {
+        #expect(DurationText.parse(text) == nil)
+    }
+
+    @Test func `the arguments are the contract's`() {
+        let topology = Topology(queues: Self.queues, type: .quorum, mode: .declare)
+        let declared = Dictionary(
+            uniqueKeysWithValues: topology.declarations(brokerMajor: 3).map { ($0.name, $0.arguments) }
+        )
+        #expect(
+            declared["q"] == [
+                "x-dead-letter-exchange": .text(""), "x-dead-letter-routing-key": .text("q.dlq"),
+                "x-overflow": .text("reject-publish"), "x-dead-letter-strategy": .text("at-least-once"),
+                "x-delivery-limit": .int64(20), "x-queue-type": .text("quorum"),
+            ]
+        )
+        #expect(
+            declared["q.retry.2m"] == [
+                "x-dead-letter-exchange": .text(""), "x-dead-letter-routing-key": .text("q"),
+                "x-overflow": .text("reject-publish"), "x-dead-letter-strategy": .text("at-least-once"),
+                "x-message-ttl": .int64(120_000), "x-queue-type": .text("quorum"),
+            ]
+        )
+        #expect(declared["q.dlq"] == ["x-queue-type": .text("quorum")])
+        let four = topology.declarations(brokerMajor: 4)
+        #expect(four.first { $0.name == "q.dlq" }?.arguments["x-delivery-limit"] == .int64(-1))
+        #expect(four.first { $0.name == "q.results" }?.arguments["x-delivery-limit"] == nil)
+        let classic = Topology(queues: Self.queues, type: .classic, mode: .declare).declarations(brokerMajor: 4)
+        for declaration in classic {
+            #expect(declaration.arguments["x-delivery-limit"] == nil)
+            #expect(declaration.arguments["x-dead-letter-strategy"] == nil)
+        }
+    }
+
+    @Test(
+        arguments: [
+            (nil, .results), ("", .results), ("back", .queue("back")), ("q", .refused("q")),
+            ("q.dlq", .refused("q.dlq")),
+            ("q.retry.1s", .refused("q.retry.1s")), ("q.results", .queue("q.results")), ("qq", .queue("qq")),
+            ("amq.rabbitmq.reply-to.g1h2", .direct("amq.rabbitmq.reply-to.g1h2")),
+        ] as [(ByteString?, ReplyAddress.Route)]
+    )
+    func `a reply goes where the job may send it`(_ replyTo: ByteString?, _ route: ReplyAddress.Route) {
+        #expect(ReplyAddress(queues: Self.queues, allowed: [WildcardPattern("*")]).route(replyTo) == route)
+    }
+
+    @Test func `only allowed queues are written to`() {
+        let address = ReplyAddress(queues: Self.queues, allowed: [WildcardPattern("team-?.*"), WildcardPattern("x")])
+        #expect(address.route("team-a.results") == .queue("team-a.results"))
+        #expect(address.route("team-ab.results") == .refused("team-ab.results"))
+        #expect(address.route("x") == .queue("x"))
+    }
+
+    @Test(arguments: [
+        ("*", "", true), ("a*b*c", "aXbYbZc", true), ("a*b*c", "aXbY", false), ("?", "ü", true), ("", "a", false),
+        ("**", "abc", true), ("*a", "ba", true), ("a?", "a", false),
+    ])
+    func `a pattern matches the whole text`(_ pattern: String, _ text: String, _ matches: Bool) {
+        #expect(WildcardPattern(pattern).matches(text) == matches)
+    }
+
+    @Test func `the backoff is jittered and bounded`() {
+        var backoff = ReconnectBackoff()
+        #expect((0..<8).map { _ in backoff.next(fraction: 1) } == [1, 2, 4, 8, 16, 30, 30, 30].map { .seconds($0) })
+        backoff.reset()
+        #expect(backoff.next(fraction: 0.5) == .milliseconds(500))
+        #expect(backoff.next(fraction: 0) == .zero)
+    }
+}

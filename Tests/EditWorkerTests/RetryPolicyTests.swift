@@ -1,0 +1,156 @@
+import EditJob
+import EditWorker
+import SeedreamAPI
+import Testing
+
+struct RetryPolicyTests {
+    private static let policy = RetryPolicy(
+        maxAttempts: 5,
+        delays: [.seconds(1), .seconds(5), .seconds(30)],
+        noAnswer: .park,
+        gatewayError: .retry
+    )
+
+    private static func decision(
+        _ outcome: SubmissionOutcome,
+        attempts: Int = 0,
+        mayBeDuplicate: Bool = false,
+        policy: RetryPolicy = policy
+    ) -> RetryPolicy.Decision {
+        policy.decision(for: outcome, attempts: attempts, mayBeDuplicate: mayBeDuplicate, message: "m")
+    }
+
+    private static func failed(
+        _ code: JobFailure.Code,
+        _ charged: JobFailure.Charge,
+        _ status: Int?,
+        attempts: Int
+    ) -> RetryPolicy.Decision {
+        .init(settlement: .failed(JobFailure(code, "m", charged: charged, httpStatus: status)), attempts: attempts)
+    }
+
+    @Test func `an acceptance is a reply`() {
+        #expect(Self.decision(.accepted(taskID: "t", nil)) == .init(settlement: .submitted(taskID: "t"), attempts: 1))
+    }
+
+    @Test func `a rejection is a failure that cost nothing, unless an earlier attempt may have`() {
+        let rejected = SubmissionOutcome.rejected(.init(status: 422))
+        #expect(Self.decision(rejected) == Self.failed(.apiRejected, .no, 422, attempts: 1))
+        #expect(
+            Self.decision(rejected, attempts: 2, mayBeDuplicate: true)
+                == Self.failed(.apiRejected, .maybe, 422, attempts: 3)
+        )
+        #expect(
+            Self.decision(.rejected(.init(isAboutContent: true, status: 451)))
+                == Self.failed(.contentRejected, .no, 451, attempts: 1)
+        )
+    }
+
+    @Test(arguments: [(0, 1), (1, 5), (2, 30), (3, 30)])
+    func `a retry waits by its attempt, and the last delay repeats`(_ attempts: Int, _ seconds: Int) {
+        #expect(
+            Self.decision(.retry(.init(status: 408)), attempts: attempts)
+                == .init(settlement: .retry(after: .seconds(seconds), mayBeDuplicate: false), attempts: attempts + 1)
+        )
+    }
+
+    @Test func `attempts end`() {
+        #expect(
+            Self.decision(.retry(.init(status: 408)), attempts: 4)
+                == Self.failed(.retriesExhausted, .no, 408, attempts: 5)
+        )
+        let conflict = SubmissionOutcome.retry(.init(status: 409, mostAttempts: 3))
+        #expect(Self.decision(conflict, attempts: 1).attempts == 2)
+        #expect(Self.decision(conflict, attempts: 2) == Self.failed(.apiRejected, .no, 409, attempts: 3))
+        var two = Self.policy
+        two.maxAttempts = 2
+        #expect(
+            Self.decision(conflict, attempts: 1, policy: two) == Self.failed(.retriesExhausted, .no, 409, attempts: 2)
+        )
+    }
+
+    @Test func `the API's wait counts where it is longer`() {
+        #expect(
+            Self.decision(.retry(.init(status: 408, retryAfter: .seconds(9))))
+                == .init(settlement: .retry(after: .seconds(9), mayBeDuplicate: false), attempts: 1)
+        )
+        #expect(
+            Self.decision(.retry(.init(status: 408, retryAfter: .milliseconds(1))))
+                == .init(settlement: .retry(after: .seconds(1), mayBeDuplicate: false), attempts: 1)
+        )
+    }
+
+    @Test func `a wait that no queue can give closes the gate`() {
+        let long = SubmissionOutcome.retry(.init(status: 425, retryAfter: .seconds(31)))
+        #expect(
+            Self.policy.withinQueues(long)
+                == .serviceFault(.init(reason: .unavailable, status: 425, retryAfter: .seconds(31)))
+        )
+        let short = SubmissionOutcome.retry(.init(status: 425, retryAfter: .seconds(30)))
+        #expect(Self.policy.withinQueues(short) == short)
+    }
+
+    @Test func `a service fault counts nothing`() {
+        #expect(
+            Self.decision(.serviceFault(.init(reason: .auth)), attempts: 2) == .init(settlement: .giveBack, attempts: 2)
+        )
+    }
+
+    @Test(arguments: RetryPolicy.Doubtful.allCases, RetryPolicy.Doubtful.allCases)
+    func `an unknown outcome is what the policies say`(
+        _ noAnswer: RetryPolicy.Doubtful,
+        _ gateway: RetryPolicy.Doubtful
+    ) {
+        var policy = Self.policy
+        policy.noAnswer = noAnswer
+        policy.gatewayError = gateway
+        let retried = RetryPolicy.Decision(settlement: .retry(after: .seconds(1), mayBeDuplicate: true), attempts: 1)
+        func wanted(_ choice: RetryPolicy.Doubtful, _ status: Int?) -> RetryPolicy.Decision {
+            choice == .retry ? retried : Self.failed(.outcomeUnknown, .maybe, status, attempts: 1)
+        }
+        #expect(Self.decision(.unknown(.init(kind: .silent)), policy: policy) == wanted(noAnswer, nil))
+        #expect(Self.decision(.unknown(.init(kind: .gateway, status: 502)), policy: policy) == wanted(gateway, 502))
+        // Never by itself: it said that it was accepted.
+        #expect(
+            Self.decision(.unknown(.init(kind: .unreadable, status: 200)), policy: policy)
+                == Self.failed(.outcomeUnknown, .maybe, 200, attempts: 1)
+        )
+        guard gateway == .retry else { return }
+        #expect(
+            Self.decision(.unknown(.init(kind: .gateway, status: 500)), attempts: 4, policy: policy)
+                == Self.failed(.retriesExhausted, .maybe, 500, attempts: 5)
+        )
+    }
+}
+
+struct FailureTextTests {
+    private static let job = EditJob(
+        imageURLs: ["https://cdn.example/signed?key=abcdef"],
+        prompt: "Make the tall castle glow in purple"
+    )
+
+    private static func text(_ apiMessage: String) -> String {
+        let body = #"{"message":"\#(apiMessage)"}"#
+        let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
+        return FailureText.text(.rejected(.init(status: 422)), sighting: sighting, job: job)
+    }
+
+    @Test func `the API's own words are passed on`() {
+        #expect(
+            Self.text("image_urls[0] cannot be fetched")
+                == "The API refused the job with status 422. It says: image_urls[0] cannot be fetched"
+        )
+    }
+
+    @Test(arguments: [
+        "your prompt 'make the TALL CASTLE glow' is bad", "bad url https://cdn.example/signed?key=abcdef",
+        "tall castle",
+    ])
+    func `but not where they repeat the job`(_ message: String) {
+        #expect(Self.text(message) == "The API refused the job with status 422.")
+    }
+
+    @Test func `and not at any length`() {
+        #expect(Self.text(String(repeating: "z", count: 5000)).count < 400)
+    }
+}

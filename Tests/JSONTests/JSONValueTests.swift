@@ -1,0 +1,74 @@
+import JSON
+import Testing
+
+struct JSONValueTests {
+    @Test(
+        arguments: [
+            ("null", .null), ("true", .boolean(true)), ("-0", .integer(0)), ("9223372036854775807", .integer(.max)),
+            ("-9223372036854775808", .integer(.min)), ("1.5", .real(1.5)), ("1e2", .real(100)), (#""""#, .string("")),
+            (#""a\u0000b""#, .string("a\0b")), (#""\ud83d\ude00""#, .string("😀")), ("[]", .array([])),
+            (#" {"b":1,"a":[{}]} "#, .object([JSONMember("b", .integer(1)), JSONMember("a", .array([.object([])]))])),
+        ] as [(String, JSONValue)]
+    )
+    func `a value is read`(_ text: String, _ value: JSONValue) throws {
+        #expect(try JSONValue(parsing: text.utf8) == value)
+    }
+
+    @Test(arguments: [
+        ("", "ends before"), ("{", "ends before"), (#"{"a":1,"a":2}"#, "stands twice"),
+        (#"{"a":1,"\u0061":2}"#, "stands twice"), ("1 2", "more than one"), ("{} {}", "more than one"),
+        ("9223372036854775808", "out of range"), ("1e400", "out of range"), (#""\ud800""#, "invalid"),
+        (#""\udc00\ud800""#, "invalid"), ("'a'", "invalid syntax"), ("[1,]", "invalid syntax"), ("01", "invalid"),
+        ("NaN", "invalid syntax"), ("\u{FEFF}{}", "byte order mark"), (#"{"a\u0000b":1}"#, "NUL"),
+        ("\"a\nb\"", "invalid"), ("// x\n1", "invalid syntax"),
+    ])
+    func `what is no JSON is told with a fixed reason`(_ text: String, _ reason: String) throws {
+        let error = try #require(throws: JSONParseError.self) { try JSONValue(parsing: text.utf8) }
+        #expect(error.reason.contains(reason), "\(error)")
+    }
+
+    @Test func `invalid UTF-8 is told`() throws {
+        for bytes: [UInt8] in [[0x22, 0xFF, 0x22], [0x22, 0xC0, 0x80, 0x22], [0x22, 0xED, 0xA0, 0x80, 0x22]] {
+            let error = try #require(throws: JSONParseError.self) { try JSONValue(parsing: bytes) }
+            #expect(error.reason == "invalid UTF-8")
+        }
+    }
+
+    @Test func `nesting has a limit`() throws {
+        let deep = String(repeating: "[", count: 3000) + String(repeating: "]", count: 3000)
+        let error = try #require(throws: JSONParseError.self) { try JSONValue(parsing: deep.utf8) }
+        #expect(error.reason.contains("levels"))
+    }
+
+    @Test func `an error has its place, and nothing of the text`() throws {
+        let text = "{\n  \"secret\": hunter2\n}"
+        let error = try #require(throws: JSONParseError.self) { try JSONValue(parsing: text.utf8) }
+        #expect(error.line == 2)
+        #expect(error.column > 10)
+        #expect(!"\(error)".contains("secret") && !"\(error)".contains("hunter2"))
+    }
+
+    @Test func `a value is written as it was read`() throws {
+        let text = #"{"a":[1,-2,"ü\u0000\"\\"],"b":{"c":null,"d":true},"":9223372036854775807}"#
+        let value = try JSONValue(parsing: text.utf8)
+        #expect(String(decoding: value.encoded(), as: UTF8.self) == text)
+        #expect(JSONValue.real(.nan).encoded() == Array("null".utf8))
+        #expect(JSONValue.string("").encoded() == Array("\"\"".utf8))
+    }
+
+    @Test(
+        arguments: [
+            (.integer(7), 7), (.real(2), 2), (.real(-0.0), 0), (.real(2.5), nil),
+            (.real(9_007_199_254_740_992), 9_007_199_254_740_992),
+            (.real(9_007_199_254_740_994), nil), (.boolean(true), nil), (.string("1"), nil), (.real(1e300), nil),
+        ] as [(JSONValue, Int64?)]
+    )
+    func `a real is an integer where it is surely one`(_ value: JSONValue, _ number: Int64?) {
+        #expect(value.exactInteger == number)
+    }
+
+    @Test func `a pointer escapes what RFC 6901 says`() {
+        #expect(JSONPointer.root.member("a/b~c").element(3).description == "/a~1b~0c/3")
+        #expect(JSONPointer.root.description == "")
+    }
+}

@@ -1,0 +1,147 @@
+import AMQP
+import Foundation
+import JSON
+import TestSupport
+
+/// The real program on the real broker: a sandbox or a scripted API, and workers.
+final class ServiceFixture {
+    static let token = "tok-\(UUID().uuidString)"
+
+    let broker: TestBroker
+    let apiURL: String
+    private let sandbox: Program?
+    private var workers: [Program] = []
+
+    /// Runs a test with a virtual host and a sandbox of its own; whatever it starts is stopped afterwards.
+    static func with(
+        sandbox arguments: [String] = ["--latency", "0ms"],
+        apiURL: String? = nil,
+        _ body: (ServiceFixture) async throws -> Void
+    ) async throws {
+        try await TestBroker.withVirtualHost { broker in
+            var sandbox: Program?
+            var url = apiURL ?? ""
+            if apiURL == nil {
+                let program = try Program(["sandbox", "--listen", "127.0.0.1:0", "--token", token] + arguments)
+                try await program.waitForStderr("/stats")
+                url = program.stderr.split(separator: " ")[1].trimmingCharacters(in: CharacterSet(charactersIn: ","))
+                sandbox = program
+            }
+            let fixture = ServiceFixture(broker: broker, apiURL: url, sandbox: sandbox)
+            do {
+                try await body(fixture)
+            } catch {
+                fixture.kill()
+                throw error
+            }
+            fixture.kill()
+        }
+    }
+
+    private init(broker: TestBroker, apiURL: String, sandbox: Program?) {
+        self.broker = broker
+        self.apiURL = apiURL
+        self.sandbox = sandbox
+    }
+
+    private func kill() {
+        for program in workers + [sandbox].compactMap({ $0 }) { program.signal(SIGKILL) }
+    }
+
+    /// The variables of every command.
+    func environment(_ more: [String: String] = [:]) -> [String: String] {
+        [
+            "SEEDREAM_AMQP_URL": broker.urlText, "SEEDREAM_QUEUE_NAME": "jobs", "SEEDREAM_API_BASE_URL": apiURL,
+            "SEEDREAM_API_TOKEN": Self.token, "SEEDREAM_HTTP_LISTEN": "off",
+        ]
+        .merging(more) { _, new in new }
+    }
+
+    /// Starts a worker and waits until it consumes.
+    func startWorker(_ more: [String: String] = [:], consumers: Int = 1) async throws -> Program {
+        var variables = environment(more)
+        if more["SEEDREAM_API_TOKEN_FILE"] != nil { variables["SEEDREAM_API_TOKEN"] = nil }
+        let worker = try Program(["run"], environment: variables)
+        workers.append(worker)
+        do {
+            try await broker.withConnection { connection in
+                try await eventually("a consumer") {
+                    await (try? connection.inspect(queue: "jobs").consumerCount) ?? 0 >= UInt32(consumers)
+                }
+            }
+        } catch {
+            throw DeadlinePassed(description: "\(error); the worker said: \(worker.stderr)")
+        }
+        return worker
+    }
+
+    /// Runs another command to its end.
+    func run(_ arguments: [String], stdin: String = "", _ more: [String: String] = [:]) async throws -> Program.Outcome
+    {
+        try await Program.run(arguments, environment: environment(more), stdin: stdin)
+    }
+
+    /// The sandbox's statistics.
+    func statistics() async throws -> JSONValue {
+        let outcome = try await Program.run(["-s", "\(apiURL)/stats"], executable: "/usr/bin/curl")
+        return try JSONValue(parsing: outcome.stdout.utf8)
+    }
+
+    /// One number of the sandbox's statistics.
+    func count(_ name: String) async throws -> Int64 {
+        try await statistics()[name]?.exactInteger ?? -1
+    }
+
+    /// Publishes jobs straight to the queue.
+    func publish(
+        _ bodies: [String],
+        to queue: String = "jobs",
+        _ change: @Sendable (Int, inout MessageProperties) -> Void = { _, _ in }
+    ) async throws {
+        try await broker.withConnection { connection in
+            try await withThrowingTaskGroup(of: PublishResult.self) { group in
+                for (index, body) in bodies.enumerated() {
+                    var properties = MessageProperties()
+                    properties.messageID = ByteString("job-\(index)")
+                    properties.deliveryMode = 2
+                    change(index, &properties)
+                    let message = OutboundMessage(
+                        routingKey: ByteString(queue),
+                        properties: properties,
+                        body: Array(body.utf8)
+                    )
+                    group.addTask { try await connection.publish(message) }
+                }
+                for try await result in group where result != .confirmed {
+                    throw DeadlinePassed(description: "a job was not taken: \(result)")
+                }
+            }
+        }
+    }
+
+    /// Messages ready in a queue.
+    func ready(_ queue: String) async throws -> UInt32 {
+        try await broker.withConnection { try await $0.inspect(queue: ByteString(queue)).messageCount }
+    }
+
+    /// Waits until a queue has so many messages.
+    func waitFor(_ count: UInt32, in queue: String, within limit: Duration = .seconds(60)) async throws {
+        try await broker.withConnection { connection in
+            try await eventually("\(count) in \(queue)", within: limit) {
+                try await connection.inspect(queue: ByteString(queue)).messageCount == count
+            }
+        }
+    }
+
+    static func job(_ prompt: String = "make it blue", _ more: String = "") -> String {
+        #"{"image_urls":["https://example.com/a.png"],"prompt":"\#(prompt)"\#(more)}"#
+    }
+}
+
+extension Delivery {
+    /// The body as JSON.
+    var json: JSONValue { (try? JSONValue(parsing: body)) ?? .null }
+
+    /// A header's text.
+    func header(_ name: ByteString) -> String? { properties.headers?[name]?.text }
+}

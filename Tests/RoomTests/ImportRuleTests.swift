@@ -1,0 +1,86 @@
+import Foundation
+import Testing
+
+/// The rooms of the house may import only what stands below them.
+struct ImportRuleTests {
+    /// Our own modules and the C libraries, by the room that may import them.
+    private static let rules: [String: Set<String>] = [
+        "AMQP": ["CRabbitMQ", "CLinux"],
+        "JSON": ["CJansson"],
+        "EditJob": ["JSON"],
+        "SeedreamAPI": ["EditJob", "JSON"],
+        "EditWorker": ["AMQP", "EditJob", "JSON", "SeedreamAPI"],
+        "SandboxAPI": ["EditJob", "JSON"],
+        "WorkerSettings": ["AMQP", "EditJob", "EditWorker"],
+        "seedream-worker": [
+            "AMQP", "EditJob", "EditWorker", "JSON", "SandboxAPI", "SeedreamAPI", "WorkerSettings",
+        ],
+    ]
+
+    /// Modules of which every importer is named, whoever makes them.
+    private static let watched: Set<String> = {
+        var modules = Set(rules.keys).union(["CRabbitMQ", "CLinux", "CJansson"])
+        modules.formUnion(["AsyncHTTPClient", "Hummingbird", "GRDB", "Foundation", "FoundationEssentials", "Dispatch"])
+        return modules
+    }()
+
+    /// Libraries that only one room may know.
+    private static let libraries: [String: Set<String>] = [
+        "SeedreamAPI": ["AsyncHTTPClient"],
+        "SandboxAPI": ["Hummingbird"],
+    ]
+
+    private static var sources: URL {
+        URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("Sources")
+    }
+
+    private static func swiftFiles(in room: String) throws -> [URL] {
+        let directory = sources.appendingPathComponent(room)
+        let paths = try FileManager.default.subpathsOfDirectory(atPath: directory.path)
+        return paths.filter { $0.hasSuffix(".swift") }.map { directory.appendingPathComponent($0) }
+    }
+
+    private static func imports(of file: URL) throws -> [String] {
+        try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+            .compactMap { line in
+                let words = line.split(separator: " ")
+                guard let index = words.firstIndex(of: "import"), index <= 2, index + 1 < words.count,
+                    !line.hasPrefix("//"), !line.hasPrefix(" ")
+                else { return nil }
+                // `import struct Module.Type` names the module behind the kind.
+                let kinds: Set<Substring> = ["struct", "class", "enum", "protocol", "func", "var", "let", "typealias"]
+                let name =
+                    kinds.contains(words[index + 1]) && index + 2 < words.count ? words[index + 2] : words[index + 1]
+                return String(name.split(separator: ".")[0])
+            }
+    }
+
+    @Test(arguments: rules.keys.sorted())
+    func `a room imports only what stands below it`(_ room: String) throws {
+        let allowed = try #require(Self.rules[room]).union(Self.libraries[room] ?? [])
+        for file in try Self.swiftFiles(in: room) {
+            for module in try Self.imports(of: file) where Self.watched.contains(module) {
+                #expect(allowed.contains(module), "\(room) must not import \(module): \(file.lastPathComponent)")
+            }
+        }
+    }
+
+    @Test(arguments: [("AMQP", ["CRabbitMQ", "CLinux"]), ("JSON", ["CJansson"])])
+    func `C is imported only in a room's bridge`(_ room: String, _ modules: [String]) throws {
+        for file in try Self.swiftFiles(in: room) where !file.path.contains("/\(room)/Bridge/") {
+            for module in try Self.imports(of: file) {
+                #expect(
+                    !modules.contains(module),
+                    "\(module) is imported outside the bridge: \(file.lastPathComponent)"
+                )
+            }
+        }
+    }
+
+    @Test func `every room has its rule`() throws {
+        let rooms = try FileManager.default.contentsOfDirectory(atPath: Self.sources.path)
+        let swiftRooms = try rooms.filter { try !Self.swiftFiles(in: $0).isEmpty }
+        #expect(Set(swiftRooms) == Set(Self.rules.keys))
+    }
+}

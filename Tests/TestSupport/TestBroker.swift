@@ -1,0 +1,104 @@
+package import AMQP
+import AsyncHTTPClient
+import Foundation
+package import JSON
+import NIOCore
+import NIOFoundationCompat
+import NIOHTTP1
+
+/// The real broker that `deploy/test` has started, with a virtual host of one test's own.
+package struct TestBroker: Sendable {
+    /// The broker's URL with the test's virtual host.
+    package let urlText: String
+    /// The same, read.
+    package let url: AMQPURL
+    /// The virtual host.
+    package let virtualHost: String
+
+    /// Runs a test with a virtual host of its own, and removes that with all its queues afterwards.
+    package static func withVirtualHost<Result>(
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (TestBroker) async throws -> Result
+    ) async throws -> Result {
+        guard let base = ProcessInfo.processInfo.environment["SEEDREAM_TEST_AMQP_URL"] else {
+            throw DeadlinePassed(description: "SEEDREAM_TEST_AMQP_URL is not set; run the tests with deploy/test")
+        }
+        let name = "test-\(UUID().uuidString.lowercased())"
+        try await management("PUT", "/api/vhosts/\(name)")
+        let broker = TestBroker(urlText: base + name, url: try AMQPURL(parsing: base + name), virtualHost: name)
+        do {
+            let result = try await body(broker)
+            try await management("DELETE", "/api/vhosts/\(name)")
+            return result
+        } catch {
+            _ = try? await management("DELETE", "/api/vhosts/\(name)")
+            throw error
+        }
+    }
+
+    /// An open connection; the caller closes it.
+    package func connect(_ name: String = "test") async throws -> AMQPConnection {
+        try await AMQPConnection.open(url, options: AMQPConnectionOptions(name: name))
+    }
+
+    /// An open connection in confirm mode, closed after the test.
+    package func withConnection<Result>(
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (AMQPConnection) async throws -> Result
+    ) async throws -> Result {
+        let connection = try await connect()
+        try await connection.selectConfirms()
+        do {
+            let result = try await body(connection)
+            await connection.close()
+            return result
+        } catch {
+            await connection.close()
+            throw error
+        }
+    }
+
+    /// Takes all messages that a queue holds, as many as `count`, acknowledging each.
+    package func take(_ count: Int, from queue: String) async throws -> [Delivery] {
+        try await withConnection { connection in
+            let subscription = try await connection.consume(from: ByteString(queue), prefetch: 0)
+            return try await within(.seconds(60), "\(count) messages in \(queue)") {
+                var taken: [Delivery] = []
+                for await delivery in subscription.deliveries {
+                    taken.append(delivery)
+                    connection.acknowledge(delivery.tag)
+                    if taken.count == count { break }
+                }
+                return taken
+            }
+        }
+    }
+
+    /// What the management API says of a queue, such as `messages_ready`.
+    package func queue(_ name: String) async throws -> JSONValue {
+        try await Self.management("GET", "/api/queues/\(virtualHost)/\(name)")
+    }
+
+    /// One call of the management API.
+    @discardableResult
+    package static func management(
+        _ method: String,
+        _ path: String,
+        body: String? = nil
+    ) async throws -> JSONValue {
+        guard let base = ProcessInfo.processInfo.environment["SEEDREAM_TEST_MANAGEMENT_URL"],
+            let url = URL(string: base), let host = url.host, let port = url.port
+        else { throw DeadlinePassed(description: "SEEDREAM_TEST_MANAGEMENT_URL is not set; use deploy/test") }
+        var request = HTTPClientRequest(url: "http://\(host):\(port)\(path)")
+        request.method = HTTPMethod(rawValue: method)
+        request.setBasicAuth(username: url.user ?? "guest", password: url.password ?? "guest")
+        request.headers.add(name: "content-type", value: "application/json")
+        if let body { request.body = .bytes(ByteBuffer(string: body)) }
+        let response = try await HTTPClient.shared.execute(request, timeout: .seconds(20))
+        let answer = try await response.body.collect(upTo: 1 << 20)
+        guard (200...299).contains(response.status.code) else {
+            throw DeadlinePassed(description: "\(method) \(path): \(response.status) \(String(buffer: answer))")
+        }
+        return answer.readableBytes == 0 ? .null : try JSONValue(parsing: answer.readableBytesView)
+    }
+}
