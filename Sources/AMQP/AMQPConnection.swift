@@ -56,7 +56,9 @@ package actor AMQPConnection {
     private var socket: BrokerSocket?
     private var acknowledgements = AcknowledgementLedger()
     private var confirms = ConfirmLedger<PendingPublish>()
-    private var consumers: [ByteString: AsyncStream<Delivery>.Continuation] = [:]
+    /// The streams by their subscription, and which subscription each consumer feeds.
+    private var streams: [ByteString: AsyncStream<Delivery>.Continuation] = [:]
+    private var consumers: [ByteString: ByteString] = [:]
     private var consumersEver = 0
     private var isBlocked = false
 
@@ -141,31 +143,63 @@ package actor AMQPConnection {
         prefetch: UInt16,
         acknowledges: Bool = true
     ) throws -> Subscription {
-        consumersEver += 1
-        let tag = ByteString("seedream-\(consumersEver)")
+        let tag = freshTag()
         let (stream, continuation) = AsyncStream<Delivery>.makeStream()
-        // Registered before asking: the broker may send deliveries before it says that it will.
-        consumers[tag] = continuation
+        streams[tag] = continuation
+        try register(tag, feeding: tag, queue, prefetch, acknowledges)
+        return Subscription(tag: tag, deliveries: stream)
+    }
+
+    /// Lets a subscription have so many deliveries more, by one more consumer: a consumer's own prefetch is fixed.
+    ///
+    /// Source: RabbitMQ's "Consumer Prefetch". Does nothing where the subscription has ended. Throws `AMQPError`.
+    package func widen(_ subscription: Subscription, from queue: ByteString, by prefetch: UInt16) throws {
+        guard streams[subscription.tag] != nil else { return }
+        try register(freshTag(), feeding: subscription.tag, queue, prefetch, true)
+    }
+
+    private func freshTag() -> ByteString {
+        consumersEver += 1
+        return ByteString("seedream-\(consumersEver)")
+    }
+
+    private func register(
+        _ tag: ByteString,
+        feeding subscription: ByteString,
+        _ queue: ByteString,
+        _ prefetch: UInt16,
+        _ acknowledges: Bool
+    ) throws(AMQPError) {
+        // Before asking: the broker may send deliveries before it says that it will.
+        consumers[tag] = subscription
         do {
             try onSocket { socket throws(AMQPError) in
                 try socket.consume(from: queue, tag: tag, prefetch: prefetch, acknowledges: acknowledges)
             }
         } catch {
-            consumers.removeValue(forKey: tag)?.finish()
+            removeConsumer(tag)
             throw error
         }
-        return Subscription(tag: tag, deliveries: stream)
     }
 
-    /// Ends a consumer.
+    /// Ends a subscription with all its consumers.
     ///
-    /// What was delivered before stays in its stream, unacknowledged, and the stream then ends.
+    /// What was delivered before stays in its stream, unacknowledged, and the stream then ends. Throws `AMQPError`.
     package func cancel(_ subscription: Subscription) throws {
-        guard consumers[subscription.tag] != nil else { return }
-        try onSocket { socket throws(AMQPError) in try socket.cancelConsumer(subscription.tag) }
-        // While waiting for the answer librabbitmq put deliveries aside; unread, they would be nobody's.
-        try receive()
-        consumers.removeValue(forKey: subscription.tag)?.finish()
+        for (tag, fed) in consumers where fed == subscription.tag {
+            try onSocket { socket throws(AMQPError) in try socket.cancelConsumer(tag) }
+            // While waiting for the answer librabbitmq put deliveries aside; unread, they would be nobody's.
+            try receive()
+            removeConsumer(tag)
+        }
+    }
+
+    /// Forgets a consumer; its subscription ends with its last.
+    private func removeConsumer(_ tag: ByteString) {
+        guard let subscription = consumers.removeValue(forKey: tag), !consumers.values.contains(subscription) else {
+            return
+        }
+        streams.removeValue(forKey: subscription)?.finish()
     }
 
     /// Acknowledges a delivery, soon and together with others.
@@ -278,7 +312,7 @@ package actor AMQPConnection {
             guard acknowledgements.opened(delivery.tag.number) else {
                 throw AMQPError(.protocolViolation, "the broker skipped a delivery tag")
             }
-            consumers[consumer]?.yield(delivery)
+            consumers[consumer].flatMap { streams[$0] }?.yield(delivery)
         case .returned(let message, let replyCode, let replyText):
             markReturned(message, .returned(replyCode: replyCode, replyText: replyText))
         case .confirmed(let number, let multiple):
@@ -290,7 +324,7 @@ package actor AMQPConnection {
                 publish.resume(.success(.refused))
             }
         case .consumerCancelled(let consumer):
-            consumers.removeValue(forKey: consumer)?.finish()
+            removeConsumer(consumer)
             watcher.yield(.consumerCancelled)
         case .blocked(let reason):
             isBlocked = true
@@ -385,7 +419,8 @@ package actor AMQPConnection {
         for publish in confirms.settleAll() {
             publish.resume(.failure(error))
         }
-        for consumer in consumers.values { consumer.finish() }
+        for stream in streams.values { stream.finish() }
+        streams = [:]
         consumers = [:]
         watcher.yield(.closed(error))
         watcher.finish()

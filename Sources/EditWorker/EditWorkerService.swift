@@ -63,12 +63,17 @@ package struct EditWorkerService: Service, CustomStringConvertible {
 
     /// Ends when the drain has begun and every job that was taken has its end.
     private func takeJobs() async {
+        var earlier: [JobsInFlight] = []
         await withDiscardingTaskGroup { jobs in
             while !Task.isCancelled {
                 switch admission.intake() {
                 case .ended: return
                 case .none(let until): await admission.wait(until: until)
-                case .all: await takeAll { job in jobs.addTask { await job() } }
+                case .all:
+                    earlier.removeAll { $0.count == 0 }
+                    let mine = JobsInFlight()
+                    await takeAll(mine, beside: earlier) { job in jobs.addTask { await job() } }
+                    earlier.append(mine)
                 case .probe: await takeProbe()
                 }
             }
@@ -76,15 +81,35 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     }
 
     /// Starts every job that comes, until the gate closes, the drain begins or the connection ends.
-    private func takeAll(_ start: (@escaping @Sendable () async -> Void) -> Void) async {
-        guard let (connection, subscription) = await consume(prefetch: prefetch) else { return }
+    ///
+    /// The broker counts what is unacknowledged for each consumer by itself, so jobs of earlier consumers keep their
+    /// places: this one begins with the room that they leave, and gets the rest once they have landed.
+    private func takeAll(
+        _ inFlight: JobsInFlight,
+        beside earlier: [JobsInFlight],
+        _ start: (@escaping @Sendable () async -> Void) -> Void
+    ) async {
+        let left = await earlier.leaveRoom(below: Int(prefetch))
+        guard let (connection, subscription) = await consume(prefetch: prefetch - UInt16(clamping: left)) else {
+            return
+        }
         let watch = Task {
             await admission.wait(whileIntakeIs: .all)
             try? await connection.cancel(subscription)
         }
+        if left > 0 {
+            Task {
+                for flight in earlier { await flight.wait(untilAtMost: 0) }
+                try? await connection.widen(subscription, from: queue, by: UInt16(clamping: left))
+            }
+        }
         // What the consumer had when it was cancelled comes too, and is given back by the admission.
         for await delivery in subscription.deliveries {
-            start { await run(delivery, on: connection) }
+            inFlight.took()
+            start {
+                await run(delivery, on: connection)
+                inFlight.landed()
+            }
         }
         watch.cancel()
     }
@@ -119,5 +144,19 @@ package struct EditWorkerService: Service, CustomStringConvertible {
 
     private func run(_ delivery: Delivery, on connection: AMQPConnection) async {
         await pipeline.run(delivery) { connection.acknowledge($0) }
+    }
+}
+
+extension [JobsInFlight] {
+    /// Waits until fewer than so many are in flight in all, and gives their number.
+    fileprivate func leaveRoom(below limit: Int) async -> Int {
+        while true {
+            let counts = map(\.count)
+            let total = counts.reduce(0, +)
+            guard total >= limit, let busiest = counts.max(), let index = counts.firstIndex(of: busiest) else {
+                return total
+            }
+            await self[index].wait(untilAtMost: busiest - 1)
+        }
     }
 }

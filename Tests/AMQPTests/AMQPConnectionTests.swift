@@ -119,6 +119,26 @@ struct AMQPConnectionTests {
         }
     }
 
+    @Test func `a widened subscription has so many deliveries more, and ends as one`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                for index in 0..<10 { _ = try await connection.publish(Self.message(to: "q", "\(index)")) }
+                let subscription = try await connection.consume(from: "q", prefetch: 2)
+                try await connection.widen(subscription, from: "q", by: 3)
+                try await eventually("5 delivered") {
+                    try await connection.inspect(queue: "q").messageCount == 5
+                }
+                try await connection.cancel(subscription)
+                var count = 0
+                for await _ in subscription.deliveries { count += 1 }
+                #expect(count == 5)
+                try await connection.widen(subscription, from: "q", by: 3)
+                #expect(try await connection.inspect(queue: "q").consumerCount == 0)
+            }
+        }
+    }
+
     @Test func `a delivery from an old connection is never acknowledged`() async throws {
         try await TestBroker.withVirtualHost { broker in
             let old = try await broker.connect()

@@ -75,11 +75,16 @@ package final class Admission: Sendable {
 
     /// Waits for the rate limit; false where the gate closed or the drain began meanwhile.
     private func waitForStart() async -> Bool {
-        let start = state.withLockedValue { $0.schedule?.take(now: .now) }
-        guard let start, start > .now else { return true }
-        let version = state.withLockedValue { $0.version }
-        await wait(until: start) { $0.version != version }
-        return start <= .now
+        let (moment, version) = state.withLockedValue { ($0.schedule?.reserve(now: .now), $0.version) }
+        guard var moment else { return true }
+        while true {
+            if moment > .now {
+                await wait(until: moment) { $0.version != version }
+                guard moment <= .now else { return false }
+            }
+            guard let later = state.withLockedValue({ $0.schedule?.start(now: .now) }) else { return true }
+            moment = later
+        }
     }
 
     /// Says how a submission ended.
