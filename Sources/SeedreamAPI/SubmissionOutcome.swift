@@ -117,4 +117,6 @@ package enum GateReason: String, Hashable, Sendable, CaseIterable {
     case originDown = "origin_down"
     case serverError = "server_error"
     case contract
+    /// Never of the API: the worker's own journal cannot be written.
+    case journal
 }

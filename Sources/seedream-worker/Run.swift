@@ -31,10 +31,17 @@ struct Run: AsyncParsableCommand {
         let settings = try flags.read().settings
         let tokens = try tokens(settings)
         let logger = Self.logger(settings)
-        let worker = try WorkerComposition(settings, tokens: tokens, failFast: failFast, logger: logger)
+        let worker: WorkerComposition
+        do {
+            worker = try WorkerComposition(settings, tokens: tokens, failFast: failFast, logger: logger)
+        } catch let fault as JournalFault {
+            Console.error("seedream-worker: \(fault)")
+            throw ExitCode(ExitStatus.unavailable)
+        }
         logger.log(.info, "starting", [.version: Version.current, .queue: settings.queueName])
         var group = ServiceGroupConfiguration(
             services: [
+                .init(service: worker.sweeper),
                 .init(
                     service: worker.service,
                     successTerminationBehavior: .gracefullyShutdownGroup,

@@ -9,10 +9,15 @@ import WorkerSettings
 /// Puts the worker's parts together.
 struct WorkerComposition {
     let service: EditWorkerService
+    let sweeper: JournalSweeper
     private let client: SeedreamClient
     private let group: MultiThreadedEventLoopGroup
+    private let journal: any SubmissionJournal
 
     init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger) throws {
+        // First, because it may throw, and an HTTP client must not be thrown away without its shutdown.
+        journal = try Self.journal(settings)
+        sweeper = JournalSweeper(journal: journal, retention: settings.journalRetention, logger: logger)
         let identity = WorkerIdentity(version: Version.current)
         let queues = JobQueues(name: settings.queueName, retryDelays: settings.retryDelays)
         let topology = Topology(queues: queues, type: settings.queueType, mode: settings.queueTopology)
@@ -37,6 +42,7 @@ struct WorkerComposition {
             admission: admission,
             tokens: tokens,
             submitter: client,
+            journal: JournalDesk(journal),
             policy: RetryPolicy(
                 maxAttempts: settings.maxAttempts,
                 delays: settings.retryDelays,
@@ -85,7 +91,15 @@ struct WorkerComposition {
         return options
     }
 
+    private static func journal(_ settings: Settings) throws(JournalFault) -> any SubmissionJournal {
+        switch settings.journalStore {
+        case .memory: MemoryJournal()
+        case .sqlite(let path): try SQLiteJournal(path: path)
+        }
+    }
+
     func shutdown() async throws {
+        await journal.close()
         try await client.shutdown()
         try await group.shutdownGracefully()
     }

@@ -16,7 +16,7 @@ struct RetryPolicyTests {
         attempts: Int = 0,
         mayBeDuplicate: Bool = false,
         policy: RetryPolicy = policy
-    ) -> RetryPolicy.Decision {
+    ) -> JobDecision {
         policy.decision(for: outcome, attempts: attempts, mayBeDuplicate: mayBeDuplicate, message: "m")
     }
 
@@ -25,8 +25,12 @@ struct RetryPolicyTests {
         _ charged: JobFailure.Charge,
         _ status: Int?,
         attempts: Int
-    ) -> RetryPolicy.Decision {
-        .init(settlement: .failed(JobFailure(code, "m", charged: charged, httpStatus: status)), attempts: attempts)
+    ) -> JobDecision {
+        .init(
+            settlement: .failed(JobFailure(code, "m", charged: charged, httpStatus: status)),
+            attempts: attempts,
+            mayBeDuplicate: charged == .maybe
+        )
     }
 
     @Test func `an acceptance is a reply`() {
@@ -50,7 +54,7 @@ struct RetryPolicyTests {
     func `a retry waits by its attempt, and the last delay repeats`(_ attempts: Int, _ seconds: Int) {
         #expect(
             Self.decision(.retry(.init(status: 408)), attempts: attempts)
-                == .init(settlement: .retry(after: .seconds(seconds), mayBeDuplicate: false), attempts: attempts + 1)
+                == .init(settlement: .retry(after: .seconds(seconds)), attempts: attempts + 1, mayBeDuplicate: false)
         )
     }
 
@@ -72,11 +76,11 @@ struct RetryPolicyTests {
     @Test func `the API's wait counts where it is longer`() {
         #expect(
             Self.decision(.retry(.init(status: 408, retryAfter: .seconds(9))))
-                == .init(settlement: .retry(after: .seconds(9), mayBeDuplicate: false), attempts: 1)
+                == .init(settlement: .retry(after: .seconds(9)), attempts: 1, mayBeDuplicate: false)
         )
         #expect(
             Self.decision(.retry(.init(status: 408, retryAfter: .milliseconds(1))))
-                == .init(settlement: .retry(after: .seconds(1), mayBeDuplicate: false), attempts: 1)
+                == .init(settlement: .retry(after: .seconds(1)), attempts: 1, mayBeDuplicate: false)
         )
     }
 
@@ -104,8 +108,8 @@ struct RetryPolicyTests {
         var policy = Self.policy
         policy.noAnswer = noAnswer
         policy.gatewayError = gateway
-        let retried = RetryPolicy.Decision(settlement: .retry(after: .seconds(1), mayBeDuplicate: true), attempts: 1)
-        func wanted(_ choice: RetryPolicy.Doubtful, _ status: Int?) -> RetryPolicy.Decision {
+        let retried = JobDecision(settlement: .retry(after: .seconds(1)), attempts: 1, mayBeDuplicate: true)
+        func wanted(_ choice: RetryPolicy.Doubtful, _ status: Int?) -> JobDecision {
             choice == .retry ? retried : Self.failed(.outcomeUnknown, .maybe, status, attempts: 1)
         }
         #expect(Self.decision(.unknown(.init(kind: .silent)), policy: policy) == wanted(noAnswer, nil))

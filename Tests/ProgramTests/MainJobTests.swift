@@ -4,166 +4,172 @@ import JSON
 import TestSupport
 import Testing
 
-/// The main job, end to end.
-@Suite(.timeLimit(.minutes(3)))
-struct MainJobTests {
-    @Test func `5000 jobs have 5000 replies, and each is submitted once`() async throws {
-        try await ServiceFixture.with { service in
-            let worker = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "200"])
-            try await service.publish(Array(repeating: ServiceFixture.job(), count: 5000)) { index, properties in
-                properties.correlationID = ByteString("c-\(index)")
-            }
-            let replies = try await service.broker.take(5000, from: "jobs.results")
-            #expect(Set(replies.compactMap(\.properties.correlationID)).count == 5000)
-            #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
-            #expect(Set(replies.compactMap { $0.json["task_id"]?.text }).count == 5000)
-            worker.signal(SIGTERM)
-            #expect(try await worker.outcome().status == 0)
-            // With the worker gone, whatever was unacknowledged would be ready again.
-            #expect(try await service.ready("jobs") == 0)
-            #expect(try await service.count("accepted") == 5000)
-            #expect(try await service.count("duplicates") == 0)
-        }
-    }
-
-    @Test func `300 slow jobs are in flight at once, in little memory`() async throws {
-        try await ServiceFixture.with(sandbox: ["--latency", "1s"]) { service in
-            let worker = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "300"])
-            try await service.publish(Array(repeating: ServiceFixture.job(), count: 600))
-            try await service.waitFor(600, in: "jobs.results")
-            #expect(try await service.count("peak_in_flight") == 300)
-            let status = try String(contentsOfFile: "/proc/\(worker.pid)/status", encoding: .utf8)
-            let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") })
-            let kibibytes = try #require(Int(line.filter(\.isNumber)))
-            #expect(kibibytes < 80 * 1024, "resident: \(kibibytes) KiB")
-        }
-    }
-
-    @Test func `a reply has all that the contract says`() async throws {
-        try await ServiceFixture.with { service in
-            _ = try await service.startWorker()
-            try await service.broker.withConnection { _ = try await $0.declare(QueueDeclaration(name: "back")) }
-            try await service.publish([ServiceFixture.job()]) { _, properties in
-                properties.replyTo = "back"
-                properties.headers = ["traceparent": .text("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
-            }
-            let reply = try #require(try await service.broker.take(1, from: "back").first)
-            #expect(reply.properties.contentType == "application/json")
-            #expect(reply.properties.type == "seedream.edit.result")
-            #expect(reply.properties.appID == "seedream-worker")
-            #expect(reply.properties.deliveryMode == 2)
-            #expect(reply.properties.correlationID == "job-0")
-            #expect(reply.properties.messageID != nil && reply.properties.messageID != "job-0")
-            #expect(reply.properties.timestamp != nil)
-            #expect(reply.header("x-job-id") == "job-0")
-            #expect(reply.header("traceparent") == "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-            #expect(reply.json["job_id"]?.text == "job-0")
-            #expect(reply.json["status"]?.text == "submitted")
-            #expect(reply.json["attempts"] == .integer(1))
-        }
-    }
-
-    @Test func `a bad job is a reply and a dead letter that carries it byte for byte`() async throws {
-        try await ServiceFixture.with { service in
-            _ = try await service.startWorker()
-            let bodies = [
-                "{ \"prompt\" : 5 }", "no json",
-                #"{"image_urls":[],"prompt":"\#(String(repeating: "x", count: 300_000))"}"#,
-            ]
-            try await service.publish(bodies) { index, properties in
-                properties.headers = ["mine": .int32(Int32(index))]
-            }
-            let replies = try await service.broker.take(3, from: "jobs.results")
-            let letters = try await service.broker.take(3, from: "jobs.dlq")
-            let codes = Dictionary(
-                uniqueKeysWithValues: letters.map { ($0.header("x-job-id"), $0.header("x-error-code")) }
-            )
-            #expect(codes == ["job-0": "invalid_job", "job-1": "malformed_json", "job-2": "message_too_large"])
-            #expect(Set(letters.map { String(decoding: $0.body, as: UTF8.self) }) == Set(bodies))
-            #expect(Set(replies.compactMap { $0.json["error"]?["code"]?.text }) == Set(codes.values.compactMap { $0 }))
-            #expect(replies.allSatisfy { $0.json["charged"]?.text == "no" && $0.json["attempts"] == .integer(0) })
-            for letter in letters {
-                #expect(letter.properties.headers?["mine"] != nil)
-                for name: ByteString in [
-                    "x-error-message", "x-failed-at", "x-first-received-at", "x-worker", "x-worker-version",
-                    "x-original-routing-key",
-                ] { #expect(letter.header(name)?.isEmpty == false, "\(name)") }
-                #expect(letter.header("x-error-charged") == "no")
-                #expect(letter.properties.headers?["x-attempts"]?.integer == 0)
-            }
-            let invalid = try #require(letters.first { $0.header("x-error-code") == "invalid_job" })
-            let violations = try JSONValue(parsing: try #require(invalid.header("x-error-violations")).utf8)
-            guard case .array(let elements) = violations else {
-                Issue.record("\(violations)")
-                return
-            }
-            #expect(elements.map { $0["pointer"]?.text } == ["/image_urls", "/prompt"])
-            #expect(try await service.count("requests") == 0)
-        }
-    }
-
-    @Test(arguments: [Int64.min, -1, 0, 9_007_199_254_740_993, Int64.max])
-    func `a seed reaches the API exactly`(_ seed: Int64) async throws {
-        let server = try await ScriptedServer { _, _ in
-            .send(ScriptedServer.answer(200, #"{"task_id":"5c1d4f0e-0b1c-4c2a-9f6e-0a1b2c3d4e5f"}"#))
-        }
-        try await ServiceFixture.with(apiURL: "http://127.0.0.1:\(server.port)") { service in
-            _ = try await service.startWorker()
-            try await service.publish([ServiceFixture.job("x", #","seed":\#(seed)"#)])
-            try await service.waitFor(1, in: "jobs.results")
-        }
-        let request = try #require(server.requests.first)
-        #expect(String(decoding: request.body, as: UTF8.self).hasSuffix(#""seed":\#(seed)}"#))
-        #expect(request.header("Idempotency-Key") == "job-0")
-    }
-
-    @Test func `a drain finishes what is in flight and gives back the rest`() async throws {
-        try await ServiceFixture.with(sandbox: ["--latency", "1s"]) { service in
-            let worker = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "20"])
-            try await service.publish(Array(repeating: ServiceFixture.job(), count: 100))
-            try await eventually("20 in flight") { try await service.count("in_flight") == 20 }
-            worker.signal(SIGTERM)
-            #expect(try await worker.outcome(within: .seconds(10)).status == 0)
-            let accepted = try await service.count("accepted")
-            #expect(accepted < 100)
-            #expect(try await service.ready("jobs.results") == UInt32(accepted))
-            try await eventually("the rest is back") {
-                try await service.ready("jobs") + service.ready("jobs.retry.1s") == 100 - UInt32(accepted)
+extension ProgramTests {
+    /// The main job, end to end.
+    @Suite(.timeLimit(.minutes(3)))
+    struct MainJobTests {
+        @Test func `5000 jobs have 5000 replies, and each is submitted once`() async throws {
+            try await ServiceFixture.with { service in
+                let worker = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "200"])
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 5000)) { index, properties in
+                    properties.correlationID = ByteString("c-\(index)")
+                }
+                let replies = try await service.broker.take(5000, from: "jobs.results")
+                #expect(Set(replies.compactMap(\.properties.correlationID)).count == 5000)
+                #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
+                #expect(Set(replies.compactMap { $0.json["task_id"]?.text }).count == 5000)
+                worker.signal(SIGTERM)
+                #expect(try await worker.outcome().status == 0)
+                // With the worker gone, whatever was unacknowledged would be ready again.
+                #expect(try await service.ready("jobs") == 0)
+                #expect(try await service.count("accepted") == 5000)
+                #expect(try await service.count("duplicates") == 0)
             }
         }
-    }
 
-    @Test func `a second signal ends at once`() async throws {
-        try await ServiceFixture.with(sandbox: ["--fault", "hang=100"]) { service in
-            let worker = try await service.startWorker()
-            try await service.publish([ServiceFixture.job()])
-            try await eventually("a request") { try await service.count("in_flight") == 1 }
-            worker.signal(SIGTERM)
-            try await worker.waitForStderr("draining")
-            worker.signal(SIGTERM)
-            #expect(try await worker.outcome(within: .seconds(5)).status == 75)
-            try await service.waitFor(1, in: "jobs")
+        @Test func `300 slow jobs are in flight at once, in little memory`() async throws {
+            try await ServiceFixture.with(sandbox: ["--latency", "2s"]) { service in
+                let worker = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "300"])
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 600))
+                try await service.waitFor(600, in: "jobs.results")
+                #expect(try await service.count("peak_in_flight") == 300)
+                let status = try String(contentsOfFile: "/proc/\(worker.pid)/status", encoding: .utf8)
+                let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") })
+                let kibibytes = try #require(Int(line.filter(\.isNumber)))
+                #expect(kibibytes < 80 * 1024, "resident: \(kibibytes) KiB")
+            }
         }
-    }
 
-    @Test func `a drain that takes too long ends with 75`() async throws {
-        try await ServiceFixture.with(sandbox: ["--fault", "hang=100"]) { service in
-            let worker = try await service.startWorker(["SEEDREAM_WORKER_DRAIN_TIMEOUT": "100ms"])
-            try await service.publish([ServiceFixture.job()])
-            try await eventually("a request") { try await service.count("in_flight") == 1 }
-            worker.signal(SIGINT)
-            #expect(try await worker.outcome(within: .seconds(5)).status == 75)
-            try await service.waitFor(1, in: "jobs")
+        @Test func `a reply has all that the contract says`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker()
+                try await service.broker.withConnection { _ = try await $0.declare(QueueDeclaration(name: "back")) }
+                try await service.publish([ServiceFixture.job()]) { _, properties in
+                    properties.replyTo = "back"
+                    properties.headers = [
+                        "traceparent": .text("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+                    ]
+                }
+                let reply = try #require(try await service.broker.take(1, from: "back").first)
+                #expect(reply.properties.contentType == "application/json")
+                #expect(reply.properties.type == "seedream.edit.result")
+                #expect(reply.properties.appID == "seedream-worker")
+                #expect(reply.properties.deliveryMode == 2)
+                #expect(reply.properties.correlationID == "job-0")
+                #expect(reply.properties.messageID != nil && reply.properties.messageID != "job-0")
+                #expect(reply.properties.timestamp != nil)
+                #expect(reply.header("x-job-id") == "job-0")
+                #expect(reply.header("traceparent") == "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+                #expect(reply.json["job_id"]?.text == "job-0")
+                #expect(reply.json["status"]?.text == "submitted")
+                #expect(reply.json["attempts"] == .integer(1))
+            }
         }
-    }
 
-    @Test func `an idle worker stops in under a second`() async throws {
-        try await ServiceFixture.with { service in
-            let worker = try await service.startWorker()
-            let start = ContinuousClock.now
-            worker.signal(SIGTERM)
-            #expect(try await worker.outcome().status == 0)
-            #expect(start.duration(to: .now) < .seconds(1))
+        @Test func `a bad job is a reply and a dead letter that carries it byte for byte`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker()
+                let bodies = [
+                    "{ \"prompt\" : 5 }", "no json",
+                    #"{"image_urls":[],"prompt":"\#(String(repeating: "x", count: 300_000))"}"#,
+                ]
+                try await service.publish(bodies) { index, properties in
+                    properties.headers = ["mine": .int32(Int32(index))]
+                }
+                let replies = try await service.broker.take(3, from: "jobs.results")
+                let letters = try await service.broker.take(3, from: "jobs.dlq")
+                let codes = Dictionary(
+                    uniqueKeysWithValues: letters.map { ($0.header("x-job-id"), $0.header("x-error-code")) }
+                )
+                #expect(codes == ["job-0": "invalid_job", "job-1": "malformed_json", "job-2": "message_too_large"])
+                #expect(Set(letters.map { String(decoding: $0.body, as: UTF8.self) }) == Set(bodies))
+                #expect(
+                    Set(replies.compactMap { $0.json["error"]?["code"]?.text }) == Set(codes.values.compactMap { $0 })
+                )
+                #expect(replies.allSatisfy { $0.json["charged"]?.text == "no" && $0.json["attempts"] == .integer(0) })
+                for letter in letters {
+                    #expect(letter.properties.headers?["mine"] != nil)
+                    for name: ByteString in [
+                        "x-error-message", "x-failed-at", "x-first-received-at", "x-worker", "x-worker-version",
+                        "x-original-routing-key",
+                    ] { #expect(letter.header(name)?.isEmpty == false, "\(name)") }
+                    #expect(letter.header("x-error-charged") == "no")
+                    #expect(letter.properties.headers?["x-attempts"]?.integer == 0)
+                }
+                let invalid = try #require(letters.first { $0.header("x-error-code") == "invalid_job" })
+                let violations = try JSONValue(parsing: try #require(invalid.header("x-error-violations")).utf8)
+                guard case .array(let elements) = violations else {
+                    Issue.record("\(violations)")
+                    return
+                }
+                #expect(elements.map { $0["pointer"]?.text } == ["/image_urls", "/prompt"])
+                #expect(try await service.count("requests") == 0)
+            }
+        }
+
+        @Test(arguments: [Int64.min, -1, 0, 9_007_199_254_740_993, Int64.max])
+        func `a seed reaches the API exactly`(_ seed: Int64) async throws {
+            let server = try await ScriptedServer { _, _ in
+                .send(ScriptedServer.answer(200, #"{"task_id":"5c1d4f0e-0b1c-4c2a-9f6e-0a1b2c3d4e5f"}"#))
+            }
+            try await ServiceFixture.with(apiURL: "http://127.0.0.1:\(server.port)") { service in
+                _ = try await service.startWorker()
+                try await service.publish([ServiceFixture.job("x", #","seed":\#(seed)"#)])
+                try await service.waitFor(1, in: "jobs.results")
+            }
+            let request = try #require(server.requests.first)
+            #expect(String(decoding: request.body, as: UTF8.self).hasSuffix(#""seed":\#(seed)}"#))
+            #expect(request.header("Idempotency-Key") == "job-0")
+        }
+
+        @Test func `a drain finishes what is in flight and gives back the rest`() async throws {
+            try await ServiceFixture.with(sandbox: ["--latency", "1s"]) { service in
+                let worker = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "20"])
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 100))
+                try await eventually("20 in flight") { try await service.count("in_flight") == 20 }
+                worker.signal(SIGTERM)
+                #expect(try await worker.outcome(within: .seconds(10)).status == 0)
+                let accepted = try await service.count("accepted")
+                #expect(accepted < 100)
+                #expect(try await service.ready("jobs.results") == UInt32(accepted))
+                try await eventually("the rest is back") {
+                    try await service.ready("jobs") + service.ready("jobs.retry.1s") == 100 - UInt32(accepted)
+                }
+            }
+        }
+
+        @Test func `a second signal ends at once`() async throws {
+            try await ServiceFixture.with(sandbox: ["--fault", "hang=100"]) { service in
+                let worker = try await service.startWorker()
+                try await service.publish([ServiceFixture.job()])
+                try await eventually("a request") { try await service.count("in_flight") == 1 }
+                worker.signal(SIGTERM)
+                try await worker.waitForStderr("draining")
+                worker.signal(SIGTERM)
+                #expect(try await worker.outcome(within: .seconds(5)).status == 75)
+                try await service.waitFor(1, in: "jobs")
+            }
+        }
+
+        @Test func `a drain that takes too long ends with 75`() async throws {
+            try await ServiceFixture.with(sandbox: ["--fault", "hang=100"]) { service in
+                let worker = try await service.startWorker(["SEEDREAM_WORKER_DRAIN_TIMEOUT": "100ms"])
+                try await service.publish([ServiceFixture.job()])
+                try await eventually("a request") { try await service.count("in_flight") == 1 }
+                worker.signal(SIGINT)
+                #expect(try await worker.outcome(within: .seconds(5)).status == 75)
+                try await service.waitFor(1, in: "jobs")
+            }
+        }
+
+        @Test func `an idle worker stops in under a second`() async throws {
+            try await ServiceFixture.with { service in
+                let worker = try await service.startWorker()
+                let start = ContinuousClock.now
+                worker.signal(SIGTERM)
+                #expect(try await worker.outcome().status == 0)
+                #expect(start.duration(to: .now) < .seconds(1))
+            }
         }
     }
 }

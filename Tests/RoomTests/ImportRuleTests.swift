@@ -26,6 +26,7 @@ struct ImportRuleTests {
 
     /// Libraries that only one room may know.
     private static let libraries: [String: Set<String>] = [
+        "EditWorker": ["Foundation", "GRDB"],
         "SeedreamAPI": ["AsyncHTTPClient"],
         "SandboxAPI": ["Hummingbird"],
     ]

@@ -194,6 +194,7 @@ extension GateReason {
         case .rateLimited: "set worker.rateLimit below the account's limit"
         case .maintenance, .unavailable, .originDown, .serverError: "wait for the API; see its status page"
         case .featureDisabled: "ask the API's support to enable the operation"
+        case .journal: "see the log for what is wrong with journal.store"
         case .contract: "compare the API's answers with its documentation; they cannot be read"
         }
     }

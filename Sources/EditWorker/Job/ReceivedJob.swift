@@ -39,6 +39,14 @@ package struct ReceivedJob: Sendable {
         originalRoutingKey = headers[JobHeader.originalRoutingKey]?.bytes ?? delivery.routingKey
     }
 
+    /// How often an operator has replayed the job.
+    package var replayCount: Int64 { max(0, delivery.properties.headers?[JobHeader.replayCount]?.integer ?? 0) }
+
+    /// Whether an operator allows one more submission of a job that may have been charged.
+    package var acceptsDoubleCharge: Bool {
+        delivery.properties.headers?[JobHeader.acceptDoubleCharge] == .boolean(true)
+    }
+
     /// What the reply carries to be recognised by.
     package var correlationID: ByteString { delivery.properties.correlationID ?? ByteString(id) }
 
@@ -67,6 +75,7 @@ package enum JobHeader {
     package static let originalBCC: ByteString = "x-original-bcc"
     package static let worker: ByteString = "x-worker"
     package static let workerVersion: ByteString = "x-worker-version"
+    package static let acceptDoubleCharge: ByteString = "x-accept-double-charge"
     package static let replayCount: ByteString = "x-replay-count"
     package static let headersDropped: ByteString = "x-headers-dropped"
     package static let undeliverableReplyTo: ByteString = "x-undeliverable-reply-to"

@@ -28,53 +28,45 @@ package struct RetryPolicy: Hashable, Sendable {
         self.gatewayError = gatewayError
     }
 
-    /// A settlement, and the attempts that it reports.
-    package struct Decision: Hashable, Sendable {
-        /// What to do.
-        package let settlement: Settlement
-        /// Counted submissions, this one included where it counts.
-        package let attempts: Int
-
-        /// A decision.
-        package init(settlement: Settlement, attempts: Int) {
-            self.settlement = settlement
-            self.attempts = attempts
-        }
-    }
-
     /// What becomes of a job whose submission ended so.
     ///
-    /// `attempts` are those before it.
+    /// `attempts` are those before it; `mayBeDuplicate` whether one of those may have been accepted.
     package func decision(
         for outcome: SubmissionOutcome,
         attempts: Int,
         mayBeDuplicate: Bool,
         message: String
-    ) -> Decision {
+    ) -> JobDecision {
         let made = attempts + 1
-        let charged: JobFailure.Charge = mayBeDuplicate ? .maybe : .no
-        func failed(_ code: JobFailure.Code, _ charged: JobFailure.Charge, _ status: Int?) -> Decision {
-            Decision(
+        func failed(_ code: JobFailure.Code, isDoubtful: Bool, _ status: Int?) -> JobDecision {
+            let charged: JobFailure.Charge = isDoubtful ? .maybe : .no
+            return JobDecision(
                 settlement: .failed(JobFailure(code, message, charged: charged, httpStatus: status)),
-                attempts: made
+                attempts: made,
+                mayBeDuplicate: isDoubtful
             )
         }
         switch outcome {
         case .accepted(let taskID, _):
-            return Decision(settlement: .submitted(taskID: taskID), attempts: made)
+            return JobDecision(settlement: .submitted(taskID: taskID), attempts: made, mayBeDuplicate: mayBeDuplicate)
         case .rejected(let rejection):
-            return failed(rejection.isAboutContent ? .contentRejected : .apiRejected, charged, rejection.status)
+            let code: JobFailure.Code = rejection.isAboutContent ? .contentRejected : .apiRejected
+            return failed(code, isDoubtful: mayBeDuplicate, rejection.status)
         case .retry(let postponement):
             if let most = postponement.mostAttempts, made >= most {
-                return failed(.apiRejected, charged, postponement.status)
+                return failed(.apiRejected, isDoubtful: mayBeDuplicate, postponement.status)
             }
-            guard made < maxAttempts else { return failed(.retriesExhausted, charged, postponement.status) }
+            guard made < maxAttempts else {
+                return failed(.retriesExhausted, isDoubtful: mayBeDuplicate, postponement.status)
+            }
             return retry(made, postponement.retryAfter, mayBeDuplicate: mayBeDuplicate)
         case .serviceFault:
-            return Decision(settlement: .giveBack, attempts: attempts)
+            return JobDecision(settlement: .giveBack, attempts: attempts, mayBeDuplicate: mayBeDuplicate)
         case .unknown(let doubt):
-            guard policy(for: doubt.kind) == .retry else { return failed(.outcomeUnknown, .maybe, doubt.status) }
-            guard made < maxAttempts else { return failed(.retriesExhausted, .maybe, doubt.status) }
+            guard policy(for: doubt.kind) == .retry else {
+                return failed(.outcomeUnknown, isDoubtful: true, doubt.status)
+            }
+            guard made < maxAttempts else { return failed(.retriesExhausted, isDoubtful: true, doubt.status) }
             return retry(made, doubt.retryAfter, mayBeDuplicate: true)
         }
     }
@@ -88,11 +80,12 @@ package struct RetryPolicy: Hashable, Sendable {
         }
     }
 
-    private func retry(_ made: Int, _ asked: Duration?, mayBeDuplicate: Bool) -> Decision {
+    private func retry(_ made: Int, _ asked: Duration?, mayBeDuplicate: Bool) -> JobDecision {
         let own = delays[min(made, delays.count) - 1]
-        return Decision(
-            settlement: .retry(after: max(own, asked ?? .zero), mayBeDuplicate: mayBeDuplicate),
-            attempts: made
+        return JobDecision(
+            settlement: .retry(after: max(own, asked ?? .zero)),
+            attempts: made,
+            mayBeDuplicate: mayBeDuplicate
         )
     }
 }

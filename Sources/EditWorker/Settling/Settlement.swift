@@ -7,17 +7,51 @@ package enum Settlement: Hashable, Sendable {
     /// It has ended without: reply and dead letter, the latter to `Q.unknown` where money may have been spent.
     case failed(JobFailure)
     /// It waits for its next attempt: a copy in a retry queue.
-    case retry(after: Duration, mayBeDuplicate: Bool)
+    case retry(after: Duration)
     /// It was not submitted, for no reason of its own: a copy in the first retry queue, uncounted.
     case giveBack
+}
 
-    /// The settlement's name in metrics and logs.
+/// A settlement with what its messages report.
+package struct JobDecision: Hashable, Sendable {
+    /// What to do.
+    package var settlement: Settlement
+    /// Counted submissions, the last included where it counts.
+    package var attempts: Int
+    /// Whether an earlier submission, or the last, may have been accepted without our knowing.
+    package var mayBeDuplicate: Bool
+    /// Whether the task id comes from the journal and nothing was submitted.
+    package var duplicateOfDelivery: Bool
+
+    /// A decision.
+    package init(
+        settlement: Settlement,
+        attempts: Int,
+        mayBeDuplicate: Bool = false,
+        duplicateOfDelivery: Bool = false
+    ) {
+        self.settlement = settlement
+        self.attempts = attempts
+        self.mayBeDuplicate = mayBeDuplicate
+        self.duplicateOfDelivery = duplicateOfDelivery
+    }
+
+    /// The decision's name in metrics and logs.
     package var result: String {
-        switch self {
-        case .submitted: "submitted"
+        switch settlement {
+        case .submitted: duplicateOfDelivery ? "duplicate" : "submitted"
         case .failed(let failure): failure.charged == .maybe ? "unknown" : "failed"
         case .retry: "retried"
         case .giveBack: "returned"
+        }
+    }
+
+    /// What the journal has to remember of the submission that led here.
+    package var verdict: JournalVerdict {
+        switch settlement {
+        case .submitted(let taskID): .accepted(taskID: taskID)
+        case .failed(let failure): .failed(failure)
+        case .retry, .giveBack: mayBeDuplicate ? .retrying : .released
         }
     }
 }

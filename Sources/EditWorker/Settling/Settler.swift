@@ -27,22 +27,19 @@ package struct Settler: Sendable {
 
     /// Publishes what replaces the delivery.
     ///
-    /// `attempts` counts the submission that led here, where it counts.
-    ///
     /// Throws `CancellationError` where the worker ends first; the delivery must stay unacknowledged then.
-    package func settle(_ settlement: Settlement, of job: ReceivedJob, attempts: Int) async throws {
-        switch settlement {
+    package func settle(_ decision: JobDecision, of job: ReceivedJob) async throws {
+        switch decision.settlement {
         case .submitted(let taskID):
-            try await reply(.submitted(taskID: taskID), to: job, attempts: attempts, mayBeDuplicate: job.mayBeDuplicate)
+            try await reply(.submitted(taskID: taskID), to: job, decision)
         case .failed(let failure):
-            try await publishDeadLetter(failure, of: job, attempts: attempts)
-            try await reply(.failed(failure), to: job, attempts: attempts, mayBeDuplicate: job.mayBeDuplicate)
-        case .retry(let wait, let mayBeDuplicate):
+            try await publishDeadLetter(failure, of: job, attempts: decision.attempts)
+            try await reply(.failed(failure), to: job, decision)
+        case .retry(let wait):
             let queue = queues.retryQueue(for: wait) ?? queues.retries[queues.retries.count - 1]
-            try await publishRetry(job, to: queue.name, attempts: attempts, mayBeDuplicate: mayBeDuplicate)
+            try await publishRetry(job, to: queue.name, decision)
         case .giveBack:
-            let first = queues.retries[0].name
-            try await publishRetry(job, to: first, attempts: job.attempts, mayBeDuplicate: job.mayBeDuplicate)
+            try await publishRetry(job, to: queues.retries[0].name, decision)
         }
     }
 
@@ -66,14 +63,9 @@ package struct Settler: Sendable {
         try await publishToOwnQueue(copies.message(of: job, to: queue, adding: headers))
     }
 
-    private func publishRetry(
-        _ job: ReceivedJob,
-        to queue: ByteString,
-        attempts: Int,
-        mayBeDuplicate: Bool
-    ) async throws {
-        var headers: FieldTable = [JobHeader.attempts: .int32(Int32(clamping: attempts))]
-        if mayBeDuplicate { headers[JobHeader.mayBeDuplicate] = .boolean(true) }
+    private func publishRetry(_ job: ReceivedJob, to queue: ByteString, _ decision: JobDecision) async throws {
+        var headers: FieldTable = [JobHeader.attempts: .int32(Int32(clamping: decision.attempts))]
+        if decision.mayBeDuplicate { headers[JobHeader.mayBeDuplicate] = .boolean(true) }
         try await publishToOwnQueue(copies.message(of: job, to: queue, adding: headers))
     }
 
@@ -84,13 +76,14 @@ package struct Settler: Sendable {
         }
     }
 
-    private func reply(_ status: Reply.Status, to job: ReceivedJob, attempts: Int, mayBeDuplicate: Bool) async throws {
+    private func reply(_ status: Reply.Status, to job: ReceivedJob, _ decision: JobDecision) async throws {
         let reply = Reply(
             jobID: job.id,
             status: status,
-            attempts: attempts,
+            attempts: decision.attempts,
             at: .now,
-            mayBeDuplicate: mayBeDuplicate
+            mayBeDuplicate: decision.marksDuplicate,
+            duplicateOfDelivery: decision.duplicateOfDelivery
         )
         var message = OutboundMessage(
             routingKey: queues.results,
@@ -141,5 +134,14 @@ package struct Settler: Sendable {
 extension OutboundMessage {
     fileprivate mutating func markUndeliverable(_ queue: ByteString) {
         properties.headers?[JobHeader.undeliverableReplyTo] = .string(queue)
+    }
+}
+
+extension JobDecision {
+    /// Whether the reply says that an earlier attempt may have been accepted too: `charged` alone says it of the last.
+    fileprivate var marksDuplicate: Bool {
+        guard case .failed(let failure) = settlement, failure.code == .outcomeUnknown else { return mayBeDuplicate }
+        // With a first attempt there is no earlier one.
+        return mayBeDuplicate && attempts > 1
     }
 }

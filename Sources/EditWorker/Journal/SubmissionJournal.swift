@@ -1,0 +1,107 @@
+package import EditJob
+
+/// What is remembered of submissions, so that none is paid twice unseen.
+///
+/// An entry stands before the submission begins, and gets its verdict as soon as there is one. What stands there without
+/// a verdict when nobody works on it any more may have been accepted.
+package protocol SubmissionJournal: Sendable {
+    /// Notes that a job is about to be submitted, or tells why it must not be.
+    ///
+    /// The entry is durable, as far as the store is, when this returns. Throws `JournalFault`; then nothing may be
+    /// submitted.
+    func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer
+    /// Notes how the submission of a job ended. Throws `JournalFault`; the entry then stays without a verdict.
+    func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault)
+    /// Forgets what ended before a moment.
+    func sweep(before moment: Int64) async throws(JournalFault)
+    /// Ends the use of the store.
+    func close() async
+}
+
+/// A job that wants to be submitted.
+package struct JournalRequest: Hashable, Sendable {
+    /// The job.
+    package var id: String
+    /// The digest of what would be submitted.
+    package var digest: BodyDigest
+    /// Counted submissions, this one included.
+    package var attempts: Int
+    /// How often an operator has replayed the job.
+    package var replay: Int64 = 0
+    /// Whether that replay allows one more submission of a job that may have been charged.
+    package var acceptsDoubleCharge = false
+    /// Whether the broker may have delivered it before, so that its end may have been told already.
+    package var isRedelivered = false
+    /// Whether a submission that began and never ended may be made again (`policy.noAnswer=retry`).
+    package var retriesUnfinished = false
+
+    /// A request for a first submission.
+    package init(id: String, digest: BodyDigest, attempts: Int = 1) {
+        self.id = id
+        self.digest = digest
+        self.attempts = attempts
+    }
+}
+
+/// What the journal says to a job that wants to be submitted.
+package enum JournalAnswer: Hashable, Sendable {
+    /// Submit; an earlier submission may have been accepted too, or not.
+    case begun(mayBeDuplicate: Bool)
+    /// It was accepted before.
+    case accepted(taskID: String, attempts: Int, mayBeDuplicate: Bool)
+    /// It has failed before, and this is the delivery that it failed with.
+    case failed(JobFailure, attempts: Int, mayBeDuplicate: Bool)
+    /// It was submitted before, and nobody knows how that ended.
+    case doubtful(attempts: Int)
+    /// Somebody is submitting it just now.
+    case inFlight
+    /// Another job had the same id.
+    case conflict
+}
+
+/// How a submission ended, for the journal.
+package enum JournalVerdict: Hashable, Sendable {
+    /// Accepted.
+    case accepted(taskID: String)
+    /// The job has failed; with `charged: maybe` nobody knows whether it was accepted.
+    case failed(JobFailure)
+    /// Not accepted for certain, or not sent: nothing needs to be remembered.
+    case released
+    /// Perhaps accepted, and a policy lets the job be submitted again by itself.
+    case retrying
+}
+
+/// The journal cannot be read or written: without its entry no job may be submitted.
+package struct JournalFault: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What failed, where, and what to do.
+    package let description: String
+
+    /// A fault.
+    package init(description: String) {
+        self.description = description
+    }
+}
+
+/// What a submission's body is recognised by: the 128-bit FNV-1a hash, the same in every process and version.
+///
+/// Not cryptographic, and need not be: who forges a collision gets the answer to a job of their own.
+/// Source: Fowler, Noll and Vo, draft-eastlake-fnv.
+package struct BodyDigest: Hashable, Sendable {
+    /// The hash.
+    package let value: UInt128
+
+    /// The digest of a body.
+    package init(_ body: [UInt8]) {
+        var hash: UInt128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d
+        for byte in body {
+            hash ^= UInt128(byte)
+            hash &*= 0x0000_0000_0100_0000_0000_0000_0000_013B
+        }
+        value = hash
+    }
+
+    /// Takes a digest that was stored.
+    package init(value: UInt128) {
+        self.value = value
+    }
+}

@@ -1,0 +1,215 @@
+import EditJob
+import EditWorker
+import Foundation
+import TestSupport
+import Testing
+
+/// One suite for both stores: what the pipeline relies on.
+@Suite(.timeLimit(.minutes(2)))
+struct JournalTests {
+    enum Store: String, CaseIterable, Sendable {
+        case memory
+        case sqlite
+    }
+
+    /// A path of a test's own.
+    static func freshPath() -> String {
+        FileManager.default.temporaryDirectory.appendingPathComponent("journal-\(UUID().uuidString)").path
+    }
+
+    private static func with(_ store: Store, _ body: (any SubmissionJournal) async throws -> Void) async throws {
+        let journal: any SubmissionJournal =
+            switch store {
+            case .memory: MemoryJournal()
+            case .sqlite: try SQLiteJournal(path: freshPath())
+            }
+        try await body(journal)
+        await journal.close()
+    }
+
+    private static func request(
+        _ id: String = "j",
+        body: String = "b",
+        replay: Int64 = 0,
+        again: Bool = false
+    ) -> JournalRequest {
+        var request = JournalRequest(id: id, digest: BodyDigest(Array(body.utf8)))
+        request.replay = replay
+        request.acceptsDoubleCharge = replay > 0
+        request.isRedelivered = again
+        return request
+    }
+
+    private static let accepted = JournalAnswer.accepted(taskID: "t", attempts: 1, mayBeDuplicate: false)
+    private static let rejected = JobFailure(.apiRejected, "no", httpStatus: 422)
+    private static let parked = JobFailure(.outcomeUnknown, "who knows", charged: .maybe)
+
+    @Test(arguments: Store.allCases)
+    func `an accepted job is answered with its task id`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
+            #expect(try await journal.begin(Self.request()) == .inFlight)
+            try await journal.finish("j", .accepted(taskID: "t"))
+            #expect(try await journal.begin(Self.request()) == Self.accepted)
+            #expect(try await journal.begin(Self.request(replay: 9, again: true)) == Self.accepted)
+        }
+    }
+
+    @Test(arguments: Store.allCases)
+    func `a released job is a new job`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            _ = try await journal.begin(Self.request())
+            try await journal.finish("j", .released)
+            #expect(try await journal.begin(Self.request(body: "other")) == .begun(mayBeDuplicate: false))
+        }
+    }
+
+    @Test(arguments: Store.allCases)
+    func `a doubtful job is submitted again only where a policy or a replay says so`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            _ = try await journal.begin(Self.request())
+            try await journal.finish("j", .retrying)
+            #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: true))
+            try await journal.finish("j", .failed(Self.parked))
+            #expect(try await journal.begin(Self.request()) == .doubtful(attempts: 1))
+            #expect(try await journal.begin(Self.request(replay: 1)) == .begun(mayBeDuplicate: true))
+            try await journal.finish("j", .failed(Self.parked))
+            // The same replay once more is no new permission.
+            #expect(try await journal.begin(Self.request(replay: 1)) == .doubtful(attempts: 1))
+            #expect(try await journal.begin(Self.request(replay: 2)) == .begun(mayBeDuplicate: true))
+            try await journal.finish("j", .accepted(taskID: "t"))
+            // The mark stays to the end.
+            #expect(
+                try await journal.begin(Self.request()) == .accepted(taskID: "t", attempts: 1, mayBeDuplicate: true)
+            )
+        }
+    }
+
+    @Test(arguments: Store.allCases)
+    func `a failure is told again to the same delivery, and a new one is a new job`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            _ = try await journal.begin(Self.request())
+            try await journal.finish("j", .failed(Self.rejected))
+            #expect(
+                try await journal.begin(Self.request(again: true))
+                    == .failed(Self.rejected, attempts: 1, mayBeDuplicate: false)
+            )
+            #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
+            try await journal.finish("j", .failed(Self.rejected))
+            #expect(try await journal.begin(Self.request(replay: 1, again: true)) == .begun(mayBeDuplicate: false))
+        }
+    }
+
+    @Test(arguments: Store.allCases)
+    func `another body under the same id is a conflict`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            _ = try await journal.begin(Self.request())
+            #expect(try await journal.begin(Self.request(body: "other")) == .conflict)
+            try await journal.finish("j", .accepted(taskID: "t"))
+            #expect(try await journal.begin(Self.request(body: "other")) == .conflict)
+        }
+    }
+
+    @Test(arguments: Store.allCases)
+    func `what has ended is forgotten after its time, what is under way is not`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            _ = try await journal.begin(Self.request("done"))
+            try await journal.finish("done", .accepted(taskID: "t"))
+            _ = try await journal.begin(Self.request("open"))
+            try await journal.sweep(before: 0)
+            #expect(try await journal.begin(Self.request("done")) == Self.accepted)
+            try await journal.sweep(before: .max)
+            #expect(try await journal.begin(Self.request("done")) == .begun(mayBeDuplicate: false))
+            #expect(try await journal.begin(Self.request("open")) == .inFlight)
+        }
+    }
+
+    @Test func `memory is bounded, and forgets the oldest that have ended`() async throws {
+        let journal = MemoryJournal(capacity: 100)
+        _ = try await journal.begin(Self.request("open"))
+        for index in 0..<5000 {
+            _ = try await journal.begin(Self.request("\(index)"))
+            try await journal.finish("\(index)", .accepted(taskID: "t"))
+        }
+        #expect(journal.count == 100)
+        #expect(try await journal.begin(Self.request("open")) == .inFlight)
+        #expect(try await journal.begin(Self.request("4999")) == Self.accepted)
+        #expect(try await journal.begin(Self.request("0")) == .begun(mayBeDuplicate: false))
+    }
+
+    @Test func `a file outlives its worker, and a worker that is gone leaves doubt`() async throws {
+        let path = Self.freshPath()
+        var first: SQLiteJournal? = try SQLiteJournal(path: path)
+        _ = try await first?.begin(Self.request("done"))
+        try await first?.finish("done", .accepted(taskID: "t"))
+        _ = try await first?.begin(Self.request("open"))
+        let second = try SQLiteJournal(path: path)
+        #expect(try await second.begin(Self.request("done")) == Self.accepted)
+        #expect(try await second.begin(Self.request("open")) == .inFlight)
+        await first?.close()
+        first = nil
+        #expect(try await second.begin(Self.request("open")) == .doubtful(attempts: 1))
+        var retrying = Self.request("open")
+        retrying.retriesUnfinished = true
+        #expect(try await second.begin(retrying) == .begun(mayBeDuplicate: true))
+        await second.close()
+    }
+
+    @Test func `entries of concurrent jobs share their disk syncs`() async throws {
+        let journal = try SQLiteJournal(path: Self.freshPath())
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for index in 0..<500 { group.addTask { _ = try await journal.begin(Self.request("\(index)")) } }
+            try await group.waitForAll()
+        }
+        let commits = await journal.commits
+        #expect(commits < 100, "\(commits) commits for 500 entries")
+        await journal.close()
+    }
+
+    @Test func `a file that cannot be used is told with what to do`() async throws {
+        let damaged = Self.freshPath()
+        try Data("this is no database, but long enough to be read as one".utf8).write(to: URL(fileURLWithPath: damaged))
+        for (path, text) in [
+            ("/no/such/directory/journal", "directory"), (damaged, "no SQLite file"), ("/dev", "/dev"),
+        ] {
+            let fault = try #require(throws: JournalFault.self) { try SQLiteJournal(path: path) }
+            #expect(fault.description.contains(text), "\(fault)")
+            #expect(fault.description.contains(path), "\(fault)")
+        }
+    }
+
+    @Test func `copies of a job wait for the verdict of the first, and take it`() async throws {
+        let desk = JournalDesk(MemoryJournal())
+        #expect(try await desk.begin(Self.request()) == .begun(mayBeDuplicate: false))
+        let copies = (0..<20).map { _ in Task { try await desk.begin(Self.request()) } }
+        try await desk.finish("j", .accepted(taskID: "t"))
+        for copy in copies { #expect(try await copy.value == Self.accepted) }
+    }
+
+    @Test func `after a definite no just one of the copies is submitted`() async throws {
+        let desk = JournalDesk(MemoryJournal())
+        _ = try await desk.begin(Self.request())
+        let copies = (0..<20).map { _ in Task { try await desk.begin(Self.request()) } }
+        try await desk.finish("j", .released)
+        // The next one has the place; with its verdict the rest are answered.
+        await withTaskGroup(of: Void.self) { group in
+            for copy in copies {
+                group.addTask {
+                    guard case .begun = try? await copy.value else { return }
+                    try? await desk.finish("j", .accepted(taskID: "t"))
+                }
+            }
+        }
+        var begun = 0
+        for copy in copies where try await copy.value == .begun(mayBeDuplicate: false) {
+            begun += 1
+        }
+        #expect(begun == 1)
+    }
+
+    @Test func `a digest is the same everywhere`() {
+        #expect(BodyDigest([]).value == 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
+        // Source: the reference vectors of FNV-1a for "a".
+        #expect(BodyDigest(Array("a".utf8)).value == 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964)
+    }
+}
