@@ -120,6 +120,9 @@ struct CrashPointTests {
         if world.accepted > 0, submitted.isEmpty, world.unknown == 0 { broken.append("paid and not told") }
         if !failed.isEmpty, world.deadLetters + world.unknown == 0 { broken.append("failed without a dead letter") }
         if outcome == .service, world.deadLetters > 0 { broken.append("a sick API burned the queue") }
+        // Doubt needs a reason: an answer that says little, or a process that was stopped.
+        let isClear = [.accepted, .rejected, .retry, .service, .invalid].contains(outcome)
+        if isClear, world.unknown > 0, world.kills == 0 { broken.append("doubtful for no reason") }
         return broken
     }
 

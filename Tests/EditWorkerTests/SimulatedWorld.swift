@@ -43,6 +43,7 @@ final class SimulatedWorld: Sendable {
         var accepted = 0
         var effects = 0
         var isStopped = false
+        var kills = 0
         var crashes: [CrashPoint] = []
         var seen: [Effect] = []
         var crashedAt: Set<String> = []
@@ -82,6 +83,8 @@ final class SimulatedWorld: Sendable {
     var deadLetters: Int { state.withLockedValue { $0.deadLetters } }
     var unknown: Int { state.withLockedValue { $0.unknown.count } }
     var accepted: Int { state.withLockedValue { $0.accepted } }
+    /// How often the process was stopped.
+    var kills: Int { state.withLockedValue { $0.kills } }
     var submissions: Int { state.withLockedValue { $0.submissions } }
     var isDone: Bool { state.withLockedValue { $0.queue.isEmpty } }
     var seen: [Effect] { state.withLockedValue { $0.seen } }
@@ -134,6 +137,7 @@ final class SimulatedWorld: Sendable {
         switch stop {
         case .kill:
             state.isStopped = true
+            state.kills += 1
             return true
         case .connectionLost:
             // An effect on the broker whose outcome is not known is made again; here it is made twice, or not at all.

@@ -59,10 +59,7 @@ final class ServiceFixture {
 
     /// Starts a worker and waits until it consumes.
     func startWorker(_ more: [String: String] = [:], consumers: Int = 1) async throws -> Program {
-        var variables = environment(more)
-        if more["SEEDREAM_API_TOKEN_FILE"] != nil { variables["SEEDREAM_API_TOKEN"] = nil }
-        let worker = try Program(["run"], environment: variables)
-        workers.append(worker)
+        let worker = try launchWorker(more)
         do {
             try await broker.withConnection { connection in
                 try await eventually("a consumer") {
@@ -72,6 +69,15 @@ final class ServiceFixture {
         } catch {
             throw DeadlinePassed(description: "\(error); the worker said: \(worker.stderr)")
         }
+        return worker
+    }
+
+    /// Starts a worker.
+    func launchWorker(_ more: [String: String] = [:]) throws -> Program {
+        var variables = environment(more)
+        if more["SEEDREAM_API_TOKEN_FILE"] != nil { variables["SEEDREAM_API_TOKEN"] = nil }
+        let worker = try Program(["run"], environment: variables)
+        workers.append(worker)
         return worker
     }
 

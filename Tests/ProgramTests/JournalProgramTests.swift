@@ -1,0 +1,144 @@
+import AMQP
+import Foundation
+import JSON
+import NIOConcurrencyHelpers
+import TestSupport
+import Testing
+
+extension ProgramTests {
+    /// The journal under the real program: killed workers, and jobs that come twice.
+    @Suite(.timeLimit(.minutes(5)))
+    struct JournalProgramTests {
+        private static let accepted = ScriptedServer.answer(200, #"{"task_id":"5c1d4f0e-0b1c-4c2a-9f6e-0a1b2c3d4e5f"}"#)
+
+        private static func freshStore() -> String {
+            "sqlite:"
+                + FileManager.default.temporaryDirectory.appendingPathComponent("journal-\(UUID().uuidString)").path
+        }
+
+        @Test func `2000 jobs through 20 kills are neither lost nor paid twice`() async throws {
+            try await ServiceFixture.with(sandbox: ["--latency", "100ms"]) { service in
+                let settings = [
+                    "SEEDREAM_JOURNAL_STORE": Self.freshStore(), "SEEDREAM_WORKER_CONCURRENCY": "50",
+                    "SEEDREAM_POLICY_GATEWAY_ERROR": "park",
+                ]
+                var workers = [
+                    try await service.startWorker(settings), try await service.startWorker(settings, consumers: 2),
+                ]
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 2000))
+                for kill in 1...20 {
+                    // At an instant that no one chose: somewhere on the way to the next share of the replies.
+                    let instant = UInt32(kill * 2000 / 22 + Int.random(in: 0..<40))
+                    try await service.broker.withConnection { connection in
+                        try await eventually("\(instant) replies", within: .seconds(60)) {
+                            try await connection.inspect(queue: "jobs.results").messageCount >= instant
+                        }
+                    }
+                    let victim = workers.remove(at: Int.random(in: 0..<2))
+                    victim.signal(SIGKILL)
+                    _ = try await victim.outcome()
+                    workers.append(try service.launchWorker(settings))
+                }
+                try await service.broker.withConnection { connection in
+                    try await eventually("all have ended", within: .seconds(120)) {
+                        let results = try await connection.inspect(queue: "jobs.results").messageCount
+                        let jobs = try await connection.inspect(queue: "jobs").messageCount
+                        return results >= 2000 && jobs == 0
+                    }
+                }
+                for worker in workers { worker.signal(SIGTERM) }
+                for worker in workers { #expect(try await worker.outcome().status == 0) }
+                #expect(try await service.ready("jobs") == 0)
+                let replies = try await service.broker.take(
+                    Int(try await service.ready("jobs.results")),
+                    from: "jobs.results"
+                )
+                let byJob = Dictionary(grouping: replies) { $0.json["job_id"]?.text ?? "" }
+                #expect(byJob.count == 2000)
+                for (job, replies) in byJob {
+                    // A reply may come again, but it says the same.
+                    #expect(Set(replies.map { $0.json["task_id"]?.text ?? "" }).count == 1, "\(job)")
+                }
+                let submitted = byJob.values.count { $0.contains { $0.json["status"]?.text == "submitted" } }
+                let unknown = byJob.values.count { $0.contains { $0.json["charged"]?.text == "maybe" } }
+                #expect(submitted + unknown == 2000)
+                #expect(unknown > 0, "20 kills among 100 requests in flight must leave some in doubt")
+                let seen = try await service.statistics()
+                #expect(seen["duplicates"] == .integer(0))
+                #expect(seen["accepted"]?.exactInteger ?? 0 >= Int64(submitted))
+            }
+        }
+
+        @Test(arguments: ["memory", "sqlite"])
+        func `a job that is published twice is submitted once and answered twice`(_ store: String) async throws {
+            try await ServiceFixture.with { service in
+                let journal = store == "memory" ? store : Self.freshStore()
+                _ = try await service.startWorker(["SEEDREAM_JOURNAL_STORE": journal])
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 20)) { $1.messageID = "same" }
+                let replies = try await service.broker.take(20, from: "jobs.results")
+                #expect(Set(replies.compactMap { $0.json["task_id"]?.text }).count == 1)
+                #expect(replies.count { $0.json["duplicate_of_delivery"] == .boolean(true) } == 19)
+                #expect(try await service.count("requests") == 1)
+            }
+        }
+
+        @Test func `two workers of one journal submit a job once`() async throws {
+            try await ServiceFixture.with(sandbox: ["--latency", "300ms"]) { service in
+                let settings = [
+                    "SEEDREAM_JOURNAL_STORE": Self.freshStore(), "SEEDREAM_WORKER_CONCURRENCY": "1",
+                    "SEEDREAM_RETRY_DELAYS": "100ms",
+                ]
+                for number in 1...2 { _ = try await service.startWorker(settings, consumers: number) }
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 4)) { $1.messageID = "same" }
+                let replies = try await service.broker.take(4, from: "jobs.results")
+                #expect(Set(replies.compactMap { $0.json["task_id"]?.text }).count == 1)
+                #expect(try await service.count("requests") == 1)
+            }
+        }
+
+        @Test func `the same id with another content is a conflict`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "1"])
+                try await service.publish([ServiceFixture.job("one")]) { $1.messageID = "same" }
+                _ = try await service.broker.take(1, from: "jobs.results")
+                try await service.publish([ServiceFixture.job("two")]) { $1.messageID = "same" }
+                let reply = try #require(try await service.broker.take(1, from: "jobs.results").first)
+                #expect(reply.json["error"]?["code"]?.text == "job_id_conflict")
+                #expect(try await service.ready("jobs.dlq") == 1)
+                #expect(try await service.count("requests") == 1)
+            }
+        }
+
+        @Test func `a parked job is submitted again only with leave, once a replay`() async throws {
+            let server = try await ScriptedServer { index, _ in index == 0 ? .reset : .send(Self.accepted) }
+            try await ServiceFixture.with(apiURL: "http://127.0.0.1:\(server.port)") { service in
+                _ = try await service.startWorker()
+                func end(_ headers: FieldTable?) async throws -> JSONValue {
+                    try await service.publish([ServiceFixture.job()]) { $1.headers = headers }
+                    return try #require(try await service.broker.take(1, from: "jobs.results").first).json
+                }
+                #expect(try await end(nil)["charged"]?.text == "maybe")
+                #expect(try await end(nil)["error"]?["code"]?.text == "outcome_unknown")
+                #expect(server.requests.count == 1)
+                let leave: FieldTable = ["x-accept-double-charge": .boolean(true), "x-replay-count": .int32(1)]
+                let replayed = try await end(leave)
+                #expect(replayed["status"]?.text == "submitted")
+                #expect(replayed["may_be_duplicate"] == .boolean(true))
+                let again = try await end(leave)
+                #expect(again["duplicate_of_delivery"] == .boolean(true))
+                #expect(again["may_be_duplicate"] == .boolean(true))
+                #expect(server.requests.count == 2)
+            }
+        }
+
+        @Test func `a journal that cannot be opened is told at once`() async throws {
+            let outcome = try await Program.run(
+                ["run"],
+                environment: ["SEEDREAM_API_TOKEN": "t", "SEEDREAM_JOURNAL_STORE": "sqlite:/no/such/directory/journal"]
+            )
+            #expect(outcome.status == 69)
+            #expect(outcome.stderr.contains("/no/such/directory/journal"))
+            #expect(outcome.stderr.contains("check that"))
+        }
+    }
+}
