@@ -117,6 +117,22 @@ let package = Package(
             path: "Tests/TestSupport",
             swiftSettings: strict
         ),
+        // libFuzzer's targets; without it they run their kept inputs again. See deploy/fuzz.
+        .target(name: "Fuzzing", path: "Tests/Fuzzing/Support", swiftSettings: strict),
+        .executableTarget(
+            name: "job-body-fuzzer",
+            dependencies: ["EditJob", "Fuzzing"],
+            path: "Tests/Fuzzing/JobBody",
+            exclude: ["Corpus"],
+            swiftSettings: strict
+        ),
+        .executableTarget(
+            name: "api-answer-fuzzer",
+            dependencies: ["Fuzzing", "SeedreamAPI"],
+            path: "Tests/Fuzzing/APIAnswer",
+            exclude: ["Corpus"],
+            swiftSettings: strict
+        ),
         .testTarget(name: "RoomTests", swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "EditJobTests", dependencies: ["EditJob", "JSON"], swiftSettings: strict),
@@ -147,7 +163,7 @@ let package = Package(
         .testTarget(
             name: "ProgramTests",
             dependencies: [
-                "seedream-worker", "AMQP", "JSON", "TestSupport",
+                "seedream-worker", "job-body-fuzzer", "api-answer-fuzzer", "AMQP", "JSON", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
             swiftSettings: strict

@@ -27,6 +27,7 @@ package struct JobPipeline: Sendable {
     private let settler: Settler
     private let identity: WorkerIdentity
     private let logger: Logger
+    private let anonymous: AnonymousJobs
 
     /// A pipeline of parts that outlive it.
     package init(
@@ -53,6 +54,7 @@ package struct JobPipeline: Sendable {
         self.settler = settler
         self.identity = identity
         self.logger = logger
+        anonymous = AnonymousJobs(logger: logger)
     }
 
     /// Takes a delivery to its end.
@@ -100,7 +102,10 @@ package struct JobPipeline: Sendable {
     private func submit(_ edit: EditJob, for job: ReceivedJob) async -> JobDecision {
         let body = edit.requestBody()
         // Nobody can recognise a job without an id when it comes again, so there is nothing to remember of it.
-        guard !job.isAnonymous else { return await submit(edit, body, for: job, mayBeDuplicate: job.mayBeDuplicate) }
+        guard !job.isAnonymous else {
+            anonymous.note()
+            return await submit(edit, body, for: job, mayBeDuplicate: job.mayBeDuplicate)
+        }
         do throws(JournalFault) {
             switch try await journal.begin(request(for: job, body)) {
             case .begun(let mayBeDuplicate):
