@@ -1,4 +1,5 @@
 import AMQP
+import TestSupport
 import Testing
 
 struct AcknowledgementLedgerTests {
@@ -62,7 +63,7 @@ struct AcknowledgementLedgerTests {
 
     @Test(arguments: 0..<50)
     func `whatever the order, each tag is acknowledged exactly once`(_ seed: UInt64) {
-        var random = SplitMix(seed: seed)
+        var random = SeededGenerator(seed: seed)
         let ledger = LedgerBox()
         var (next, open, acknowledged): (UInt64, Set<UInt64>, Set<UInt64>) = (1, [], [])
         var unacknowledged: Set<UInt64> = []
@@ -129,23 +130,4 @@ private final class ConfirmBox {
     func append(_ entry: String) { ledger.append(entry) }
     func settle(_ number: UInt64, multiple: Bool) -> [String] { ledger.settle(number, multiple: multiple) }
     func settleAll() -> [String] { ledger.settleAll() }
-}
-
-/// A small generator with a seed, so that a failure can be run again.
-///
-/// Source: Vigna, "splitmix64".
-struct SplitMix: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) {
-        state = seed
-    }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
 }

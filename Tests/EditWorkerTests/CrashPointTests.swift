@@ -5,6 +5,7 @@ import JSON
 import Logging
 import NIOConcurrencyHelpers
 import SeedreamAPI
+import TestSupport
 import Testing
 
 /// The four promises at every crash point: the worker is stopped dead before and after each effect, started again, and
@@ -177,24 +178,5 @@ struct CrashPointTests {
                 #expect(crashed.contains("\(place) \(effect.rawValue)"), "never stopped \(place) \(effect)")
             }
         }
-    }
-}
-
-/// A generator with a seed, so that a failure can be run again.
-///
-/// Source: Vigna, "splitmix64".
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) {
-        state = seed
-    }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }

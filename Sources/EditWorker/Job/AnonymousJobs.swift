@@ -14,7 +14,7 @@ package final class AnonymousJobs: Sendable {
     /// How many there were.
     package var count: Int { total.withLockedValue { $0 } }
 
-    /// Counts one; the log hears of the first, the tenth, the hundredth …
+    /// Counts one, and tells the log of the first, the tenth, the hundredth and so on.
     package func note() {
         let count = total.withLockedValue { total in
             total += 1

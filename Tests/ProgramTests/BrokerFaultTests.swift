@@ -1,0 +1,65 @@
+import AMQP
+import Foundation
+import JSON
+import TestSupport
+import Testing
+
+extension ProgramTests {
+    /// A broker that drops connections and queues under a running worker.
+    @Suite(.timeLimit(.minutes(3)))
+    struct BrokerFaultTests {
+        /// Closes every connection of the test's virtual host whose name contains a text.
+        private static func closeConnections(_ service: ServiceFixture, _ name: String) async throws -> Int {
+            let listed = try await TestBroker.management("GET", "/api/vhosts/\(service.broker.virtualHost)/connections")
+            guard case .array(let connections) = listed else { return 0 }
+            var closed = 0
+            for connection in connections {
+                guard connection["client_properties"]?["connection_name"]?.text?.contains(name) == true,
+                    let id = connection["name"]?.text?.addingPercentEncoding(withAllowedCharacters: .alphanumerics)
+                else { continue }
+                _ = try? await TestBroker.management("DELETE", "/api/connections/\(id)")
+                closed += 1
+            }
+            return closed
+        }
+
+        @Test func `connections closed by force cost no job and no money`() async throws {
+            try await ServiceFixture.with(sandbox: ["--latency", "250ms"]) { service in
+                let worker = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "50"])
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 2000))
+                var closed = 0
+                // The management API learns of new connections every five seconds.
+                try await eventually("all are submitted", within: .seconds(120)) {
+                    closed += try await Self.closeConnections(service, "seedream-worker")
+                    return try await service.count("accepted") >= 2000
+                }
+                #expect(closed >= 4)
+                worker.signal(SIGTERM)
+                #expect(try await worker.outcome().status == 0)
+                #expect(try await service.ready("jobs") == 0)
+                let replies = try await service.broker.take(
+                    Int(try await service.ready("jobs.results")),
+                    from: "jobs.results"
+                )
+                #expect(Set(replies.compactMap { $0.json["job_id"]?.text }).count == 2000)
+                #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
+                #expect(try await service.count("accepted") == 2000)
+                #expect(try await service.count("duplicates") == 0)
+            }
+        }
+
+        @Test func `a queue that is deleted under a running worker is declared and consumed again`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker()
+                try await service.broker.withConnection { try await $0.delete(queue: "jobs") }
+                try await service.broker.withConnection { connection in
+                    try await eventually("a consumer", within: .seconds(10)) {
+                        await (try? connection.inspect(queue: "jobs").consumerCount) == 1
+                    }
+                }
+                try await service.publish([ServiceFixture.job()])
+                try await service.waitFor(1, in: "jobs.results")
+            }
+        }
+    }
+}
