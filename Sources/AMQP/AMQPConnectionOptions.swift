@@ -18,6 +18,24 @@ package struct AMQPConnectionOptions: Hashable, Sendable {
     /// The longest wait for a confirm.
     package var confirmTimeout: Duration = .seconds(30)
 
+    /// How to trust and be trusted over TLS.
+    package var tls = TLS()
+
+    /// How to trust the broker, and how to be trusted by it, over TLS.
+    ///
+    /// All files are PEM.
+    package struct TLS: Hashable, Sendable {
+        /// The trust roots, nil for the system's.
+        package var caFile: String?
+        /// The client's certificate, nil for none.
+        package var certFile: String?
+        /// The key of the client's certificate.
+        package var keyFile: String?
+
+        /// The system's roots and no client certificate.
+        package init() {}
+    }
+
     /// The defaults under a name.
     package init(name: String) {
         self.name = name

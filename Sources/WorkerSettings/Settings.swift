@@ -36,6 +36,15 @@ package struct Settings: Sendable {
     package var logLevel = Logger.Level.info
     package var logFormat = LogFormat.auto
 
+    /// The files for TLS to the broker.
+    package var amqpTLS: AMQPConnectionOptions.TLS {
+        var tls = AMQPConnectionOptions.TLS()
+        tls.caFile = amqpCAFile
+        tls.certFile = amqpCertFile
+        tls.keyFile = amqpKeyFile
+        return tls
+    }
+
     /// Where the API's token comes from.
     package enum APIToken: Hashable, Sendable {
         /// The token itself.

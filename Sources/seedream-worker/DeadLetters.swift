@@ -50,7 +50,8 @@ struct DeadLettersList: AsyncParsableCommand {
 
     /// Takes every message without acknowledging it; the end of the connection puts all back in their order.
     private static func look(at queue: ByteString, _ settings: Settings) async throws -> [DeadLetterLine] {
-        let options = AMQPConnectionOptions(name: "seedream-worker dead-letters \(getpid())")
+        var options = AMQPConnectionOptions(name: "seedream-worker dead-letters \(getpid())")
+        options.tls = settings.amqpTLS
         let connection = try await AMQPConnection.open(settings.amqpURLs[0], options: options)
         let count = Int(try await connection.inspect(queue: queue).messageCount)
         var lines: [DeadLetterLine] = []

@@ -30,6 +30,7 @@ final class SubmitSession {
         queue = settings.queueName
         var options = AMQPConnectionOptions(name: "seedream-worker submit \(getpid())")
         options.heartbeat = settings.amqpHeartbeat
+        options.tls = settings.amqpTLS
         connection = try await Self.connect(settings.amqpURLs, options)
         try await connection.selectConfirms()
         guard waits else {

@@ -29,6 +29,7 @@ struct WorkerComposition {
         func link(_ role: BrokerLink.Role, _ setup: @escaping BrokerLink.Setup) -> BrokerLink {
             var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(role.rawValue)")
             options.heartbeat = settings.amqpHeartbeat
+            options.tls = settings.amqpTLS
             return BrokerLink(urls: settings.amqpURLs, options: options, role: role, logger: logger, setup: setup)
         }
         let consumer = link(.consumer) { try await topology.establish(on: $0) }

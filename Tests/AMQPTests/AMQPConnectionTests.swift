@@ -240,6 +240,35 @@ struct AMQPConnectionTests {
         }
     }
 
+    @Test func `over TLS the broker's certificate is verified, peer and host name`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            let good = try await TestCertificate(for: "IP:127.0.0.1,DNS:localhost")
+            let other = try await TestCertificate(for: "DNS:other.example")
+            func open(_ certificate: TestCertificate, root: TestCertificate?) async throws {
+                let terminator = try await TLSTerminator(certificate: certificate, target: Int(broker.url.port))
+                let text = "amqps://guest:guest@localhost:\(terminator.port)/\(broker.virtualHost)"
+                var options = AMQPConnectionOptions(name: "test")
+                options.tls.caFile = root?.certificatePath
+                let connection = try await AMQPConnection.open(AMQPURL(parsing: text), options: options)
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                await connection.close()
+            }
+            try await open(good, root: good)
+            for (certificate, root) in [(good, nil), (good, other), (other, other)]
+                as [(TestCertificate, TestCertificate?)]
+            {
+                let error = await #expect(throws: AMQPError.self) { try await open(certificate, root: root) }
+                #expect(error?.code == .tls, "\(error.map { "\($0)" } ?? "")")
+            }
+            let missing = await #expect(throws: AMQPError.self) {
+                var options = AMQPConnectionOptions(name: "test")
+                options.tls.caFile = "/no/such/file"
+                _ = try await AMQPConnection.open(AMQPURL(parsing: "amqps://localhost"), options: options)
+            }
+            #expect(missing?.message.contains("/no/such/file") == true)
+        }
+    }
+
     @Test func `whoever waits hears of a connection that is closed by force`() async throws {
         try await TestBroker.withVirtualHost { broker in
             let connection = try await broker.connect("victim")

@@ -28,7 +28,7 @@ import Glibc
         unsafe self.state = state
         assembler = FrameAssembler(epoch: epoch)
         do {
-            try connect(url, timeout: options.connectTimeout)
+            try connect(url, options)
             var timeout = timeval(options.connectTimeout)
             _ = unsafe amqp_set_handshake_timeout(state, &timeout)
             timeout = timeval(options.rpcTimeout)
@@ -60,19 +60,21 @@ import Glibc
         return unsafe FieldTable(copying: table.pointee)["version"]?.text ?? ""
     }
 
-    private func connect(_ url: AMQPURL, timeout: Duration) throws(AMQPError) {
-        guard !url.usesTLS else {
-            throw AMQPError(.tls, "cannot connect with TLS", remedy: "use an amqp:// URL; amqps is not built yet")
-        }
-        guard let socket = unsafe amqp_tcp_socket_new(state) else {
+    private func connect(_ url: AMQPURL, _ options: AMQPConnectionOptions) throws(AMQPError) {
+        guard let socket = unsafe url.usesTLS ? amqp_ssl_socket_new(state) : amqp_tcp_socket_new(state) else {
             throw AMQPError(.protocolViolation, "librabbitmq has no memory for a socket")
         }
-        var limit = timeval(timeout)
+        if url.usesTLS { try unsafe secure(socket, options.tls) }
+        var limit = timeval(options.connectTimeout)
         let status = unsafe amqp_socket_open_noblock(socket, url.host, Int32(url.port), &limit)
         guard status == AMQP_STATUS_OK.rawValue else {
             let failure = AMQPError(status: status, while: "connecting")
-            guard failure.code == .connectionLost else { throw failure }
-            throw AMQPError(.unreachable, "nothing accepts the connection")
+            switch failure.code {
+            case .connectionLost where url.usesTLS && status == AMQP_STATUS_SSL_ERROR.rawValue:
+                throw AMQPError(.tls, failure.message)
+            case .connectionLost: throw AMQPError(.unreachable, "nothing accepts the connection")
+            default: throw failure
+            }
         }
     }
 
@@ -93,6 +95,21 @@ import Glibc
         ])
         defer { arena.recycle() }
         let heartbeat = Int32(clamping: options.heartbeat.components.seconds)
+        guard url.credentials != nil || options.tls.certFile == nil else {
+            // The certificate is the identity (SASL EXTERNAL), where the URL names no user.
+            let reply = unsafe seedream_login_external(
+                state,
+                url.virtualHost,
+                0,
+                Int32(AMQPConnectionOptions.frameMax),
+                heartbeat,
+                &properties
+            )
+            if let failure = unsafe AMQPError.failure(of: reply, while: "logging in with a certificate") {
+                throw failure
+            }
+            return
+        }
         let reply = unsafe seedream_login_plain(
             state,
             url.virtualHost,
