@@ -36,6 +36,11 @@ package actor AMQPConnection {
         case acknowledge(UInt64)
         case reject(UInt64, requeue: Bool)
         case publish(OutboundMessage, @Sendable (Result<PublishResult, AMQPError>) -> Void)
+
+        var isPublish: Bool {
+            if case .publish = self { return true }
+            return false
+        }
     }
 
     private struct Mailbox {
@@ -61,6 +66,10 @@ package actor AMQPConnection {
     private var consumers: [ByteString: ByteString] = [:]
     private var consumersEver = 0
     private var isBlocked = false
+    /// Publishes that wait for the broker to read again, in their order.
+    private var held: [Command] = []
+    /// When the broker last began to read again: no confirm is late before its time from then on.
+    private var unblockedAt = ContinuousClock.now
 
     package nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe thread.asUnownedSerialExecutor() }
 
@@ -291,7 +300,7 @@ package actor AMQPConnection {
     /// Half a heartbeat, because librabbitmq sends ours only as it reads; shorter where a confirm is due.
     private func longestWait(_ socket: BrokerSocket) -> Int32? {
         var wait: Duration? = socket.negotiatedHeartbeat > 0 ? .milliseconds(socket.negotiatedHeartbeat * 500) : nil
-        if let due = confirms.oldest?.deadline, !isBlocked {
+        if let due = nextDeadline, !isBlocked {
             let left = max(.zero, ContinuousClock.now.duration(to: due))
             wait = min(wait ?? left, left)
         }
@@ -331,6 +340,7 @@ package actor AMQPConnection {
             watcher.yield(.blocked(reason: reason))
         case .unblocked:
             isBlocked = false
+            unblockedAt = .now
             watcher.yield(.unblocked)
         case .channelClosed(let error), .connectionClosed(let error):
             throw error
@@ -354,11 +364,18 @@ package actor AMQPConnection {
     }
 
     private func runCommands() throws(AMQPError) {
-        // While the broker blocks, publishes stay in the mailbox: writing them would park the thread.
-        let commands = mailbox.withLockedValue { box in
+        var commands = mailbox.withLockedValue { box in
             let commands = box.commands
             box.commands.removeAll(keepingCapacity: true)
             return commands
+        }
+        if isBlocked {
+            // Writing to a broker that does not read would park the thread, and with it the heartbeats.
+            held += commands.filter(\.isPublish)
+            commands.removeAll(where: \.isPublish)
+        } else if !held.isEmpty {
+            commands = held + commands
+            held = []
         }
         for (index, command) in commands.enumerated() {
             switch command {
@@ -389,8 +406,13 @@ package actor AMQPConnection {
     }
 
     private func checkDeadlines() throws(AMQPError) {
-        guard !isBlocked, let due = confirms.oldest?.deadline, due <= .now else { return }
+        guard !isBlocked, let due = nextDeadline, due <= .now else { return }
         throw AMQPError(.timedOut, "the broker did not confirm a message within \(options.confirmTimeout)")
+    }
+
+    /// When the oldest message without an answer is given up; the time in which the broker blocks does not count.
+    private var nextDeadline: ContinuousClock.Instant? {
+        confirms.oldest.map { max($0.deadline, unblockedAt + options.confirmTimeout) }
     }
 
     private func onSocket<Result>(
@@ -415,7 +437,8 @@ package actor AMQPConnection {
             defer { box.commands = [] }
             return box.commands
         }
-        Self.fail(commands[...], with: error)
+        Self.fail((held + commands)[...], with: error)
+        held = []
         for publish in confirms.settleAll() {
             publish.resume(.failure(error))
         }

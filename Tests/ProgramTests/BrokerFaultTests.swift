@@ -48,6 +48,36 @@ extension ProgramTests {
             }
         }
 
+        @Test func `a reply queue that is full costs its own jobs a detour, and no others anything`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker()
+                try await service.broker.withConnection { connection in
+                    let arguments: FieldTable = ["x-max-length": .int64(1), "x-overflow": .text("reject-publish")]
+                    _ = try await connection.declare(QueueDeclaration(name: "full", arguments: arguments))
+                    _ = try await connection.publish(OutboundMessage(routingKey: "full", body: []))
+                }
+                try await service.publish([ServiceFixture.job()]) { $1.replyTo = "full" }
+                let reply = try #require(try await service.broker.take(1, from: "jobs.results").first)
+                #expect(reply.json["status"]?.text == "submitted")
+                #expect(reply.header("x-undeliverable-reply-to") == "full")
+            }
+        }
+
+        @Test func `a job with a broken trace context is a job like any other`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker()
+                try await service.publish([ServiceFixture.job()]) { _, properties in
+                    properties.headers = [
+                        "traceparent": .text("00-x\r\nHost: evil"),
+                        "tracestate": .text(String(repeating: "s", count: 90_000)),
+                    ]
+                }
+                let reply = try #require(try await service.broker.take(1, from: "jobs.results").first)
+                #expect(reply.json["status"]?.text == "submitted")
+                #expect(reply.header("traceparent") == nil)
+            }
+        }
+
         @Test func `a queue that is deleted under a running worker is declared and consumed again`() async throws {
             try await ServiceFixture.with { service in
                 _ = try await service.startWorker()

@@ -3,7 +3,7 @@ package import Logging
 
 /// Where the pipeline's messages go: confirmed by the broker, or known not to be.
 package protocol MessagePublisher: Sendable {
-    /// Publishes until the broker has confirmed or returned the message, over lost connections too.
+    /// Publishes until the broker has confirmed, returned or repeatedly refused the message, over lost connections too.
     ///
     /// Throws `CancellationError` where the worker ends first; the message may or may not have arrived.
     func publish(_ message: OutboundMessage) async throws -> PublishReceipt
@@ -19,10 +19,15 @@ package enum PublishReceipt: Hashable, Sendable {
     case confirmed
     /// No queue took it.
     case unroutable
+    /// The queue refuses it again and again: it is full.
+    case refused
 }
 
 /// Publishes over the publisher link.
 package struct BrokerPublisher: MessagePublisher {
+    /// With the backoff about ten seconds: a queue that is full for longer is somebody's decision.
+    private static let mostRefusals = 5
+
     private let link: BrokerLink
     private let topology: Topology
     private let logger: Logger
@@ -36,6 +41,7 @@ package struct BrokerPublisher: MessagePublisher {
 
     package func publish(_ message: OutboundMessage) async throws -> PublishReceipt {
         var backoff = ReconnectBackoff()
+        var refusals = 0
         while true {
             let connection = try await connection()
             do {
@@ -44,6 +50,8 @@ package struct BrokerPublisher: MessagePublisher {
                 case .returned: return .unroutable
                 case .refused:
                     logger.log(.warning, "the broker refused a message", [.queue: message.routingKey.text])
+                    refusals += 1
+                    guard refusals < Self.mostRefusals else { return .refused }
                     try await Task.sleep(for: backoff.next())
                 }
             } catch let error as AMQPError where error.code == .tooLarge {

@@ -174,6 +174,7 @@ package struct JobPipeline: Sendable {
         for job: ReceivedJob,
         mayBeDuplicate: Bool
     ) async -> JobDecision {
+        let trace = TraceContext(job.delivery.properties.headers)
         while true {
             guard case .submit(let isProbe) = await admission.enter() else {
                 return JobDecision(settlement: .giveBack, attempts: job.attempts, mayBeDuplicate: mayBeDuplicate)
@@ -183,8 +184,8 @@ package struct JobPipeline: Sendable {
                     jobID: job.id,
                     body: body,
                     token: tokens.token,
-                    traceparent: job.headerText(JobHeader.traceparent),
-                    tracestate: job.headerText(JobHeader.tracestate)
+                    traceparent: trace?.traceparent,
+                    tracestate: trace?.tracestate
                 )
             )
             let outcome = policy.withinQueues(OutcomeTable.outcome(of: sighting))

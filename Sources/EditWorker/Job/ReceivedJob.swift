@@ -49,9 +49,6 @@ package struct ReceivedJob: Sendable {
 
     /// What the reply carries to be recognised by.
     package var correlationID: ByteString { delivery.properties.correlationID ?? ByteString(id) }
-
-    /// A header's text, where it is one.
-    package func headerText(_ name: ByteString) -> String? { delivery.properties.headers?[name]?.text }
 }
 
 /// The names of the headers that the service reads and writes.

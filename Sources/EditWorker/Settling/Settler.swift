@@ -71,8 +71,13 @@ package struct Settler: Sendable {
 
     /// A queue of ours that is gone is made again; the job is not acknowledged before its copy is safe.
     private func publishToOwnQueue(_ message: OutboundMessage) async throws {
-        while try await publisher.publish(message) == .unroutable {
-            try await publisher.restoreTopology()
+        while true {
+            switch try await publisher.publish(message) {
+            case .confirmed: return
+            case .unroutable: try await publisher.restoreTopology()
+            // Full: an operator's matter, and there is no other place for the message.
+            case .refused: continue
+            }
         }
     }
 
@@ -123,8 +128,9 @@ package struct Settler: Sendable {
         properties.type = "seedream.edit.result"
         properties.appID = "seedream-worker"
         var headers: FieldTable = [JobHeader.jobID: .text(JobCopy.cut(reply.jobID))]
-        for name in [JobHeader.traceparent, JobHeader.tracestate] {
-            if let value = job.delivery.properties.headers?[name] { headers[name] = value }
+        if let trace = TraceContext(job.delivery.properties.headers) {
+            headers[JobHeader.traceparent] = .text(trace.traceparent)
+            headers[JobHeader.tracestate] = trace.tracestate.map { .text($0) }
         }
         properties.headers = headers
         return properties
