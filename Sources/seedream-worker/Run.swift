@@ -12,11 +12,11 @@ import WorkerSettings
 /// `run`: the worker itself.
 struct Run: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Take jobs from the queue until told to stop (the default).",
+        abstract: "Take jobs from the queue until told to stop.",
         discussion: """
             Example: SEEDREAM_API_TOKEN_FILE=token seedream-worker run --worker-concurrency 200
 
-            Waits for a broker that is down, and for an API that is sick. SIGTERM or SIGINT finishes the jobs in flight;
+            Waits for a broker that is down, and for an API that is sick. SIGTERM or SIGINT finishes the jobs in flight; \
             a second one ends at once, and the broker delivers them again.
             """
     )

@@ -12,7 +12,7 @@ struct SandboxCommand: AsyncParsableCommand {
         discussion: """
             Example: seedream-worker sandbox --latency 1s --fault 429=5 --fault reset=3 --retry-after 2s
 
-            Kinds of faults: an HTTP status, reset (reads the request, closes), hang, garbage (200, HTML), no-task-id,
+            Kinds of faults: an HTTP status, reset (reads the request, closes), hang, garbage (200, HTML), no-task-id, \
             envelope-401 (200, {"code":401,…}). GET /stats tells what was seen.
             """
     )

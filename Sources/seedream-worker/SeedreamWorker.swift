@@ -7,7 +7,7 @@ struct SeedreamWorker: AsyncParsableCommand {
         commandName: "seedream-worker",
         abstract: "Takes image-edit jobs from RabbitMQ and submits them to the SeeDream V4 Edit API.",
         discussion: """
-            A job that was submitted ends in a reply with its task id, a job that was not in a reply that says why and
+            A job that was submitted ends in a reply with its task id, a job that was not in a reply that says why and \
             in a dead letter. Settings come from flags, SEEDREAM_… variables and a file; see: seedream-worker settings
             """,
         version: Version.current,

@@ -13,7 +13,7 @@ struct Submit: AsyncParsableCommand {
         discussion: """
             Example: seedream-worker submit jobs.ndjson --wait
 
-            All jobs are checked first; where one is invalid, none is published. --id-field takes each job's identity
+            All jobs are checked first; where one is invalid, none is published. --id-field takes each job's identity \
             from a member of the job: the same id is never paid for twice, however often it is submitted.
             """
     )

@@ -162,6 +162,56 @@ extension ProgramTests {
             }
         }
 
+        @Test func `classic queues do as well`() async throws {
+            try await ServiceFixture.with(sandbox: ["--latency", "0ms", "--fault", "408=30"]) { service in
+                _ = try await service.startWorker([
+                    "SEEDREAM_QUEUE_TYPE": "classic", "SEEDREAM_RETRY_DELAYS": "50ms",
+                    "SEEDREAM_RETRY_MAX_ATTEMPTS": "50",
+                ])
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 50) + ["{}"])
+                try await service.waitFor(51, in: "jobs.results")
+                try await service.waitFor(1, in: "jobs.dlq")
+                #expect(try await service.count("accepted") == 50)
+            }
+        }
+
+        @Test func `a worker that may only look waits for the queues, and says which it misses`() async throws {
+            try await ServiceFixture.with { service in
+                let looking = try service.launchWorker(["SEEDREAM_QUEUE_TOPOLOGY": "verify"])
+                try await looking.waitForStderr("no queue 'jobs.results'")
+                _ = try await service.startWorker()
+                try await service.broker.withConnection { connection in
+                    try await eventually("both consume", within: .seconds(40)) {
+                        try await connection.inspect(queue: "jobs").consumerCount == 2
+                    }
+                }
+            }
+        }
+
+        @Test func `a queue with other arguments is told with what differs`() async throws {
+            try await ServiceFixture.with { service in
+                try await service.broker.withConnection { connection in
+                    let arguments: FieldTable = ["x-queue-type": .text("quorum"), "x-delivery-limit": .int64(3)]
+                    _ = try await connection.declare(QueueDeclaration(name: "jobs", arguments: arguments))
+                }
+                let outcome = try await service.run(["run", "--fail-fast"])
+                #expect(outcome.status == 69)
+                #expect(outcome.stderr.contains("queue 'jobs'") && outcome.stderr.contains("inequivalent arg"))
+            }
+        }
+
+        @Test func `a worker without a broker stops in under a second too`() async throws {
+            let worker = try Program(
+                ["run", "--amqp-url", "amqp://127.0.0.1:1", "--http-listen", "off"],
+                environment: ["SEEDREAM_API_TOKEN": "t"]
+            )
+            try await worker.waitForStderr("no connection to the broker")
+            let start = ContinuousClock.now
+            worker.signal(SIGTERM)
+            #expect(try await worker.outcome().status == 0)
+            #expect(start.duration(to: .now) < .seconds(1))
+        }
+
         @Test func `an idle worker stops in under a second`() async throws {
             try await ServiceFixture.with { service in
                 let worker = try await service.startWorker()

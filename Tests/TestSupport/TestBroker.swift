@@ -60,7 +60,8 @@ package struct TestBroker: Sendable {
 
     /// Takes all messages that a queue holds, as many as `count`, acknowledging each.
     package func take(_ count: Int, from queue: String) async throws -> [Delivery] {
-        try await withConnection { connection in
+        guard count > 0 else { return [] }
+        return try await withConnection { connection in
             let subscription = try await connection.consume(from: ByteString(queue), prefetch: 0)
             return try await within(.seconds(60), "\(count) messages in \(queue)") {
                 var taken: [Delivery] = []
@@ -68,6 +69,24 @@ package struct TestBroker: Sendable {
                     taken.append(delivery)
                     connection.acknowledge(delivery.tag)
                     if taken.count == count { break }
+                }
+                return taken
+            }
+        }
+    }
+
+    /// Takes replies until so many jobs have one, acknowledging each.
+    package func takeReplies(ofJobs count: Int, from queue: String) async throws -> [Delivery] {
+        try await withConnection { connection in
+            let subscription = try await connection.consume(from: ByteString(queue), prefetch: 0)
+            return try await within(.seconds(120), "replies to \(count) jobs in \(queue)") {
+                var taken: [Delivery] = []
+                var jobs: Set<ByteString> = []
+                for await delivery in subscription.deliveries {
+                    taken.append(delivery)
+                    connection.acknowledge(delivery.tag)
+                    if let job = delivery.properties.correlationID { jobs.insert(job) }
+                    if jobs.count == count { break }
                 }
                 return taken
             }

@@ -24,6 +24,8 @@ package actor BrokerLink {
     private var isStopped = false
     private var isReleased = false
     private var lastFault: String?
+    /// The wait before the next attempt.
+    private var pausing: Task<Void?, Never>?
 
     /// A link that is not connected until `run`.
     ///
@@ -60,10 +62,21 @@ package actor BrokerLink {
             }
             guard !isStopped else { break }
             attempt += 1
-            // Cancellation ends the wait and, with it, the loop.
-            try? await Task.sleep(for: backoff.next())
+            await pause(for: backoff.next())
         }
         stopWaiting()
+    }
+
+    /// Waits, unless the link is stopped or its task cancelled meanwhile.
+    private func pause(for wait: Duration) async {
+        let sleep = Task { try? await Task.sleep(for: wait) }
+        pausing = sleep
+        await withTaskCancellationHandler {
+            _ = await sleep.value
+        } onCancel: {
+            sleep.cancel()
+        }
+        pausing = nil
     }
 
     /// The connection, or nil once the link has stopped; waits as long as there is none.
@@ -91,6 +104,7 @@ package actor BrokerLink {
     package func stop() async {
         isStopped = true
         stopWaiting()
+        pausing?.cancel()
         await current?.close()
     }
 
