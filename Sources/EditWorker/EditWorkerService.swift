@@ -136,7 +136,10 @@ package struct EditWorkerService: Service, CustomStringConvertible {
             logger.log(.info, "consuming", [.queue: queue.text, .count: "\(prefetch)"])
             return (connection, subscription)
         } catch {
-            logger.log(.warning, "cannot consume", [.queue: queue.text, .error: "\(error)"])
+            // A connection that is gone already has been reported by its link.
+            if (error as? AMQPError)?.code != .closed {
+                logger.log(.warning, "cannot consume", [.queue: queue.text, .error: "\(error)"])
+            }
             await consumer.discard(connection)
             return nil
         }

@@ -12,7 +12,8 @@ struct SeedreamWorker: AsyncParsableCommand {
             """,
         version: Version.current,
         subcommands: [
-            Run.self, SandboxCommand.self, Submit.self, Validate.self, DeadLetters.self, SettingsCommand.self,
+            Run.self, SandboxCommand.self, Submit.self, Validate.self, DeadLetters.self, TopologyCommand.self,
+            SettingsCommand.self,
         ],
         defaultSubcommand: Run.self
     )

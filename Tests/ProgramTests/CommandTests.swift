@@ -156,6 +156,23 @@ extension ProgramTests {
             }
         }
 
+        @Test func `the queues are declared, verified and printed, and a worker agrees with the print`() async throws {
+            try await ServiceFixture.with { service in
+                let missing = try await service.run(["topology", "verify"])
+                #expect(missing.status == 69)
+                #expect(missing.stderr.contains("no queue 'jobs.results'"))
+                let printed = try await service.run(["topology", "print"])
+                // Imported by an operator, so that the declaration finds every queue there already.
+                let vhost = service.broker.virtualHost
+                try await TestBroker.management("POST", "/api/definitions/\(vhost)", body: printed.stdout)
+                #expect(try await service.run(["topology", "verify"]).status == 0)
+                let declared = try await service.run(["topology", "declare"])
+                #expect(declared.status == 0, "\(declared.stderr)")
+                #expect(declared.stdout.split(separator: "\n").count == 9)
+                #expect(try await service.run(["submit", "-"], stdin: ServiceFixture.job()).status == 0)
+            }
+        }
+
         @Test func `run --fail-fast ends with 69 or 77`() async throws {
             try await TestBroker.withVirtualHost { broker in
                 let environment = ["SEEDREAM_API_TOKEN": "t", "SEEDREAM_HTTP_LISTEN": "off"]
