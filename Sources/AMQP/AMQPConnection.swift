@@ -25,14 +25,14 @@ package actor AMQPConnection {
         package let deliveries: AsyncStream<Delivery>
     }
 
-    private struct PendingPublish {
+    struct PendingPublish {
         let message: OutboundMessage
         let deadline: ContinuousClock.Instant
         let resume: @Sendable (Result<PublishResult, AMQPError>) -> Void
         var returned: PublishResult?
     }
 
-    private enum Command {
+    enum Command {
         case acknowledge(UInt64)
         case reject(UInt64, requeue: Bool)
         case publish(OutboundMessage, @Sendable (Result<PublishResult, AMQPError>) -> Void)
@@ -43,7 +43,7 @@ package actor AMQPConnection {
         }
     }
 
-    private struct Mailbox {
+    struct Mailbox {
         var commands: [Command] = []
         var isClosed = false
     }
@@ -53,27 +53,27 @@ package actor AMQPConnection {
     /// What happens to the connection, from one consumer's view.
     package nonisolated let events: AsyncStream<Event>
 
-    private nonisolated let thread: SocketThread
-    private nonisolated let mailbox = NIOLockedValueBox(Mailbox())
-    private let watcher: AsyncStream<Event>.Continuation
-    private let options: AMQPConnectionOptions
+    nonisolated let thread: SocketThread
+    nonisolated let mailbox = NIOLockedValueBox(Mailbox())
+    let watcher: AsyncStream<Event>.Continuation
+    let options: AMQPConnectionOptions
 
-    private var socket: BrokerSocket?
-    private var acknowledgements = AcknowledgementLedger()
-    private var confirms = ConfirmLedger<PendingPublish>()
+    var socket: BrokerSocket?
+    var acknowledgements = AcknowledgementLedger()
+    var confirms = ConfirmLedger<PendingPublish>()
     /// The streams by their subscription, and which subscription each consumer feeds.
-    private var streams: [ByteString: AsyncStream<Delivery>.Continuation] = [:]
-    private var consumers: [ByteString: ByteString] = [:]
-    private var consumersEver = 0
-    private var isBlocked = false
+    var streams: [ByteString: AsyncStream<Delivery>.Continuation] = [:]
+    var consumers: [ByteString: ByteString] = [:]
+    var consumersEver = 0
+    var isBlocked = false
     /// Publishes that wait for the broker to read again, in their order.
-    private var held: [Command] = []
+    var held: [Command] = []
     /// When the broker last began to read again: no confirm is late before its time from then on.
-    private var unblockedAt = ContinuousClock.now
+    var unblockedAt = ContinuousClock.now
 
     package nonisolated var unownedExecutor: UnownedSerialExecutor { unsafe thread.asUnownedSerialExecutor() }
 
-    private static let epochs = NIOLockedValueBox<UInt64>(0)
+    static let epochs = NIOLockedValueBox<UInt64>(0)
 
     private init(options: AMQPConnectionOptions) throws {
         self.options = options
@@ -98,7 +98,7 @@ package actor AMQPConnection {
         return connection
     }
 
-    private func connect(_ url: AMQPURL) throws {
+    func connect(_ url: AMQPURL) throws {
         socket = try BrokerSocket(url, options: options, epoch: epoch)
         thread.onTurn { [weak self] in
             guard let self else { return .forWork }
@@ -167,12 +167,12 @@ package actor AMQPConnection {
         try register(freshTag(), feeding: subscription.tag, queue, prefetch, true)
     }
 
-    private func freshTag() -> ByteString {
+    func freshTag() -> ByteString {
         consumersEver += 1
         return ByteString("seedream-\(consumersEver)")
     }
 
-    private func register(
+    func register(
         _ tag: ByteString,
         feeding subscription: ByteString,
         _ queue: ByteString,
@@ -204,7 +204,7 @@ package actor AMQPConnection {
     }
 
     /// Forgets a consumer; its subscription ends with its last.
-    private func removeConsumer(_ tag: ByteString) {
+    func removeConsumer(_ tag: ByteString) {
         guard let subscription = consumers.removeValue(forKey: tag), !consumers.values.contains(subscription) else {
             return
         }
@@ -266,9 +266,9 @@ package actor AMQPConnection {
         end(Self.closedError)
     }
 
-    private static let closedError = AMQPError(.closed, "the connection was closed")
+    static let closedError = AMQPError(.closed, "the connection was closed")
 
-    private nonisolated func post(_ command: Command) -> Bool {
+    nonisolated func post(_ command: Command) -> Bool {
         let (isAccepted, isFirst) = mailbox.withLockedValue { box in
             guard !box.isClosed else { return (false, false) }
             box.commands.append(command)
@@ -277,179 +277,5 @@ package actor AMQPConnection {
         // Whoever posted the first has woken the thread for all.
         if isFirst { thread.wake() }
         return isAccepted
-    }
-
-    // MARK: - The thread's turn
-
-    /// Reads all that is there, does all that was asked, and tells how long to wait.
-    private func turn() -> SocketThread.Wait {
-        guard socket != nil else { return .forWork }
-        do {
-            try receive()
-            try runCommands()
-            try flushAcknowledgements()
-            try checkDeadlines()
-        } catch {
-            end(error)
-            return .forWork
-        }
-        guard let socket else { return .forWork }
-        return SocketThread.Wait(descriptor: socket.descriptor, milliseconds: longestWait(socket))
-    }
-
-    /// Half a heartbeat, because librabbitmq sends ours only as it reads; shorter where a confirm is due.
-    private func longestWait(_ socket: BrokerSocket) -> Int32? {
-        var wait: Duration? = socket.negotiatedHeartbeat > 0 ? .milliseconds(socket.negotiatedHeartbeat * 500) : nil
-        if let due = nextDeadline, !isBlocked {
-            let left = max(.zero, ContinuousClock.now.duration(to: due))
-            wait = min(wait ?? left, left)
-        }
-        // Rounded up: a wait that ends before the deadline would be taken again and again.
-        return wait.map { Int32(clamping: Int64(($0 / .milliseconds(1)).rounded(.up))) }
-    }
-
-    private func receive() throws(AMQPError) {
-        while let event = try socket?.nextEvent() {
-            try handle(event)
-        }
-        socket?.releaseFrames()
-    }
-
-    private func handle(_ event: BrokerEvent) throws(AMQPError) {
-        switch event {
-        case .delivery(let consumer, let delivery):
-            guard acknowledgements.opened(delivery.tag.number) else {
-                throw AMQPError(.protocolViolation, "the broker skipped a delivery tag")
-            }
-            consumers[consumer].flatMap { streams[$0] }?.yield(delivery)
-        case .returned(let message, let replyCode, let replyText):
-            markReturned(message, .returned(replyCode: replyCode, replyText: replyText))
-        case .confirmed(let number, let multiple):
-            for publish in confirms.settle(number, multiple: multiple) {
-                publish.resume(.success(publish.returned ?? .confirmed))
-            }
-        case .refused(let number, let multiple):
-            for publish in confirms.settle(number, multiple: multiple) {
-                publish.resume(.success(.refused))
-            }
-        case .consumerCancelled(let consumer):
-            removeConsumer(consumer)
-            watcher.yield(.consumerCancelled)
-        case .blocked(let reason):
-            isBlocked = true
-            watcher.yield(.blocked(reason: reason))
-        case .unblocked:
-            isBlocked = false
-            unblockedAt = .now
-            watcher.yield(.unblocked)
-        case .channelClosed(let error), .connectionClosed(let error):
-            throw error
-        }
-    }
-
-    /// A return has no number.
-    ///
-    /// It comes before its message's confirm and in the order of publishing, so it belongs to
-    /// the oldest unanswered message that looks the same.
-    private func markReturned(_ message: OutboundMessage, _ result: PublishResult) {
-        _ = confirms.updateFirst { pending in
-            pending.returned == nil && pending.message.mandatory
-                && pending.message.routingKey == message.routingKey
-                && pending.message.exchange == message.exchange
-                && pending.message.properties.messageID == message.properties.messageID
-                && pending.message.body == message.body
-        } _: { pending in
-            pending.returned = result
-        }
-    }
-
-    private func runCommands() throws(AMQPError) {
-        var commands = mailbox.withLockedValue { box in
-            let commands = box.commands
-            box.commands.removeAll(keepingCapacity: true)
-            return commands
-        }
-        if isBlocked {
-            // Writing to a broker that does not read would park the thread, and with it the heartbeats.
-            held += commands.filter(\.isPublish)
-            commands.removeAll(where: \.isPublish)
-        } else if !held.isEmpty {
-            commands = held + commands
-            held = []
-        }
-        for (index, command) in commands.enumerated() {
-            switch command {
-            case .acknowledge(let number):
-                _ = acknowledgements.settle(number)
-            case .reject(let number, let requeue):
-                guard acknowledgements.remove(number) else { continue }
-                try socket?.reject(number, requeue: requeue)
-            case .publish(let message, let resume):
-                confirms.append(
-                    PendingPublish(message: message, deadline: .now + options.confirmTimeout, resume: resume)
-                )
-                do {
-                    try socket?.publish(message)
-                } catch {
-                    // The rest of the turn's commands must not wait for an answer that nobody will give.
-                    Self.fail(commands[(index + 1)...], with: error)
-                    throw error
-                }
-            }
-        }
-    }
-
-    private func flushAcknowledgements() throws(AMQPError) {
-        for acknowledgement in acknowledgements.flush() {
-            try socket?.acknowledge(acknowledgement)
-        }
-    }
-
-    private func checkDeadlines() throws(AMQPError) {
-        guard !isBlocked, let due = nextDeadline, due <= .now else { return }
-        throw AMQPError(.timedOut, "the broker did not confirm a message within \(options.confirmTimeout)")
-    }
-
-    /// When the oldest message without an answer is given up; the time in which the broker blocks does not count.
-    private var nextDeadline: ContinuousClock.Instant? {
-        confirms.oldest.map { max($0.deadline, unblockedAt + options.confirmTimeout) }
-    }
-
-    private func onSocket<Result>(
-        _ body: (BrokerSocket) throws(AMQPError) -> Result
-    ) throws(AMQPError) -> Result {
-        guard let socket else { throw Self.closedError }
-        // The answer may have been read together with deliveries, which `poll` no longer sees.
-        defer { thread.wake() }
-        do {
-            return try body(socket)
-        } catch {
-            if !socket.isUsable { end(error) }
-            throw error
-        }
-    }
-
-    /// Ends the connection: whoever waits on it hears of it, once.
-    private func end(_ error: AMQPError) {
-        socket = nil
-        let commands = mailbox.withLockedValue { box in
-            box.isClosed = true
-            defer { box.commands = [] }
-            return box.commands
-        }
-        Self.fail((held + commands)[...], with: error)
-        held = []
-        for publish in confirms.settleAll() {
-            publish.resume(.failure(error))
-        }
-        for stream in streams.values { stream.finish() }
-        streams = [:]
-        consumers = [:]
-        watcher.yield(.closed(error))
-        watcher.finish()
-    }
-
-    private static func fail(_ commands: ArraySlice<Command>, with error: AMQPError) {
-        for case .publish(_, let resume) in commands { resume(.failure(error)) }
     }
 }
