@@ -198,7 +198,12 @@ package actor AMQPConnection {
         for (tag, fed) in consumers where fed == subscription.tag {
             try onSocket { socket throws(AMQPError) in try socket.cancelConsumer(tag) }
             // While waiting for the answer librabbitmq put deliveries aside; unread, they would be nobody's.
-            try receive()
+            do {
+                try receive()
+            } catch {
+                end(error)
+                throw error
+            }
             removeConsumer(tag)
         }
     }

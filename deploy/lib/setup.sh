@@ -6,9 +6,16 @@ step() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 [ -t 2 ] && [ -z "${NO_COLOR:-}" ] || step() { printf '\n== %s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }
 
+root=() made_policy=""
+# remove_policy: lets services be started again, also where the installation was interrupted.
+remove_policy() {
+  [ -z "$made_policy" ] || "${root[@]}" rm -f /usr/sbin/policy-rc.d
+  made_policy=""
+}
+
 # install_packages NAME...: installs those that are missing; asks for sudo only where the user is not root.
 install_packages() {
-  local missing=() name root=()
+  local missing=() name
   for name in "$@"; do
     [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$name" 2>/dev/null)" = "ii " ] || missing+=("$name")
   done
@@ -21,17 +28,17 @@ install_packages() {
   fi
   local log="$work/apt.log"
   # The system's own broker is not wanted: ours is private. 101 means "not allowed" (invoke-rc.d(8)).
-  local policy=/usr/sbin/policy-rc.d made_policy=""
+  local policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
+    made_policy=yes
     printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
     "${root[@]}" chmod +x "$policy"
-    made_policy=yes
   fi
   local status=0
   { "${root[@]}" apt-get update -q &&
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
   } >"$log" 2>&1 || status=$?
-  [ -z "$made_policy" ] || "${root[@]}" rm -f "$policy"
+  remove_policy
   if [ "$status" -ne 0 ]; then
     tail -n 20 "$log" >&2
     die "apt-get failed; the lines above say why"

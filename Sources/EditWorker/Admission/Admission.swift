@@ -57,6 +57,8 @@ package final class Admission: Sendable {
     /// Every ticket to submit must be handed to `leave`.
     package func enter() async -> Ticket {
         while true {
+            // A cancelled task cannot wait, and would turn here for ever.
+            guard !Task.isCancelled else { return .giveBack }
             let (answer, version) = state.withLockedValue { state in
                 (state.isDraining ? .giveBack : state.gate.enter(now: .now), state.version)
             }

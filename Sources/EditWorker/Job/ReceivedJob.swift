@@ -28,10 +28,11 @@ package struct ReceivedJob: Sendable {
             self.id = id.text
             isAnonymous = false
         } else {
-            id = headers[JobHeader.jobID]?.text ?? freshID()
+            id = Self.usableID(headers[JobHeader.jobID]?.text) ?? freshID()
             isAnonymous = true
         }
-        attempts = Int(clamping: max(0, headers[JobHeader.attempts]?.integer ?? 0))
+        // Bounded, because a producer can write anything here, and a sum that overflows ends the process.
+        attempts = Int(min(max(0, headers[JobHeader.attempts]?.integer ?? 0), 1_000_000))
         mayBeDuplicate = headers[JobHeader.mayBeDuplicate] == .boolean(true)
         firstReceivedAt =
             headers[JobHeader.firstReceivedAt]?.text.flatMap { Timestamp(rfc3339: $0) } ?? now
@@ -48,7 +49,17 @@ package struct ReceivedJob: Sendable {
     }
 
     /// What the reply carries to be recognised by.
-    package var correlationID: ByteString { delivery.properties.correlationID ?? ByteString(id) }
+    ///
+    /// The producer's own bytes: a text made of them may be longer than AMQP's 255, and then no reply could be sent.
+    package var correlationID: ByteString {
+        let own = delivery.properties.messageID.flatMap { $0.isEmpty ? nil : $0 }
+        return delivery.properties.correlationID ?? own ?? ByteString(id)
+    }
+
+    /// An id of an earlier attempt, where it fits the properties of a message.
+    private static func usableID(_ text: String?) -> String? {
+        text.flatMap { (1...255).contains($0.utf8.count) ? $0 : nil }
+    }
 }
 
 /// The names of the headers that the service reads and writes.
