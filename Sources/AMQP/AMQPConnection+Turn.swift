@@ -107,6 +107,11 @@ extension AMQPConnection {
                 guard acknowledgements.remove(number) else { continue }
                 try socket?.reject(number, requeue: requeue)
             case .publish(let message, let resume):
+                // Before anything is written: half a message would end the connection, and all others with it.
+                guard message.properties.fits(frameMax: frameMax), message.routingKey.bytes.count <= 255 else {
+                    resume(.failure(Self.tooLargeError))
+                    continue
+                }
                 confirms.append(
                     PendingPublish(message: message, deadline: .now + options.confirmTimeout, resume: resume)
                 )

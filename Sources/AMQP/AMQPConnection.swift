@@ -271,6 +271,10 @@ package actor AMQPConnection {
         end(Self.closedError)
     }
 
+    static let tooLargeError = AMQPError(
+        .tooLarge,
+        "a message's properties and headers do not fit the connection's frame, or a name is longer than 255 bytes"
+    )
     static let closedError = AMQPError(.closed, "the connection was closed")
 
     nonisolated func post(_ command: Command) -> Bool {

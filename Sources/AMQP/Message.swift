@@ -33,6 +33,32 @@ package struct MessageProperties: Hashable, Sendable {
 
     /// No property set.
     package init() {}
+
+    /// Bytes of a header frame beside the properties: frame header and end (8), class, weight, body size and flags (14).
+    ///
+    /// Source: AMQP 0-9-1 §4.2.3, §4.2.6.1.
+    package static let frameOverhead = 22
+
+    /// Bytes on the wire of all but the headers.
+    package var encodedSizeWithoutHeaders: Int {
+        shortStrings.reduce(0) { $0 + $1.bytes.count + 1 } + (deliveryMode == nil ? 0 : 1) + (priority == nil ? 0 : 1)
+            + (timestamp == nil ? 0 : 8)
+    }
+
+    /// Whether the properties and headers go into one frame of that size, as they must.
+    ///
+    /// No short string, a header's name
+    /// included, is longer than 255 bytes.
+    package func fits(frameMax: Int) -> Bool {
+        let names = headers?.entries.map(\.name) ?? []
+        return Self.frameOverhead + encodedSizeWithoutHeaders + (headers?.encodedSize ?? 0) <= frameMax
+            && (shortStrings + names).allSatisfy { $0.bytes.count <= 255 }
+    }
+
+    private var shortStrings: [ByteString] {
+        [contentType, contentEncoding, correlationID, replyTo, expiration, messageID, type, userID, appID, clusterID]
+            .compactMap { $0 }
+    }
 }
 
 /// A message on its way to the broker.

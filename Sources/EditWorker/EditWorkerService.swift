@@ -146,7 +146,11 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     }
 
     private func run(_ delivery: Delivery, on connection: AMQPConnection) async {
-        await pipeline.run(delivery) { connection.acknowledge($0) }
+        switch await pipeline.run(delivery) {
+        case .settled: connection.acknowledge(delivery.tag)
+        case .requeue: connection.reject(delivery.tag, requeue: true)
+        case .leave: break
+        }
     }
 }
 

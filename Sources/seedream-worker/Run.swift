@@ -31,12 +31,15 @@ struct Run: AsyncParsableCommand {
         let settings = try flags.read().settings
         let tokens = try tokens(settings)
         let logger = Self.logger(settings)
-        let worker: WorkerComposition
-        do {
-            worker = try WorkerComposition(settings, tokens: tokens, failFast: failFast, logger: logger)
-        } catch let fault as JournalFault {
-            Console.error("seedream-worker: \(fault)")
-            throw ExitCode(ExitStatus.unavailable)
+        let worker = try WorkerComposition(settings, tokens: tokens, failFast: failFast, logger: logger)
+        if failFast {
+            do throws(JournalFault) {
+                try await worker.checkJournal()
+            } catch {
+                Console.error("seedream-worker: \(error)")
+                try await worker.shutdown()
+                throw ExitCode(ExitStatus.unavailable)
+            }
         }
         logger.log(.info, "starting", [.version: Version.current, .queue: settings.queueName])
         var group = ServiceGroupConfiguration(

@@ -15,15 +15,19 @@ struct WorkerComposition {
     private let journal: any SubmissionJournal
 
     init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger) throws {
-        // First, because it may throw, and an HTTP client must not be thrown away without its shutdown.
-        journal = try Self.journal(settings)
-        sweeper = JournalSweeper(journal: journal, retention: settings.journalRetention, logger: logger)
+        journal = Self.journal(settings)
         let identity = WorkerIdentity(version: Version.current)
         let queues = JobQueues(name: settings.queueName, retryDelays: settings.retryDelays)
         let topology = Topology(queues: queues, type: settings.queueType, mode: settings.queueTopology)
         let admission = Admission(
             gate: Gate(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
             rateLimit: settings.rateLimit,
+            logger: logger
+        )
+        sweeper = JournalSweeper(
+            journal: journal,
+            retention: settings.journalRetention,
+            admission: admission,
             logger: logger
         )
         func link(_ role: BrokerLink.Role, _ setup: @escaping BrokerLink.Setup) -> BrokerLink {
@@ -34,7 +38,7 @@ struct WorkerComposition {
         }
         let consumer = link(.consumer) { try await topology.establish(on: $0) }
         let publisher = link(.publisher) { try await $0.selectConfirms() }
-        let messages = BrokerPublisher(link: publisher, topology: topology, logger: logger)
+        let messages = BrokerPublisher(publisher: publisher, consumer: consumer, topology: topology, logger: logger)
         let replies = ReplyAddress(queues: queues, allowed: settings.replyTo)
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         client = try SeedreamClient(Self.clientOptions(settings), group: group)
@@ -56,7 +60,6 @@ struct WorkerComposition {
                 publisher: messages,
                 queues: queues,
                 replies: replies,
-                copies: JobCopy(frameMax: AMQPConnectionOptions.frameMax),
                 identity: identity
             ),
             identity: identity,
@@ -92,10 +95,17 @@ struct WorkerComposition {
         return options
     }
 
-    private static func journal(_ settings: Settings) throws(JournalFault) -> any SubmissionJournal {
+    /// Opens the journal's store.
+    ///
+    /// Throws `JournalFault` where it cannot be used.
+    func checkJournal() async throws(JournalFault) {
+        try await journal.sweep(before: .min)
+    }
+
+    private static func journal(_ settings: Settings) -> any SubmissionJournal {
         switch settings.journalStore {
         case .memory: MemoryJournal()
-        case .sqlite(let path): try SQLiteJournal(path: path)
+        case .sqlite(let path): SQLiteJournal(path: path)
         }
     }
 

@@ -90,6 +90,46 @@ struct AMQPConnectionTests {
         }
     }
 
+    @Test func `a message that is too large fails alone`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                func message(_ change: (inout MessageProperties) -> Void) -> OutboundMessage {
+                    var properties = MessageProperties()
+                    change(&properties)
+                    return OutboundMessage(routingKey: "q", properties: properties, body: [1])
+                }
+                let text = String(repeating: "x", count: await connection.frameMax)
+                let longName = ByteString(String(repeating: "n", count: 256))
+                let bad = [
+                    message { $0.headers = ["big": .text(text)] }, message { $0.headers = [longName: .boolean(true)] },
+                    message { $0.messageID = longName },
+                ]
+                let good = message { $0.messageID = "fine" }
+                try await withThrowingTaskGroup(of: PublishResult?.self) { group in
+                    for message in bad + [good, good] {
+                        group.addTask {
+                            do {
+                                return try await connection.publish(message)
+                            } catch let error as AMQPError where error.code == .tooLarge {
+                                return nil
+                            }
+                        }
+                    }
+                    var results: [PublishResult?] = []
+                    for try await result in group { results.append(result) }
+                    #expect(results.filter { $0 == .confirmed }.count == 2)
+                    #expect(results.filter { $0 == nil }.count == 3)
+                }
+                // The largest that fits does go through.
+                let room = await connection.frameMax - MessageProperties.frameOverhead - 4 - 1 - 3 - 5
+                let largest = message { $0.headers = ["big": .text(String(repeating: "x", count: room))] }
+                #expect(largest.properties.fits(frameMax: await connection.frameMax))
+                #expect(try await connection.publish(largest) == .confirmed)
+            }
+        }
+    }
+
     @Test func `a full queue refuses, and the refusal is no confirm`() async throws {
         try await TestBroker.withVirtualHost { broker in
             try await broker.withConnection { connection in

@@ -45,38 +45,6 @@ struct CrashPointTests {
         var stop: SimulatedWorld.Stop { self == .sqliteKill ? .kill : .connectionLost }
     }
 
-    private static let queues = JobQueues(name: "q", retryDelays: [.milliseconds(1)])
-    private static let quiet = Logger(label: "quiet", factory: { _ in SwiftLogNoOpLogHandler() })
-
-    private static func pipeline(
-        _ world: SimulatedWorld,
-        _ journal: any SubmissionJournal,
-        gateway: RetryPolicy.Doubtful
-    ) -> JobPipeline {
-        let replies = ReplyAddress(queues: queues, allowed: [WildcardPattern("*")])
-        let identity = WorkerIdentity(version: "test")
-        let gate = Gate(minDelay: .microseconds(1), maxDelay: .microseconds(1))
-        return JobPipeline(
-            decoder: JobDecoder(maxMessageBytes: 1000, unknownFields: .reject),
-            admission: Admission(gate: gate, rateLimit: nil, logger: quiet),
-            tokens: TokenSource(value: "t"),
-            submitter: world,
-            journal: JournalDesk(StoppableJournal(journal: journal, world: world)),
-            policy: RetryPolicy(maxAttempts: 3, delays: [.milliseconds(1)], noAnswer: .park, gatewayError: gateway),
-            replies: replies,
-            publisher: world,
-            settler: Settler(
-                publisher: world,
-                queues: queues,
-                replies: replies,
-                copies: JobCopy(frameMax: 131_072),
-                identity: identity
-            ),
-            identity: identity,
-            logger: quiet
-        )
-    }
-
     /// Runs one job to its end through the given crashes, and gives the world for a look.
     private static func run(
         _ outcome: Class,
@@ -87,19 +55,18 @@ struct CrashPointTests {
         let world = SimulatedWorld(body: outcome.body, crashes: crashes, stop: setup.stop) { outcome.answer($0) }
         let path = JournalTests.freshPath()
         var memory = MemoryJournal()
-        var sqlite = setup == .memoryConnectionLost ? nil : try SQLiteJournal(path: path)
-        var pipeline = pipeline(world, sqlite ?? memory, gateway: gateway)
+        var sqlite = setup == .memoryConnectionLost ? nil : SQLiteJournal(path: path)
+        var pipeline = JobPipeline.simulated(in: world, sqlite ?? memory, gateway: gateway)
         for _ in 0..<500 {
-            guard let delivery = world.deliver() else { break }
-            await pipeline.run(delivery) { world.acknowledge($0) }
+            guard await world.step(pipeline) else { break }
             guard world.isStopped else { continue }
             world.restart()
             // The process is gone with all that it held; the file is not.
             memory = MemoryJournal()
             await sqlite?.close()
             sqlite = nil
-            if setup != .memoryConnectionLost { sqlite = try SQLiteJournal(path: path) }
-            pipeline = Self.pipeline(world, sqlite ?? memory, gateway: gateway)
+            if setup != .memoryConnectionLost { sqlite = SQLiteJournal(path: path) }
+            pipeline = .simulated(in: world, sqlite ?? memory, gateway: gateway)
         }
         await sqlite?.close()
         return world

@@ -1,5 +1,6 @@
 import EditWorker
 import SeedreamAPI
+import TestSupport
 import Testing
 
 struct GateTests {
@@ -18,6 +19,8 @@ struct GateTests {
 
         func pass(_ duration: Duration) { elapsed += duration }
         func enter() -> Gate.Answer { gate.enter(now: start + elapsed) }
+
+        func handBackProbe() { gate.handBackProbe() }
 
         @discardableResult
         func leave(_ outcome: SubmissionOutcome, job: String = "j", probe: Bool = false) -> Bool {
@@ -82,6 +85,15 @@ struct GateTests {
             #expect(!scene.leave(Self.fault(.connect), probe: true))
             #expect(scene.remaining == .seconds(seconds))
         }
+    }
+
+    @Test func `a probe that submits nothing leaves its place to another`() {
+        let scene = Scene()
+        scene.leave(Self.fault(.auth))
+        scene.pass(.seconds(1))
+        #expect(scene.enter() == .probe)
+        scene.handBackProbe()
+        #expect(scene.enter() == .probe)
     }
 
     @Test func `an unknown outcome of the probe keeps it closed`() {
@@ -199,6 +211,14 @@ struct RateLimitTests {
         #expect(RateLimit(text) == nil)
     }
 
+    @Test func `moments that were set aside and not used are given back`() {
+        var schedule = StartSchedule(RateLimit(count: 1, period: .seconds(10)))
+        let now = ContinuousClock.now
+        for _ in 0..<100 { _ = schedule.reserve(now: now) }
+        schedule.forgetReservations()
+        #expect(schedule.reserve(now: now) == now)
+    }
+
     @Test func `no window ever has more starts than the limit`() {
         let limit = RateLimit(count: 18, period: .seconds(10))
         var schedule = StartSchedule(limit)
@@ -219,5 +239,27 @@ struct RateLimitTests {
         for (index, start) in starts.enumerated().dropFirst(18) {
             #expect(starts[index - 18].duration(to: start) >= .seconds(10))
         }
+    }
+}
+
+@Suite(.timeLimit(.minutes(1)))
+struct AdmissionTests {
+    @Test func `a task that is cancelled while it waits goes back at once`() async throws {
+        let admission = Admission.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
+        #expect(await admission.enter() == .submit(isProbe: false))
+        let waiting = Task { await admission.enter() }
+        try await eventually("it waits") { admission.waiting > 0 }
+        waiting.cancel()
+        #expect(await waiting.value == .giveBack)
+    }
+
+    @Test func `the drain sends a probe back that waits for its start`() async throws {
+        let admission = Admission.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
+        #expect(await admission.enter() == .submit(isProbe: false))
+        admission.leave(.serviceFault(.init(reason: .auth)), job: "j", isProbe: false)
+        let probe = Task { await admission.enter() }
+        try await eventually("it waits") { admission.waiting > 0 }
+        admission.drain()
+        #expect(await probe.value == .giveBack)
     }
 }

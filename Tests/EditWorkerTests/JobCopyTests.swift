@@ -74,6 +74,58 @@ struct JobCopyTests {
         #expect(headers["x-original-bcc"] == .array([.text("secret")]))
     }
 
+    @Test func `what an earlier end has left is not taken for this one's`() {
+        let message = Self.copy(
+            Self.received { properties in
+                properties.headers = [
+                    "x-error-code": .text("invalid_job"), "x-error-violations": .text("[]"), "x-http-status": .int32(1),
+                    "x-task-id": .text("t"), "x-failed-at": .text("then"), "x-worker": .text("w"),
+                    "x-undeliverable-reply-to": .text("r"), "x-awaits-verdict": .boolean(true), "mine": .text("kept"),
+                ]
+            }
+        )
+        let names = Set((message.properties.headers ?? [:]).entries.map(\.name.text))
+        for name in [
+            "x-error-code", "x-error-violations", "x-http-status", "x-task-id", "x-failed-at", "x-worker",
+            "x-undeliverable-reply-to", "x-awaits-verdict",
+        ] {
+            #expect(!names.contains(name), "\(name)")
+        }
+        #expect(names.contains("mine"))
+    }
+
+    @Test func `headers that were left out are counted over all copies`() {
+        let big = FieldValue.text(String(repeating: "x", count: 3000))
+        let message = Self.copy(
+            Self.received { $0.headers = ["a": big, "b": big, "x-headers-dropped": .int32(4)] },
+            frameMax: 4096
+        )
+        #expect(message.properties.headers?["x-headers-dropped"] == .int32(5))
+        let kept = Self.copy(Self.received { $0.headers = ["x-headers-dropped": .int32(4)] })
+        #expect(kept.properties.headers?["x-headers-dropped"] == .int32(4))
+        let silly = Self.copy(
+            Self.received { $0.headers = ["a": big, "b": big, "x-headers-dropped": .int64(.max)] },
+            frameMax: 4096
+        )
+        #expect(silly.properties.headers?["x-headers-dropped"] == .int32(.max))
+    }
+
+    @Test func `numbers that a producer makes up harm nobody`() {
+        let received = Self.received {
+            $0.headers = ["x-attempts": .int64(.max), "x-replay-count": .int64(.min)]
+            $0.messageID = ByteString([UInt8](repeating: 0xFF, count: 255))
+        }
+        #expect(received.attempts == 1_000_000)
+        #expect(received.replayCount == 0)
+        #expect(received.correlationID.bytes.count == 255)
+        #expect(Self.received { $0.headers = ["x-attempts": .int64(-5)] }.attempts == 0)
+        let anonymous = Self.received {
+            $0.messageID = nil
+            $0.headers = ["x-job-id": .text(String(repeating: "y", count: 256))]
+        }
+        #expect(anonymous.id == "fresh")
+    }
+
     @Test func `where a job came from survives every retry`() {
         let retried = Self.copy(Self.received())
         let again = Delivery(

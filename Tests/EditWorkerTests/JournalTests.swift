@@ -21,7 +21,7 @@ struct JournalTests {
         let journal: any SubmissionJournal =
             switch store {
             case .memory: MemoryJournal()
-            case .sqlite: try SQLiteJournal(path: freshPath())
+            case .sqlite: SQLiteJournal(path: freshPath())
             }
         try await body(journal)
         await journal.close()
@@ -36,7 +36,7 @@ struct JournalTests {
         var request = JournalRequest(id: id, digest: BodyDigest(Array(body.utf8)))
         request.replay = replay
         request.acceptsDoubleCharge = replay > 0
-        request.isRedelivered = again
+        request.takesVerdict = again
         return request
     }
 
@@ -139,11 +139,11 @@ struct JournalTests {
 
     @Test func `a file outlives its worker, and a worker that is gone leaves doubt`() async throws {
         let path = Self.freshPath()
-        var first: SQLiteJournal? = try SQLiteJournal(path: path)
+        var first: SQLiteJournal? = SQLiteJournal(path: path)
         _ = try await first?.begin(Self.request("done"))
         try await first?.finish("done", .accepted(taskID: "t"))
         _ = try await first?.begin(Self.request("open"))
-        let second = try SQLiteJournal(path: path)
+        let second = SQLiteJournal(path: path)
         #expect(try await second.begin(Self.request("done")) == Self.accepted)
         #expect(try await second.begin(Self.request("open")) == .inFlight)
         await first?.close()
@@ -156,7 +156,7 @@ struct JournalTests {
     }
 
     @Test func `entries of concurrent jobs share their disk syncs`() async throws {
-        let journal = try SQLiteJournal(path: Self.freshPath())
+        let journal = SQLiteJournal(path: Self.freshPath())
         try await withThrowingTaskGroup(of: Void.self) { group in
             for index in 0..<500 { group.addTask { _ = try await journal.begin(Self.request("\(index)")) } }
             try await group.waitForAll()
@@ -172,10 +172,21 @@ struct JournalTests {
         for (path, text) in [
             ("/no/such/directory/journal", "directory"), (damaged, "no SQLite file"), ("/dev", "/dev"),
         ] {
-            let fault = try #require(throws: JournalFault.self) { try SQLiteJournal(path: path) }
+            let journal = SQLiteJournal(path: path)
+            let fault = try await #require(throws: JournalFault.self) { try await journal.begin(Self.request()) }
             #expect(fault.description.contains(text), "\(fault)")
             #expect(fault.description.contains(path), "\(fault)")
         }
+    }
+
+    @Test func `a file that can be used again is opened again`() async throws {
+        let path = Self.freshPath()
+        try Data("this is no database, but long enough to be read as one".utf8).write(to: URL(fileURLWithPath: path))
+        let journal = SQLiteJournal(path: path)
+        await #expect(throws: JournalFault.self) { try await journal.begin(Self.request()) }
+        try FileManager.default.removeItem(atPath: path)
+        #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
+        await journal.close()
     }
 
     @Test func `copies of a job wait for the verdict of the first, and take it`() async throws {

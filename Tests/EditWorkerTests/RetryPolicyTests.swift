@@ -24,12 +24,13 @@ struct RetryPolicyTests {
         _ code: JobFailure.Code,
         _ charged: JobFailure.Charge,
         _ status: Int?,
-        attempts: Int
+        attempts: Int,
+        mayBeDuplicate: Bool = false
     ) -> JobDecision {
         .init(
             settlement: .failed(JobFailure(code, "m", charged: charged, httpStatus: status)),
             attempts: attempts,
-            mayBeDuplicate: charged == .maybe
+            mayBeDuplicate: mayBeDuplicate
         )
     }
 
@@ -42,7 +43,7 @@ struct RetryPolicyTests {
         #expect(Self.decision(rejected) == Self.failed(.apiRejected, .no, 422, attempts: 1))
         #expect(
             Self.decision(rejected, attempts: 2, mayBeDuplicate: true)
-                == Self.failed(.apiRejected, .maybe, 422, attempts: 3)
+                == Self.failed(.apiRejected, .maybe, 422, attempts: 3, mayBeDuplicate: true)
         )
         #expect(
             Self.decision(.rejected(.init(isAboutContent: true, status: 451)))
@@ -94,6 +95,17 @@ struct RetryPolicyTests {
         #expect(Self.policy.withinQueues(short) == short)
     }
 
+    @Test func `a gateway that asks for longer than any queue closes the gate, and its job is counted`() {
+        let long = SubmissionOutcome.unknown(.init(kind: .gateway, status: 502, retryAfter: .seconds(3600)))
+        #expect(
+            Self.policy.forGate(long)
+                == .serviceFault(.init(reason: .serverError, status: 502, retryAfter: .seconds(3600)))
+        )
+        #expect(Self.policy.withinQueues(long) == long)
+        let short = SubmissionOutcome.unknown(.init(kind: .gateway, status: 502, retryAfter: .seconds(3)))
+        #expect(Self.policy.forGate(short) == short)
+    }
+
     @Test func `a service fault counts nothing`() {
         #expect(
             Self.decision(.serviceFault(.init(reason: .auth)), attempts: 2) == .init(settlement: .giveBack, attempts: 2)
@@ -136,7 +148,7 @@ struct FailureTextTests {
     private static func text(_ apiMessage: String) -> String {
         let body = #"{"message":"\#(apiMessage)"}"#
         let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
-        return FailureText.text(.rejected(.init(status: 422)), sighting: sighting, job: job)
+        return FailureText.text(.rejected(.init(status: 422)), sighting: sighting, job: job, token: "sk-Tok3n-98765432")
     }
 
     @Test func `the API's own words are passed on`() {
@@ -148,10 +160,23 @@ struct FailureTextTests {
 
     @Test(arguments: [
         "your prompt 'make the TALL CASTLE glow' is bad", "bad url https://cdn.example/signed?key=abcdef",
-        "tall castle",
+        "tall castle", "t-a-l-l c_a_s_t_l_e", "Authorization: Bearer sk-Tok3n-98765432", "tok3n98765",
+        "caf\\\\u0065 %74%61%6c%6c", "&#116;&#97;",
     ])
     func `but not where they repeat the job`(_ message: String) {
         #expect(Self.text(message) == "The API refused the job with status 422.")
+    }
+
+    @Test func `the normal form of a repeated letter does not matter`() {
+        let composed = "\u{E9}l\u{E9}phant \u{E0} No\u{EB}l"
+        let decomposed = "bad: e\u{301}le\u{301}phant a\u{300} Noe\u{308}l"
+        let job = EditJob(imageURLs: ["https://a.example/x"], prompt: composed)
+        let body = #"{"message":"\#(decomposed)"}"#
+        let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
+        #expect(
+            FailureText.text(.rejected(.init(status: 422)), sighting: sighting, job: job, token: "t0ken-of-ours")
+                == "The API refused the job with status 422."
+        )
     }
 
     @Test func `and not at any length`() {

@@ -39,6 +39,7 @@ final class SimulatedWorld: Sendable {
         var replies: [JSONValue] = []
         var deadLetters = 0
         var unknown: [JSONValue] = []
+        var copies: [OutboundMessage] = []
         var submissions = 0
         var accepted = 0
         var effects = 0
@@ -54,18 +55,24 @@ final class SimulatedWorld: Sendable {
     private let state = NIOLockedValueBox(State())
     private let stop: Stop
     private let answers: @Sendable (Int) -> (sighting: SubmissionSighting, isAccepted: Bool)
+    /// Whether the requester of a direct reply-to is still there.
+    let hasRequester: Bool
 
     /// A world with one job on the queue, whose n-th submission is answered so.
     init(
         body: String,
-        crashes: [CrashPoint],
-        stop: Stop,
+        crashes: [CrashPoint] = [],
+        stop: Stop = .connectionLost,
+        hasRequester: Bool = true,
+        change: (inout MessageProperties) -> Void = { _ in },
         answers: @escaping @Sendable (Int) -> (sighting: SubmissionSighting, isAccepted: Bool)
     ) {
         self.stop = stop
         self.answers = answers
+        self.hasRequester = hasRequester
         var properties = MessageProperties()
         properties.messageID = "job"
+        change(&properties)
         state.withLockedValue { state in
             state.crashes = crashes
             state.queue = [
@@ -79,6 +86,8 @@ final class SimulatedWorld: Sendable {
         }
     }
 
+    /// Retries and dead letters as they were published.
+    var copies: [OutboundMessage] { state.withLockedValue { $0.copies } }
     var replies: [JSONValue] { state.withLockedValue { $0.replies } }
     var deadLetters: Int { state.withLockedValue { $0.deadLetters } }
     var unknown: Int { state.withLockedValue { $0.unknown.count } }
@@ -163,6 +172,7 @@ extension SimulatedWorld: MessagePublisher {
     func publish(_ message: OutboundMessage) async throws -> PublishReceipt {
         let json = (try? JSONValue(parsing: message.body)) ?? .null
         let done: Bool?
+        if message.routingKey != "q.results" { state.withLockedValue { $0.copies.append(message) } }
         switch message.routingKey {
         case "q.results": done = perform(.publishReply) { $0.replies.append(json) } != nil
         case "q.dlq": done = perform(.publishDeadLetter) { $0.deadLetters += 1 } != nil
@@ -185,10 +195,18 @@ extension SimulatedWorld: MessagePublisher {
         return .confirmed
     }
 
-    func exists(queue: ByteString) async throws -> Bool { true }
+    func exists(queue: ByteString) async throws -> Bool { hasRequester }
     func restoreTopology() async throws {}
+    var frameMax: Int { get async throws { 131_072 } }
 
-    func acknowledge(_ tag: DeliveryTag) {
+    /// Takes the next delivery through a pipeline; false where the queue is empty.
+    func step(_ pipeline: JobPipeline) async -> Bool {
+        guard let delivery = deliver() else { return false }
+        if await pipeline.run(delivery) == .settled { acknowledge(delivery.tag) }
+        return true
+    }
+
+    private func acknowledge(_ tag: DeliveryTag) {
         _ = perform(.acknowledge) { state in state.queue.removeAll { $0.tag == tag } }
     }
 }

@@ -126,14 +126,31 @@ extension ProgramTests {
             }
         }
 
-        @Test func `a journal that cannot be opened is told at once`() async throws {
+        @Test func `with --fail-fast a journal that cannot be opened ends the worker`() async throws {
             let outcome = try await Program.run(
-                ["run"],
+                ["run", "--fail-fast"],
                 environment: ["SEEDREAM_API_TOKEN": "t", "SEEDREAM_JOURNAL_STORE": "sqlite:/no/such/directory/journal"]
             )
             #expect(outcome.status == 69)
             #expect(outcome.stderr.contains("/no/such/directory/journal"))
             #expect(outcome.stderr.contains("check that"))
+        }
+
+        @Test func `a journal that cannot be opened closes the gate until it can`() async throws {
+            let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+            try await ServiceFixture.with { service in
+                let worker = try await service.startWorker([
+                    "SEEDREAM_JOURNAL_STORE": "sqlite:\(directory.path)/journal", "SEEDREAM_GATE_MAX_DELAY": "1s",
+                ])
+                try await worker.waitForStderr("the journal cannot be used")
+                try await service.publish((0..<20).map { _ in ServiceFixture.job() })
+                try await worker.waitForStderr("the gate is closed")
+                #expect(try await service.count("requests") == 0)
+                try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+                try await service.waitFor(20, in: "jobs.results")
+                #expect(try await service.count("accepted") == 20)
+                #expect(try await service.ready("jobs.dlq") == 0)
+            }
         }
     }
 }

@@ -108,11 +108,16 @@ CONF
   fi
 }
 
+# no_processes GROUP: whether a process group is empty.
+no_processes() { ! kill -0 -- "-$1" 2>/dev/null; }
+
 # stop_broker: at once, since its data goes too.
 stop_broker() {
   [ -n "${broker_pid:-}" ] || return 0
   kill -KILL -- "-$broker_pid" 2>/dev/null
   wait "$broker_pid" 2>/dev/null
-  env "${broker_env[@]}" epmd -kill >/dev/null 2>&1
+  # Not before the last of its processes has gone: epmd does not end while a node is registered.
+  wait_for "the broker's end" 10 no_processes "$broker_pid"
+  wait_for "epmd's end" 10 env "${broker_env[@]}" epmd -kill
   broker_pid=
 }

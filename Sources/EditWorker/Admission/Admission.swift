@@ -52,9 +52,12 @@ package final class Admission: Sendable {
     /// Why the gate is closed, nil while it is open.
     package var closure: Gate.Closure? { state.withLockedValue { $0.gate.closure } }
 
+    /// Jobs and others that wait for something here.
+    package var waiting: Int { state.withLockedValue { $0.waiters.count } }
+
     /// Waits for leave to submit.
     ///
-    /// Every ticket to submit must be handed to `leave`.
+    /// Every ticket to submit must be handed to `leave` or, unused, to `handBack`.
     package func enter() async -> Ticket {
         while true {
             // A cancelled task cannot wait, and would turn here for ever.
@@ -68,11 +71,19 @@ package final class Admission: Sendable {
             case .go:
                 if await waitForStart() { return .submit(isProbe: false) }
             case .probe:
-                // Nobody else may go, so only the time counts.
-                _ = await waitForStart()
-                return .submit(isProbe: true)
+                if await waitForStart() { return .submit(isProbe: true) }
+                handBack(isProbe: true)
             }
         }
+    }
+
+    /// Takes a ticket back that was not used.
+    ///
+    /// The next job may be the probe then.
+    package func handBack(isProbe: Bool) {
+        guard isProbe else { return }
+        state.withLockedValue { $0.gate.handBackProbe() }
+        wakeAll()
     }
 
     /// Waits for the rate limit; false where the gate closed or the drain began meanwhile.
@@ -92,7 +103,10 @@ package final class Admission: Sendable {
     /// Says how a submission ended.
     package func leave(_ outcome: SubmissionOutcome, job: String, isProbe: Bool) {
         let (changed, closure) = state.withLockedValue { state in
+            let wasOpen = state.gate.closure == nil
             let changed = state.gate.leave(outcome, job: job, wasProbe: isProbe, now: .now)
+            // Who waited for a start will not take it.
+            if wasOpen, state.gate.closure != nil { state.schedule?.forgetReservations() }
             return (changed, state.gate.closure)
         }
         if changed { report(closure) }

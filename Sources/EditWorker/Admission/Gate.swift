@@ -64,6 +64,11 @@ package struct Gate: Sendable {
         return .wait(until: closure.isProbing ? nil : closure.until)
     }
 
+    /// Lets another job be the probe: the one that was has submitted nothing.
+    package mutating func handBackProbe() {
+        closure?.isProbing = false
+    }
+
     /// Notes how a submission ended; true where the gate opened, closed, or closed for another reason.
     package mutating func leave(
         _ outcome: SubmissionOutcome,

@@ -51,6 +51,11 @@ package struct StartSchedule: Sendable {
         return moment
     }
 
+    /// Gives back all moments that were set aside and not used.
+    package mutating func forgetReservations() {
+        next = nil
+    }
+
     /// Starts, at a moment that was set aside; or tells until when to wait, and to ask again.
     ///
     /// A machine that was held up wakes several at once. Not the plan but the real starts are what the API counts.

@@ -46,18 +46,23 @@ package actor BrokerLink {
 
     /// Connects, again and again, until `stop` or cancellation.
     ///
-    /// With `failFast` the first failure to connect is thrown instead of logged.
+    /// With `failFast` a failure before the first connection is thrown instead of logged.
+    ///
+    /// Later there are jobs in
+    /// flight, which must not be ended for it.
     package func run(failFast: Bool) async throws {
+        var mustEnd = failFast
         var backoff = ReconnectBackoff()
         var attempt = 0
         while !isStopped, !Task.isCancelled {
             let url = urls[attempt % urls.count]
             do {
                 let connection = try await open(url)
+                mustEnd = false
                 backoff.reset()
                 await watch(connection)
             } catch {
-                if failFast { throw error }
+                if mustEnd { throw error }
                 report(error, at: url)
             }
             guard !isStopped else { break }

@@ -11,6 +11,8 @@ package protocol MessagePublisher: Sendable {
     func exists(queue: ByteString) async throws -> Bool
     /// Makes the service's queues again, after a message to one of them came back.
     func restoreTopology() async throws
+    /// The largest header frame that the connection takes, in bytes.
+    var frameMax: Int { get async throws }
 }
 
 /// How the broker took a message.
@@ -23,18 +25,21 @@ package enum PublishReceipt: Hashable, Sendable {
     case refused
 }
 
-/// Publishes over the publisher link.
+/// Publishes over the publisher link, and asks over the consumer's: a broker that blocks publishers reads nothing from
+/// them, so that a question on their connection would never be answered.
 package struct BrokerPublisher: MessagePublisher {
     /// With the backoff about ten seconds: a queue that is full for longer is somebody's decision.
     private static let mostRefusals = 5
 
-    private let link: BrokerLink
+    private let publisher: BrokerLink
+    private let consumer: BrokerLink
     private let topology: Topology
     private let logger: Logger
 
-    /// Publishes over `link`; `topology` is what `restoreTopology` restores.
-    package init(link: BrokerLink, topology: Topology, logger: Logger) {
-        self.link = link
+    /// Publishes over `publisher`; `topology` is what `restoreTopology` restores.
+    package init(publisher: BrokerLink, consumer: BrokerLink, topology: Topology, logger: Logger) {
+        self.publisher = publisher
+        self.consumer = consumer
         self.topology = topology
         self.logger = logger
     }
@@ -43,7 +48,7 @@ package struct BrokerPublisher: MessagePublisher {
         var backoff = ReconnectBackoff()
         var refusals = 0
         while true {
-            let connection = try await connection()
+            let connection = try await Self.connection(of: publisher)
             do {
                 switch try await connection.publish(message) {
                 case .confirmed: return .confirmed
@@ -66,7 +71,7 @@ package struct BrokerPublisher: MessagePublisher {
     package func exists(queue: ByteString) async throws -> Bool {
         while true {
             do {
-                _ = try await connection().inspect(queue: queue)
+                _ = try await Self.connection(of: consumer).inspect(queue: queue)
                 return true
             } catch let error as AMQPError {
                 switch error.code {
@@ -81,14 +86,18 @@ package struct BrokerPublisher: MessagePublisher {
 
     package func restoreTopology() async throws {
         do {
-            try await topology.establish(on: connection())
+            try await topology.establish(on: Self.connection(of: consumer))
         } catch let error as AMQPError {
             logger.log(.error, "cannot declare the queues", [.error: error.message, .remedy: error.remedy])
             try await Task.sleep(for: .seconds(1))
         }
     }
 
-    private func connection() async throws -> AMQPConnection {
+    package var frameMax: Int {
+        get async throws { try await Self.connection(of: publisher).frameMax }
+    }
+
+    private static func connection(of link: BrokerLink) async throws -> AMQPConnection {
         guard let connection = await link.connection() else { throw CancellationError() }
         return connection
     }

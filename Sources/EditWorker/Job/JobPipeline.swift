@@ -11,11 +11,21 @@ package protocol Submitter: Sendable {
 
 extension SeedreamClient: Submitter {}
 
-/// The way of a job: decode, journal, gate, submit, classify, settle, acknowledge.
-package struct JobPipeline: Sendable {
-    /// Acknowledges a delivery on the connection that it came from.
-    package typealias Acknowledge = @Sendable (DeliveryTag) -> Void
+/// What becomes of a delivery once its job has been through the pipeline.
+package enum Disposition: Hashable, Sendable {
+    /// All that replaces it is confirmed: acknowledge it.
+    case settled
+    /// It could not be settled for a reason of its own: back to the queue, where the delivery limit counts it.
+    case requeue
+    /// The worker ends before the job does: the broker delivers it again.
+    case leave
+}
 
+/// The way of a job: decode, gate, journal, submit, classify, settle.
+///
+/// The journal comes after the gate, so that what waits there has no entry yet: a worker that is killed would leave doubt
+/// about jobs that were never sent.
+package struct JobPipeline: Sendable {
     private let decoder: JobDecoder
     private let admission: Admission
     private let tokens: TokenSource
@@ -58,17 +68,19 @@ package struct JobPipeline: Sendable {
     }
 
     /// Takes a delivery to its end.
-    ///
-    /// Without an end, because the worker ends first, it stays unacknowledged.
-    package func run(_ delivery: Delivery, acknowledge: Acknowledge) async {
+    package func run(_ delivery: Delivery) async -> Disposition {
         let job = ReceivedJob(delivery, freshID: identity.freshID)
         do {
             let decision = try await decide(job)
             try await settler.settle(decision, of: job)
-            acknowledge(delivery.tag)
             report(decision, of: job)
+            return .settled
+        } catch is CancellationError {
+            logger.log(.warning, "the worker ends before a job; the broker delivers it again", [.jobID: job.id])
+            return .leave
         } catch {
-            logger.log(.warning, "a job goes back to the broker unsettled", [.jobID: job.id, .error: "\(error)"])
+            logger.log(.error, "a job cannot be settled and goes back", [.jobID: job.id, .error: "\(error)"])
+            return .requeue
         }
     }
 
@@ -77,94 +89,82 @@ package struct JobPipeline: Sendable {
         do {
             edit = try decoder.decode(job)
         } catch {
-            return job.failed(charging(error, job))
+            return job.failed(error)
         }
-        if case .direct(let queue) = replies.route(job.delivery.properties.replyTo),
-            try await !publisher.exists(queue: queue)
-        {
-            let failure = JobFailure(
-                .requesterGone,
-                "The requester of the direct reply-to is gone, so nobody would hear of the result; nothing was submitted."
-            )
-            return job.failed(charging(failure, job))
-        }
-        return await submit(edit, for: job)
-    }
-
-    /// What an earlier attempt may have cost, no later failure makes undone.
-    private func charging(_ failure: JobFailure, _ job: ReceivedJob) -> JobFailure {
-        var failure = failure
-        if job.mayBeDuplicate { failure.charged = .maybe }
-        return failure
-    }
-
-    /// From the journal over the gate to the API, and back to the journal with the verdict.
-    private func submit(_ edit: EditJob, for job: ReceivedJob) async -> JobDecision {
+        if job.isAnonymous { anonymous.note() }
         let body = edit.requestBody()
-        // Nobody can recognise a job without an id when it comes again, so there is nothing to remember of it.
-        guard !job.isAnonymous else {
-            anonymous.note()
-            return await submit(edit, body, for: job, mayBeDuplicate: job.mayBeDuplicate)
-        }
-        do throws(JournalFault) {
-            switch try await journal.begin(request(for: job, body)) {
-            case .begun(let mayBeDuplicate):
-                let doubt = mayBeDuplicate || job.mayBeDuplicate
-                let decision = await submit(edit, body, for: job, mayBeDuplicate: doubt)
-                await finish(decision, of: job)
-                return decision
-            case .accepted(let taskID, let attempts, let mayBeDuplicate):
-                return JobDecision(
-                    settlement: .submitted(taskID: taskID),
-                    attempts: attempts,
-                    mayBeDuplicate: mayBeDuplicate || job.mayBeDuplicate,
-                    duplicateOfDelivery: true
-                )
-            case .failed(let failure, let attempts, let mayBeDuplicate):
-                return JobDecision(
-                    settlement: .failed(failure),
-                    attempts: attempts,
-                    mayBeDuplicate: mayBeDuplicate || job.mayBeDuplicate
-                )
-            case .doubtful(let attempts):
-                return JobDecision(
-                    settlement: .failed(FailureText.unfinished),
-                    attempts: attempts,
-                    mayBeDuplicate: job.mayBeDuplicate
-                )
-            case .inFlight:
-                return JobDecision(settlement: .giveBack, attempts: job.attempts, mayBeDuplicate: job.mayBeDuplicate)
-            case .conflict:
-                return job.failed(charging(FailureText.conflict, job))
-            }
-        } catch {
-            await closeGate(for: error, job)
-            return JobDecision(settlement: .giveBack, attempts: job.attempts, mayBeDuplicate: job.mayBeDuplicate)
+        while true {
+            guard case .submit(let isProbe) = await admission.enter() else { return job.givenBack }
+            if let decision = try await pass(edit, body, for: job, isProbe: isProbe) { return decision }
         }
     }
 
-    private func request(for job: ReceivedJob, _ body: [UInt8]) -> JournalRequest {
-        var request = JournalRequest(id: job.id, digest: BodyDigest(body), attempts: job.attempts + 1)
+    /// From the open gate over the journal to the API, and back to the journal with the verdict.
+    ///
+    /// Nil where the service was at fault and the job is held in the worker: it asks the gate again, uncounted.
+    private func pass(
+        _ edit: EditJob,
+        _ body: [UInt8],
+        for job: ReceivedJob,
+        isProbe: Bool
+    ) async throws -> JobDecision? {
+        let answer: JournalAnswer
+        do throws(JournalFault) {
+            answer = try await begin(job, body)
+        } catch {
+            // Without its entry no job is submitted: the gate closes as after a fault of the API.
+            logger.log(.error, "the journal cannot be used", [.error: error.description])
+            admission.leave(.serviceFault(.init(reason: .journal)), job: job.key, isProbe: isProbe)
+            return job.givenBack
+        }
+        guard case .begun(let isMarked) = answer else {
+            admission.handBack(isProbe: isProbe)
+            return job.decision(by: answer)
+        }
+        let mark = isMarked || job.mayBeDuplicate
+        guard try await hasRequester(job, isProbe: isProbe) else {
+            admission.handBack(isProbe: isProbe)
+            let decision = job.failed(FailureText.requesterGone, mayBeDuplicate: mark)
+            await finish(decision, of: job)
+            return decision
+        }
+        let (decision, isHeld) = await submit(edit, body, for: job, isProbe: isProbe, mayBeDuplicate: mark)
+        await finish(decision, of: job)
+        return isHeld ? nil : decision
+    }
+
+    /// Nobody can recognise a job without an id when it comes again, so there is nothing to remember of it.
+    private func begin(_ job: ReceivedJob, _ body: [UInt8]) async throws(JournalFault) -> JournalAnswer {
+        guard !job.isAnonymous else { return .begun(mayBeDuplicate: false) }
+        var request = JournalRequest(id: job.key, digest: BodyDigest(body), attempts: job.attempts + 1)
         request.replay = job.replayCount
         request.acceptsDoubleCharge = job.acceptsDoubleCharge
-        request.isRedelivered = job.delivery.redelivered
+        request.takesVerdict = job.delivery.redelivered || job.awaitsVerdict
         request.retriesUnfinished = policy.noAnswer == .retry
-        return request
+        return try await journal.begin(request)
     }
 
-    /// Without its entry no job is submitted: the gate closes as after a fault of the API.
-    private func closeGate(for fault: JournalFault, _ job: ReceivedJob) async {
-        logger.log(.error, "the journal cannot be used", [.error: fault.description])
-        guard case .submit(let isProbe) = await admission.enter() else { return }
-        admission.leave(.serviceFault(.init(reason: .journal)), job: job.id, isProbe: isProbe)
+    /// Only now, when nothing but the submission is left to do: an earlier look would be stale, and an accepted job that
+    /// comes again needs none.
+    private func hasRequester(_ job: ReceivedJob, isProbe: Bool) async throws -> Bool {
+        guard case .direct(let queue) = replies.route(job.delivery.properties.replyTo) else { return true }
+        do {
+            return try await publisher.exists(queue: queue)
+        } catch {
+            admission.handBack(isProbe: isProbe)
+            await finish(job.givenBack, of: job)
+            throw error
+        }
     }
 
     private func finish(_ decision: JobDecision, of job: ReceivedJob) async {
+        guard !job.isAnonymous else { return }
         do throws(JournalFault) {
-            try await journal.finish(job.id, decision.verdict)
+            try await journal.finish(job.key, decision.verdict)
         } catch {
-            // The entry stays without a verdict, so the job will be doubtful should it come again; no money is at risk.
+            // The desk keeps the verdict; but no more is submitted before the store takes it.
             logger.log(.error, "the journal did not take a verdict", [.jobID: job.id, .error: error.description])
+            admission.leave(.serviceFault(.init(reason: .journal)), job: job.key, isProbe: false)
         }
     }
 
@@ -172,39 +172,37 @@ package struct JobPipeline: Sendable {
         _ edit: EditJob,
         _ body: [UInt8],
         for job: ReceivedJob,
+        isProbe: Bool,
         mayBeDuplicate: Bool
-    ) async -> JobDecision {
+    ) async -> (decision: JobDecision, isHeld: Bool) {
         let trace = TraceContext(job.delivery.properties.headers)
-        while true {
-            guard case .submit(let isProbe) = await admission.enter() else {
-                return JobDecision(settlement: .giveBack, attempts: job.attempts, mayBeDuplicate: mayBeDuplicate)
-            }
-            let sighting = await submitter.submit(
-                SubmissionRequest(
-                    jobID: job.id,
-                    body: body,
-                    token: tokens.token,
-                    traceparent: trace?.traceparent,
-                    tracestate: trace?.tracestate
-                )
+        let token = tokens.token
+        let sighting = await submitter.submit(
+            SubmissionRequest(
+                jobID: job.id,
+                body: body,
+                token: token,
+                traceparent: trace?.traceparent,
+                tracestate: trace?.tracestate
             )
-            let outcome = policy.withinQueues(OutcomeTable.outcome(of: sighting))
-            admission.leave(outcome, job: job.id, isProbe: isProbe)
-            if case .serviceFault(let fault) = outcome {
-                if fault.reason == .auth { tokens.distrust() }
-                // Held in the worker: the same delivery waits for the gate and is submitted again, uncounted.
-                if admission.closure?.isHeld == true { continue }
-            }
-            if case .accepted(_, let warning?) = outcome {
-                logger.log(.warning, "an odd acceptance", [.jobID: job.id, .reason: warning.rawValue])
-            }
-            return policy.decision(
-                for: outcome,
-                attempts: job.attempts,
-                mayBeDuplicate: mayBeDuplicate,
-                message: FailureText.text(outcome, sighting: sighting, job: edit)
-            )
+        )
+        let outcome = policy.withinQueues(OutcomeTable.outcome(of: sighting))
+        admission.leave(policy.forGate(outcome), job: job.key, isProbe: isProbe)
+        var isHeld = false
+        if case .serviceFault(let fault) = outcome {
+            if fault.reason == .auth { tokens.distrust() }
+            isHeld = admission.closure?.isHeld == true
         }
+        if case .accepted(_, let warning?) = outcome {
+            logger.log(.warning, "an odd acceptance", [.jobID: job.id, .reason: warning.rawValue])
+        }
+        let decision = policy.decision(
+            for: outcome,
+            attempts: job.attempts,
+            mayBeDuplicate: mayBeDuplicate,
+            message: FailureText.text(outcome, sighting: sighting, job: edit, token: token)
+        )
+        return (decision, isHeld)
     }
 
     private func report(_ decision: JobDecision, of job: ReceivedJob) {
@@ -221,12 +219,5 @@ package struct JobPipeline: Sendable {
         case .giveBack: break
         }
         logger.log(.debug, "a job was settled", metadata)
-    }
-}
-
-extension ReceivedJob {
-    /// The decision that the job has failed before any submission.
-    fileprivate func failed(_ failure: JobFailure) -> JobDecision {
-        JobDecision(settlement: .failed(failure), attempts: attempts, mayBeDuplicate: mayBeDuplicate)
     }
 }

@@ -5,14 +5,21 @@ package import EditJob
 package struct ReceivedJob: Sendable {
     /// The delivery as it came.
     package let delivery: Delivery
-    /// The job's identity: `message_id`, or one that the worker made up.
+    /// The job's identity for people: `message_id`, percent-encoded where it is no UTF-8, or one that the worker made up.
     package let id: String
+    /// The job's identity for the journal.
+    ///
+    /// Two ids with different bytes have different keys, which texts cannot
+    /// promise: Swift takes those for equal that Unicode takes for equivalent.
+    package let key: String
     /// Whether nobody but this worker knows the id, so that the job cannot be recognised when it comes again.
     package let isAnonymous: Bool
     /// Counted submissions so far.
     package let attempts: Int
     /// Whether an earlier submission may have been accepted.
     package let mayBeDuplicate: Bool
+    /// Whether an operator allows one more submission of a job that may have been charged.
+    package let acceptsDoubleCharge: Bool
     /// When a worker first had the job.
     package let firstReceivedAt: Timestamp
     /// The exchange of the job's first delivery.
@@ -25,15 +32,19 @@ package struct ReceivedJob: Sendable {
         let headers = delivery.properties.headers ?? [:]
         self.delivery = delivery
         if let id = delivery.properties.messageID, !id.isEmpty {
-            self.id = id.text
+            key = id.percentEncoded
+            self.id = id.exactText ?? key
             isAnonymous = false
         } else {
             id = Self.usableID(headers[JobHeader.jobID]?.text) ?? freshID()
+            key = id
             isAnonymous = true
         }
         // Bounded, because a producer can write anything here, and a sum that overflows ends the process.
         attempts = Int(min(max(0, headers[JobHeader.attempts]?.integer ?? 0), 1_000_000))
-        mayBeDuplicate = headers[JobHeader.mayBeDuplicate] == .boolean(true)
+        // Who allows a second charge says that there may have been a first, also where no journal knows of it.
+        acceptsDoubleCharge = headers[JobHeader.acceptDoubleCharge] == .boolean(true)
+        mayBeDuplicate = headers[JobHeader.mayBeDuplicate] == .boolean(true) || acceptsDoubleCharge
         firstReceivedAt =
             headers[JobHeader.firstReceivedAt]?.text.flatMap { Timestamp(rfc3339: $0) } ?? now
         originalExchange = headers[JobHeader.originalExchange]?.bytes ?? delivery.exchange
@@ -43,9 +54,9 @@ package struct ReceivedJob: Sendable {
     /// How often an operator has replayed the job.
     package var replayCount: Int64 { max(0, delivery.properties.headers?[JobHeader.replayCount]?.integer ?? 0) }
 
-    /// Whether an operator allows one more submission of a job that may have been charged.
-    package var acceptsDoubleCharge: Bool {
-        delivery.properties.headers?[JobHeader.acceptDoubleCharge] == .boolean(true)
+    /// Whether the job was given back because another copy of it was being submitted: that one's verdict is its own.
+    package var awaitsVerdict: Bool {
+        delivery.properties.headers?[JobHeader.awaitsVerdict] == .boolean(true)
     }
 
     /// What the reply carries to be recognised by.
@@ -85,6 +96,8 @@ package enum JobHeader {
     package static let workerVersion: ByteString = "x-worker-version"
     package static let acceptDoubleCharge: ByteString = "x-accept-double-charge"
     package static let replayCount: ByteString = "x-replay-count"
+    /// Between workers only.
+    package static let awaitsVerdict: ByteString = "x-awaits-verdict"
     package static let headersDropped: ByteString = "x-headers-dropped"
     package static let undeliverableReplyTo: ByteString = "x-undeliverable-reply-to"
     package static let traceparent: ByteString = "traceparent"
@@ -97,6 +110,21 @@ extension FieldValue {
         switch self {
         case .string(let value), .bytes(let value): value
         default: nil
+        }
+    }
+}
+
+extension ByteString {
+    /// The bytes as visible ASCII: all others, and the percent sign, as `%` and two hexadecimal digits (RFC 3986 §2.1).
+    fileprivate var percentEncoded: String {
+        let isPlain = bytes.allSatisfy { (0x21...0x7E).contains($0) && $0 != UInt8(ascii: "%") }
+        guard !isPlain else { return text }
+        return bytes.reduce(into: "") { text, byte in
+            if (0x21...0x7E).contains(byte), byte != UInt8(ascii: "%") {
+                text.unicodeScalars.append(UnicodeScalar(byte))
+            } else {
+                text += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+            }
         }
     }
 }

@@ -1,63 +1,107 @@
+import EditJob
 import NIOConcurrencyHelpers
 
-/// Where the pipeline meets the journal: copies of a job that this process is submitting just now wait for its verdict.
+/// Where the pipeline meets the journal: copies of a job that this process is submitting just now wait for its verdict,
+/// and a verdict that the store did not take is kept until it does.
 package final class JournalDesk: Sendable {
+    private struct State {
+        /// The jobs that are being submitted, with the copies that wait for each.
+        var places: [String: Place] = [:]
+        /// Verdicts that the store does not have yet: its entries still say that the jobs are under way.
+        var unwritten: [String: JournalVerdict] = [:]
+    }
+
+    private struct Place {
+        let request: JournalRequest
+        var waiters: [CheckedContinuation<Ended?, Never>] = []
+    }
+
+    /// How somebody left their place.
+    private struct Ended {
+        let request: JournalRequest
+        let verdict: JournalVerdict?
+    }
+
     private let journal: any SubmissionJournal
-    private let waiting = NIOLockedValueBox<[String: [CheckedContinuation<Void, Never>]]>([:])
+    private let state = NIOLockedValueBox(State())
 
     /// A desk for a journal.
     package init(_ journal: any SubmissionJournal) {
         self.journal = journal
     }
 
-    /// As the journal's `begin`; waits while this process is submitting the same job.
+    /// Copies that wait for the verdict on a job.
+    package func waiting(for id: String) -> Int {
+        state.withLockedValue { $0.places[id]?.waiters.count ?? 0 }
+    }
+
+    /// As the journal's `begin`; waits while this process is submitting the same job, and takes a definite no from there.
     ///
-    /// `inFlight` is then the answer only where another process is.
+    /// `inFlight` is the answer only where another process is at it.
     package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
-        while true {
-            let isFirst = await enterOrWait(request.id)
-            guard isFirst else { continue }
-            let answer: JournalAnswer
-            do throws(JournalFault) {
-                answer = try await journal.begin(request)
-            } catch {
-                leave(request.id)
-                throw error
-            }
+        while let ended = await waitForPlace(request) {
+            // An acceptance or a doubt stands in the journal; a definite no does not bind a new job, but binds this one.
+            guard case .failed(let failure) = ended.verdict, failure.charged == .no,
+                ended.request.digest == request.digest
+            else { continue }
+            return .failed(failure, attempts: ended.request.attempts, mayBeDuplicate: false)
+        }
+        do throws(JournalFault) {
+            try await writeKept()
+            let answer = try await journal.begin(request)
             // Who submits keeps the place until `finish`.
             if case .begun = answer { return answer }
-            leave(request.id)
+            leave(request.id, nil)
             return answer
+        } catch {
+            leave(request.id, nil)
+            throw error
         }
     }
 
     /// As the journal's `finish`; the copies that wait go on.
+    ///
+    /// Where the store fails the desk keeps the verdict, and lets nothing begin before the store has it.
     package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
-        defer { leave(id) }
-        try await journal.finish(id, verdict)
+        do throws(JournalFault) {
+            try await journal.finish(id, verdict)
+            leave(id, verdict)
+        } catch {
+            state.withLockedValue { $0.unwritten[id] = verdict }
+            leave(id, verdict)
+            throw error
+        }
     }
 
-    /// True where nobody of this process was at it; otherwise false, after somebody has left.
-    private func enterOrWait(_ id: String) async -> Bool {
-        let entered = waiting.withLockedValue { waiting in
-            guard waiting[id] == nil else { return false }
-            waiting[id] = []
-            return true
+    private func writeKept() async throws(JournalFault) {
+        // Taken out first: two that write the same verdict could meet a new beginning between them.
+        while let (id, verdict) = state.withLockedValue({ $0.unwritten.popFirst() }) {
+            do throws(JournalFault) {
+                try await journal.finish(id, verdict)
+            } catch {
+                state.withLockedValue { $0.unwritten[id] = verdict }
+                throw error
+            }
         }
-        if entered { return true }
+    }
+
+    /// Nil once the place is this job's; otherwise how the one before has left it.
+    private func waitForPlace(_ request: JournalRequest) async -> Ended? {
         await withCheckedContinuation { continuation in
-            let isGone = waiting.withLockedValue { waiting in
-                guard waiting[id] != nil else { return true }
-                waiting[id]?.append(continuation)
+            let isMine = state.withLockedValue { state in
+                guard state.places[request.id] != nil else {
+                    state.places[request.id] = Place(request: request)
+                    return true
+                }
+                state.places[request.id]?.waiters.append(continuation)
                 return false
             }
-            if isGone { continuation.resume() }
+            if isMine { continuation.resume(returning: nil) }
         }
-        return false
     }
 
-    private func leave(_ id: String) {
-        let waiters = waiting.withLockedValue { $0.removeValue(forKey: id) } ?? []
-        for waiter in waiters { waiter.resume() }
+    private func leave(_ id: String, _ verdict: JournalVerdict?) {
+        guard let place = state.withLockedValue({ $0.places.removeValue(forKey: id) }) else { return }
+        for waiter in place.waiters { waiter.resume(returning: Ended(request: place.request, verdict: verdict)) }
     }
 }

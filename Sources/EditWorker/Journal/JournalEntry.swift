@@ -69,7 +69,7 @@ package struct JournalEntry: Hashable, Sendable {
         // Each replay counts once: a replayed job that is delivered again is no new permission.
         let isNewReplay = request.replay > entry.replay
         if case .failed(let failure) = entry.state {
-            let isSame = entry.digest == request.digest && request.isRedelivered && !isNewReplay
+            let isSame = entry.digest == request.digest && request.takesVerdict && !isNewReplay
             if isSame {
                 return (.failed(failure, attempts: entry.attempts, mayBeDuplicate: entry.mayBeDuplicate), nil)
             }

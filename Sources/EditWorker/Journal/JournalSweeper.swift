@@ -1,5 +1,6 @@
 import EditJob
 package import Logging
+import SeedreamAPI
 import ServiceLifecycle
 
 /// Lets the journal forget what is older than its retention, in the background.
@@ -12,12 +13,14 @@ package struct JournalSweeper: Service, CustomStringConvertible {
 
     private let journal: any SubmissionJournal
     private let retention: Duration
+    private let admission: Admission
     private let logger: Logger
 
-    /// A sweeper that forgets what ended longer ago than `retention`.
-    package init(journal: any SubmissionJournal, retention: Duration, logger: Logger) {
+    /// A sweeper that forgets what ended longer ago than `retention`, and closes the gate where the journal is broken.
+    package init(journal: any SubmissionJournal, retention: Duration, admission: Admission, logger: Logger) {
         self.journal = journal
         self.retention = retention
+        self.admission = admission
         self.logger = logger
     }
 
@@ -28,7 +31,9 @@ package struct JournalSweeper: Service, CustomStringConvertible {
                 do throws(JournalFault) {
                     try await journal.sweep(before: Timestamp.now.milliseconds - retention.wholeMilliseconds)
                 } catch {
-                    logger.log(.warning, "the journal cannot be swept", [.error: error.description])
+                    // Known before the first job comes: the first sweep opens the store.
+                    logger.log(.error, "the journal cannot be used", [.error: error.description])
+                    admission.leave(.serviceFault(.init(reason: .journal)), job: "", isProbe: false)
                 }
                 try? await Task.sleep(for: Self.interval)
             }

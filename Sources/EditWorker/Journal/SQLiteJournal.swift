@@ -20,20 +20,26 @@ package actor SQLiteJournal: SubmissionJournal {
     }
 
     private let path: String
-    private let database: DatabaseQueue
-    private let lock: OwnerLock
+    private var database: DatabaseQueue?
+    /// Kept once taken, whatever happens to the file: the entries of this process stand under its name.
+    private var lock: OwnerLock?
     private var pending: [Operation] = []
     private var isCommitting = false
 
     /// Transactions so far: how many syncs the entries have cost.
     package private(set) var commits = 0
 
-    /// Opens or makes the file.
-    ///
-    /// Throws `JournalFault` where it cannot be used.
-    package init(path: String) throws(JournalFault) {
+    /// A journal in the file at `path`, which is opened or made with the first use, and opened again after a fault: a
+    /// worker outlives a disk that was full or not mounted yet.
+    package init(path: String) {
         self.path = path
-        lock = try OwnerLock(base: path)
+    }
+
+    /// The file and our lock, opened where they are not.
+    private func opened() throws -> (DatabaseQueue, OwnerLock) {
+        let lock = try self.lock ?? OwnerLock(base: path)
+        self.lock = lock
+        if let database { return (database, lock) }
         var configuration = Configuration()
         configuration.busyMode = .timeout(10)
         configuration.prepareDatabase { database in
@@ -41,14 +47,23 @@ package actor SQLiteJournal: SubmissionJournal {
             // An entry that a power cut could take back is none.
             try database.execute(sql: "PRAGMA synchronous = FULL")
         }
-        do {
-            database = try DatabaseQueue(path: path, configuration: configuration)
-            try database.write { database in
-                try database.execute(sql: Self.schema)
-            }
-        } catch {
-            throw Self.fault(error, path)
+        let database = try DatabaseQueue(path: path, configuration: configuration)
+        try database.write { database in
+            try database.execute(sql: Self.schema)
         }
+        self.database = database
+        return (database, lock)
+    }
+
+    /// Puts a failure into words; a file that may have been replaced is opened anew with the next use.
+    private func failed(_ error: any Error) -> JournalFault {
+        switch (error as? DatabaseError)?.resultCode {
+        case .SQLITE_BUSY, .SQLITE_LOCKED, .SQLITE_FULL: break
+        default:
+            try? database?.close()
+            database = nil
+        }
+        return Self.fault(error, path)
     }
 
     private static let schema = """
@@ -73,25 +88,27 @@ package actor SQLiteJournal: SubmissionJournal {
             // In pieces, so that no submission waits long for its turn.
             while try await sweepPiece(before: moment) > 0 {}
         } catch {
-            throw Self.fault(error, path)
+            throw failed(error)
         }
     }
 
     private func sweepPiece(before moment: Int64) async throws -> Int {
-        try await database.write { database in
-            try database.execute(
-                sql: """
-                    DELETE FROM submission WHERE id IN
-                    (SELECT id FROM submission WHERE changed_at < ? AND state != 0 LIMIT 500)
-                    """,
-                arguments: [moment]
-            )
-            return database.changesCount
-        }
+        try await opened().0
+            .write { database in
+                try database.execute(
+                    sql: """
+                        DELETE FROM submission WHERE id IN
+                        (SELECT id FROM submission WHERE changed_at < ? AND state != 0 LIMIT 500)
+                        """,
+                    arguments: [moment]
+                )
+                return database.changesCount
+            }
     }
 
     package func close() async {
-        try? database.close()
+        try? database?.close()
+        database = nil
     }
 
     private func enqueue(_ operation: Operation) {
@@ -106,8 +123,8 @@ package actor SQLiteJournal: SubmissionJournal {
         while !pending.isEmpty {
             let batch = pending
             pending = []
-            let lock = lock
             do {
+                let (database, lock) = try opened()
                 let answers = try await database.write { database in
                     try batch.map { try Self.perform($0, in: database, lock) }
                 }
@@ -115,7 +132,7 @@ package actor SQLiteJournal: SubmissionJournal {
                     operation.continuation.resume(returning: .success(answer))
                 }
             } catch {
-                let fault = Self.fault(error, path)
+                let fault = failed(error)
                 for operation in batch { operation.continuation.resume(returning: .failure(fault)) }
             }
             commits += 1

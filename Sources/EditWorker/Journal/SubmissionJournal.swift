@@ -30,8 +30,8 @@ package struct JournalRequest: Hashable, Sendable {
     package var replay: Int64 = 0
     /// Whether that replay allows one more submission of a job that may have been charged.
     package var acceptsDoubleCharge = false
-    /// Whether the broker may have delivered it before, so that its end may have been told already.
-    package var isRedelivered = false
+    /// Whether an end that the job has is this delivery's too: it was delivered before, or waited for another copy.
+    package var takesVerdict = false
     /// Whether a submission that began and never ended may be made again (`policy.noAnswer=retry`).
     package var retriesUnfinished = false
 

@@ -11,6 +11,12 @@ package enum FailureText {
         "Another job was submitted under the same message_id with another content; give each job an id of its own."
     )
 
+    /// The failure of a job that nobody waits for any more.
+    package static let requesterGone = JobFailure(
+        .requesterGone,
+        "The requester of the direct reply-to is gone, so nobody would hear of the result; nothing was submitted."
+    )
+
     /// The failure of a job whose earlier submission has no known end.
     package static let unfinished = JobFailure(
         .outcomeUnknown,
@@ -20,15 +26,24 @@ package enum FailureText {
     )
 
     /// The sentence for an outcome that ends a job; empty for an acceptance.
-    package static func text(_ outcome: SubmissionOutcome, sighting: SubmissionSighting, job: EditJob) -> String {
+    ///
+    /// Repeats nothing of the job's texts nor of the token.
+    package static func text(
+        _ outcome: SubmissionOutcome,
+        sighting: SubmissionSighting,
+        job: EditJob,
+        token: String
+    ) -> String {
+        let secrets = [token, job.prompt] + job.imageURLs
         switch outcome {
         case .accepted:
             return ""
         case .rejected(let rejection):
             let what = rejection.isAboutContent ? "refused the content of the job" : "refused the job"
-            return "The API \(what) with status \(rejection.status).\(quote(sighting, job))"
+            return "The API \(what) with status \(rejection.status).\(quote(sighting, hiding: secrets))"
         case .retry(let postponement):
-            return "The API put the job off with status \(postponement.status) at every attempt.\(quote(sighting, job))"
+            let quote = quote(sighting, hiding: secrets)
+            return "The API put the job off with status \(postponement.status) at every attempt.\(quote)"
         case .serviceFault(let fault):
             return "The API cannot take jobs (\(fault.reason.rawValue))."
         case .unknown(let doubt):
@@ -47,28 +62,19 @@ package enum FailureText {
         return "\(seen): it may have been accepted and charged. Look for it in the account before replaying it."
     }
 
-    /// What the API says for a person, unless it repeats the job: no prompt may get into a header or a log.
-    private static func quote(_ sighting: SubmissionSighting, _ job: EditJob) -> String {
-        guard case .answered(let answer) = sighting, let message = answer.message, !message.isEmpty,
-            !repeats(job, in: message)
+    /// What the API says for a person, unless it repeats a secret: no prompt may get into a header or a log.
+    private static func quote(_ sighting: SubmissionSighting, hiding secrets: [String]) -> String {
+        guard case .answered(let answer) = sighting, let message = answer.message else { return "" }
+        let start = message.unicodeScalars.prefix(longestQuote)
+        let quote = String(String.UnicodeScalarView(start.filter { !$0.properties.isWhitespace || $0 == " " }))
+        guard !quote.isEmpty, !isEscaped(quote), !secrets.contains(where: { RepeatedText.repeats($0, in: quote) })
         else { return "" }
-        let cut = message.unicodeScalars.prefix(longestQuote).filter { !$0.properties.isWhitespace || $0 == " " }
-        return " It says: \(String(String.UnicodeScalarView(cut)))"
+        return " It says: \(quote)"
     }
 
-    /// Whether a message has a run of letters of the job's own text that is too long for chance.
-    private static func repeats(_ job: EditJob, in message: String) -> Bool {
-        let length = 8
-        let text = Array(message.lowercased().unicodeScalars)
-        return ([job.prompt] + job.imageURLs)
-            .contains { own in
-                let own = Array(own.lowercased().unicodeScalars)
-                guard own.count > length else {
-                    return String(message.lowercased()).contains(String(own.map(Character.init)))
-                }
-                guard text.count >= length else { return false }
-                let runs = Set((0...(own.count - length)).map { Array(own[$0..<($0 + length)]) })
-                return (0...(text.count - length)).contains { runs.contains(Array(text[$0..<($0 + length)])) }
-            }
+    /// Whether a text has escapes, in which anything may stand that the comparison would not see.
+    private static func isEscaped(_ text: String) -> Bool {
+        ["\\u", "\\x", "&#", "=?"].contains { text.contains($0) }
+            || text.matches(of: /%[0-9A-Fa-f]{2}/).count > 0
     }
 }

@@ -48,12 +48,19 @@ package struct JobCopy: Sendable {
         return String(text[..<end])
     }
 
-    /// Headers that route (`CC`, `BCC`), and those that only the broker's own next death may write.
+    /// Headers that route (`CC`, `BCC`), those that only the broker's own next death may write, and what an earlier
+    /// attempt's end has left: it would be read as this one's.
     private static func isDropped(_ name: ByteString) -> Bool {
         let text = name.text
-        return ["CC", "BCC", "x-death", "x-delivery-count"].contains(text)
+        return ["CC", "BCC", "x-death", "x-delivery-count"].contains(text) || resultHeaders.contains(name)
             || text.hasPrefix("x-first-death-") || text.hasPrefix("x-last-death-")
     }
+
+    private static let resultHeaders: Set<ByteString> = [
+        JobHeader.errorCode, JobHeader.errorMessage, JobHeader.errorCharged, JobHeader.errorViolations,
+        JobHeader.httpStatus, JobHeader.taskID, JobHeader.failedAt, JobHeader.worker, JobHeader.workerVersion,
+        JobHeader.undeliverableReplyTo, JobHeader.awaitsVerdict,
+    ]
 
     /// What is taken out of its place stays readable in another; the first copy's, through every retry.
     private func keepAside(_ properties: MessageProperties, in added: inout FieldTable) {
@@ -79,6 +86,8 @@ package struct JobCopy: Sendable {
         beside properties: MessageProperties
     ) {
         let room = frameMax - Self.overhead - properties.encodedSizeWithoutHeaders
+        // An earlier copy may have left some out already.
+        let before = kept.first { $0.name == JobHeader.headersDropped }?.value.integer ?? 0
         var size = added.encodedSize + kept.reduce(0) { $0 + $1.encodedSize }
         guard size > room else { return }
         added[JobHeader.headersDropped] = .int32(0)
@@ -88,26 +97,17 @@ package struct JobCopy: Sendable {
                 [JobHeader.originalCC, JobHeader.originalBCC].contains(added.entries[$0].name)
             }
             .map { added.entries[$0] }
-        var dropped: Int32 = 0
+        var dropped: Int64 = 0
+        kept.removeAll { $0.name == JobHeader.headersDropped }
         for entry in (kept + droppable).sorted(by: { $0.encodedSize > $1.encodedSize }) where size > room {
             kept.removeAll { $0.name == entry.name }
             if droppable.contains(entry) { added[entry.name] = nil }
             size = added.encodedSize + kept.reduce(0) { $0 + $1.encodedSize }
             dropped += 1
         }
-        added[JobHeader.headersDropped] = .int32(dropped)
+        added[JobHeader.headersDropped] = .int32(Int32(clamping: dropped + min(max(0, before), Int64(Int32.max))))
     }
 
-    /// Frame header and end (8), class, weight, body size and flags (14), and some room to spare.
-    private static let overhead = 64
-}
-
-extension MessageProperties {
-    /// Bytes on the wire of all but the headers.
-    fileprivate var encodedSizeWithoutHeaders: Int {
-        let texts = [
-            contentType, contentEncoding, correlationID, replyTo, expiration, messageID, type, userID, appID, clusterID,
-        ]
-        return texts.reduce(0) { $0 + ($1.map { $0.bytes.count + 1 } ?? 0) } + 10
-    }
+    /// Some room to spare beside the header frame's own fields.
+    private static let overhead = MessageProperties.frameOverhead + 42
 }

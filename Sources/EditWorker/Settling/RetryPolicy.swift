@@ -38,12 +38,12 @@ package struct RetryPolicy: Hashable, Sendable {
         message: String
     ) -> JobDecision {
         let made = attempts + 1
-        func failed(_ code: JobFailure.Code, isDoubtful: Bool, _ status: Int?) -> JobDecision {
-            let charged: JobFailure.Charge = isDoubtful ? .maybe : .no
+        func failed(_ code: JobFailure.Code, isDoubtful: Bool = false, _ status: Int?) -> JobDecision {
+            let charged: JobFailure.Charge = isDoubtful || mayBeDuplicate ? .maybe : .no
             return JobDecision(
                 settlement: .failed(JobFailure(code, message, charged: charged, httpStatus: status)),
                 attempts: made,
-                mayBeDuplicate: isDoubtful
+                mayBeDuplicate: mayBeDuplicate
             )
         }
         switch outcome {
@@ -51,13 +51,13 @@ package struct RetryPolicy: Hashable, Sendable {
             return JobDecision(settlement: .submitted(taskID: taskID), attempts: made, mayBeDuplicate: mayBeDuplicate)
         case .rejected(let rejection):
             let code: JobFailure.Code = rejection.isAboutContent ? .contentRejected : .apiRejected
-            return failed(code, isDoubtful: mayBeDuplicate, rejection.status)
+            return failed(code, rejection.status)
         case .retry(let postponement):
             if let most = postponement.mostAttempts, made >= most {
-                return failed(.apiRejected, isDoubtful: mayBeDuplicate, postponement.status)
+                return failed(.apiRejected, postponement.status)
             }
             guard made < maxAttempts else {
-                return failed(.retriesExhausted, isDoubtful: mayBeDuplicate, postponement.status)
+                return failed(.retriesExhausted, postponement.status)
             }
             return retry(made, postponement.retryAfter, mayBeDuplicate: mayBeDuplicate)
         case .serviceFault:
@@ -97,5 +97,16 @@ extension RetryPolicy {
             let longest = delays.max(), asked > longest
         else { return outcome }
         return .serviceFault(.init(reason: .unavailable, status: postponement.status, retryAfter: asked))
+    }
+
+    /// What the gate is told of an outcome.
+    ///
+    /// A gateway's error that asks for a longer wait than any queue's
+    /// closes it for that time: the job has been counted and comes back earlier, and must find the gate closed.
+    package func forGate(_ outcome: SubmissionOutcome) -> SubmissionOutcome {
+        guard case .unknown(let doubt) = outcome, doubt.kind == .gateway, let asked = doubt.retryAfter,
+            let longest = delays.max(), asked > longest
+        else { return outcome }
+        return .serviceFault(.init(reason: .serverError, status: doubt.status, retryAfter: asked))
     }
 }

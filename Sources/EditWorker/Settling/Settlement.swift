@@ -18,10 +18,13 @@ package struct JobDecision: Hashable, Sendable {
     package var settlement: Settlement
     /// Counted submissions, the last included where it counts.
     package var attempts: Int
-    /// Whether an earlier submission, or the last, may have been accepted without our knowing.
+    /// Whether a submission before the last may have been accepted without our knowing; for a copy that is to be
+    /// submitted again, also the last.
     package var mayBeDuplicate: Bool
     /// Whether the task id comes from the journal and nothing was submitted.
     package var duplicateOfDelivery: Bool
+    /// Whether the job goes back because another copy is being submitted, whose verdict it is to take.
+    package var awaitsVerdict = false
 
     /// A decision.
     package init(

@@ -7,7 +7,6 @@ package struct Settler: Sendable {
     private let publisher: any MessagePublisher
     private let queues: JobQueues
     private let replies: ReplyAddress
-    private let copies: JobCopy
     private let identity: WorkerIdentity
 
     /// A settler that publishes through `publisher`.
@@ -15,13 +14,11 @@ package struct Settler: Sendable {
         publisher: any MessagePublisher,
         queues: JobQueues,
         replies: ReplyAddress,
-        copies: JobCopy,
         identity: WorkerIdentity
     ) {
         self.publisher = publisher
         self.queues = queues
         self.replies = replies
-        self.copies = copies
         self.identity = identity
     }
 
@@ -60,12 +57,18 @@ package struct Settler: Sendable {
             headers[JobHeader.httpStatus] = .int32(Int32(clamping: status))
         }
         let queue = failure.charged == .maybe ? queues.unknown : queues.deadLetters
-        try await publishToOwnQueue(copies.message(of: job, to: queue, adding: headers))
+        try await publishCopy(of: job, to: queue, adding: headers)
     }
 
     private func publishRetry(_ job: ReceivedJob, to queue: ByteString, _ decision: JobDecision) async throws {
         var headers: FieldTable = [JobHeader.attempts: .int32(Int32(clamping: decision.attempts))]
         if decision.mayBeDuplicate { headers[JobHeader.mayBeDuplicate] = .boolean(true) }
+        if decision.awaitsVerdict { headers[JobHeader.awaitsVerdict] = .boolean(true) }
+        try await publishCopy(of: job, to: queue, adding: headers)
+    }
+
+    private func publishCopy(of job: ReceivedJob, to queue: ByteString, adding headers: FieldTable) async throws {
+        let copies = JobCopy(frameMax: try await publisher.frameMax)
         try await publishToOwnQueue(copies.message(of: job, to: queue, adding: headers))
     }
 
@@ -87,7 +90,7 @@ package struct Settler: Sendable {
             status: status,
             attempts: decision.attempts,
             at: .now,
-            mayBeDuplicate: decision.marksDuplicate,
+            mayBeDuplicate: decision.mayBeDuplicate,
             duplicateOfDelivery: decision.duplicateOfDelivery
         )
         var message = OutboundMessage(
@@ -140,14 +143,5 @@ package struct Settler: Sendable {
 extension OutboundMessage {
     fileprivate mutating func markUndeliverable(_ queue: ByteString) {
         properties.headers?[JobHeader.undeliverableReplyTo] = .string(queue)
-    }
-}
-
-extension JobDecision {
-    /// Whether the reply says that an earlier attempt may have been accepted too: `charged` alone says it of the last.
-    fileprivate var marksDuplicate: Bool {
-        guard case .failed(let failure) = settlement, failure.code == .outcomeUnknown else { return mayBeDuplicate }
-        // With a first attempt there is no earlier one.
-        return mayBeDuplicate && attempts > 1
     }
 }

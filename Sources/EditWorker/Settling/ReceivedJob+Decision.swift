@@ -1,0 +1,46 @@
+import EditJob
+
+extension ReceivedJob {
+    /// The decision that the job has failed without a submission.
+    ///
+    /// What an earlier attempt may have cost, no later failure makes undone: `mayBeDuplicate` also where only the journal
+    /// knows of it.
+    func failed(_ failure: JobFailure, attempts: Int? = nil, mayBeDuplicate: Bool = false) -> JobDecision {
+        let isMarked = mayBeDuplicate || self.mayBeDuplicate
+        var failure = failure
+        if isMarked { failure.charged = .maybe }
+        return JobDecision(
+            settlement: .failed(failure),
+            attempts: attempts ?? self.attempts,
+            mayBeDuplicate: isMarked
+        )
+    }
+
+    /// The decision that the job goes back as it came.
+    var givenBack: JobDecision {
+        JobDecision(settlement: .giveBack, attempts: attempts, mayBeDuplicate: mayBeDuplicate)
+    }
+
+    /// The decision where the journal does not let the job be submitted.
+    func decision(by answer: JournalAnswer) -> JobDecision {
+        switch answer {
+        case .accepted(let taskID, let attempts, let isMarked):
+            return JobDecision(
+                settlement: .submitted(taskID: taskID),
+                attempts: attempts,
+                mayBeDuplicate: isMarked || mayBeDuplicate,
+                duplicateOfDelivery: true
+            )
+        case .failed(let failure, let attempts, let isMarked):
+            return failed(failure, attempts: attempts, mayBeDuplicate: isMarked)
+        case .doubtful(let attempts):
+            return failed(FailureText.unfinished, attempts: attempts)
+        case .conflict:
+            return failed(FailureText.conflict)
+        case .inFlight, .begun:
+            var decision = givenBack
+            decision.awaitsVerdict = true
+            return decision
+        }
+    }
+}

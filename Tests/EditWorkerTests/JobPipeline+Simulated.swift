@@ -1,0 +1,52 @@
+import EditJob
+import EditWorker
+import Logging
+import SeedreamAPI
+
+extension JobPipeline {
+    private static let quiet = Logger(label: "quiet", factory: { _ in SwiftLogNoOpLogHandler() })
+
+    /// A pipeline whose effects are on a simulated world.
+    static func simulated(
+        in world: SimulatedWorld,
+        _ journal: any SubmissionJournal,
+        gateway: RetryPolicy.Doubtful = .retry,
+        maxAttempts: Int = 3,
+        admission: Admission? = nil,
+        publisher: (any MessagePublisher)? = nil
+    ) -> JobPipeline {
+        let publisher = publisher ?? world
+        let queues = JobQueues(name: "q", retryDelays: [.milliseconds(1)])
+        let replies = ReplyAddress(queues: queues, allowed: [WildcardPattern("*")])
+        let identity = WorkerIdentity(version: "test")
+        return JobPipeline(
+            decoder: JobDecoder(maxMessageBytes: 1000, unknownFields: .reject),
+            admission: admission ?? .simulated(),
+            tokens: TokenSource(value: "t"),
+            submitter: world,
+            journal: JournalDesk(StoppableJournal(journal: journal, world: world)),
+            policy: RetryPolicy(
+                maxAttempts: maxAttempts,
+                delays: [.milliseconds(1)],
+                noAnswer: .park,
+                gatewayError: gateway
+            ),
+            replies: replies,
+            publisher: publisher,
+            settler: Settler(publisher: publisher, queues: queues, replies: replies, identity: identity),
+            identity: identity,
+            logger: quiet
+        )
+    }
+}
+
+extension Admission {
+    /// A gate that is closed for no time worth mentioning.
+    static func simulated(rateLimit: RateLimit? = nil) -> Admission {
+        Admission(
+            gate: Gate(minDelay: .microseconds(1), maxDelay: .microseconds(1)),
+            rateLimit: rateLimit,
+            logger: Logger(label: "quiet", factory: { _ in SwiftLogNoOpLogHandler() })
+        )
+    }
+}

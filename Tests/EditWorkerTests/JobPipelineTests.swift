@@ -1,0 +1,259 @@
+import AMQP
+import EditJob
+import EditWorker
+import JSON
+import NIOConcurrencyHelpers
+import SeedreamAPI
+import TestSupport
+import Testing
+
+/// What the pipeline decides where gate, journal and broker meet.
+@Suite(.timeLimit(.minutes(1)))
+struct JobPipelineTests {
+    private static let body = #"{"image_urls":["https://a"],"prompt":"x"}"#
+
+    private static func answered(_ status: Int, _ body: String = "") -> SubmissionSighting {
+        .answered(APIAnswer(status: status, body: .complete(Array(body.utf8))))
+    }
+
+    private static let accepted = (sighting: answered(200, #"{"task_id":"t"}"#), isAccepted: true)
+
+    /// A world whose submissions are answered in turn, the last for ever.
+    private static func world(
+        _ answers: [SubmissionSighting],
+        hasRequester: Bool = true,
+        crashes: [SimulatedWorld.CrashPoint] = [],
+        change: (inout MessageProperties) -> Void = { _ in }
+    ) -> SimulatedWorld {
+        SimulatedWorld(body: body, crashes: crashes, hasRequester: hasRequester, change: change) { index in
+            (answers[min(index, answers.count - 1)], false)
+        }
+    }
+
+    private static func runAll(_ world: SimulatedWorld, _ pipeline: JobPipeline) async {
+        while await world.step(pipeline) {}
+    }
+
+    @Test func `an accepted job that comes again is told, also where its requester is gone`() async throws {
+        // The first acknowledgement is lost, and with it the requester's connection.
+        let journal = MemoryJournal()
+        let world = SimulatedWorld(
+            body: Self.body,
+            crashes: [.init(effect: 5, isBefore: true)],
+            hasRequester: true
+        ) { _ in Self.accepted }
+        await Self.runAll(world, .simulated(in: world, journal))
+        #expect(world.crashedAt == ["before acknowledge"])
+        let gone = SimulatedWorld(body: Self.body, hasRequester: false) { properties in
+            properties.replyTo = "amq.rabbitmq.reply-to.x"
+        } answers: { _ in
+            Self.accepted
+        }
+        await Self.runAll(gone, .simulated(in: gone, journal))
+        let reply = try #require(gone.replies.first)
+        #expect(reply["task_id"]?.text == "t")
+        #expect(reply["duplicate_of_delivery"] == .boolean(true))
+        #expect(gone.submissions == 0)
+    }
+
+    @Test func `a requester that is gone before the submission costs nothing, and leaves no doubt`() async throws {
+        let journal = MemoryJournal()
+        for _ in 0..<2 {
+            let world = Self.world([Self.accepted.sighting], hasRequester: false) {
+                $0.replyTo = "amq.rabbitmq.reply-to.x"
+            }
+            await Self.runAll(world, .simulated(in: world, journal))
+            let reply = try #require(world.replies.first)
+            #expect(reply["error"]?["code"]?.text == "requester_gone")
+            #expect(reply["charged"]?.text == "no")
+            #expect(world.submissions == 0)
+            #expect(world.deadLetters == 1)
+        }
+    }
+
+    @Test func `a job that waits for its start has no entry yet`() async throws {
+        let journal = MemoryJournal()
+        let world = Self.world([Self.accepted.sighting])
+        let limit = RateLimit(count: 1, period: .seconds(100))
+        let admission = Admission.simulated(rateLimit: limit)
+        // Takes the only start.
+        #expect(await admission.enter() == .submit(isProbe: false))
+        let pipeline = JobPipeline.simulated(in: world, journal, admission: admission)
+        let delivery = try #require(world.deliver())
+        let waiting = Task { await pipeline.run(delivery) }
+        // The second start is 100 s away: the job waits until the drain sends it back.
+        try await eventually("the job waits") { admission.waiting > 0 }
+        #expect(journal.count == 0)
+        admission.drain()
+        #expect(await waiting.value == .settled)
+        #expect(world.copies.map(\.routingKey) == ["q.retry.1ms"])
+        #expect(world.submissions == 0)
+    }
+
+    @Test func `the mark is about earlier attempts, the charge about all`() async throws {
+        // Put off, then silence: only the last may have been accepted.
+        let late = Self.world([Self.answered(408), .failed(.timedOut)])
+        await Self.runAll(late, .simulated(in: late, MemoryJournal()))
+        #expect(late.replies.first?["charged"]?.text == "maybe")
+        #expect(late.replies.first?["may_be_duplicate"] == nil)
+        let only = Self.world([Self.answered(500)])
+        await Self.runAll(only, .simulated(in: only, MemoryJournal(), maxAttempts: 1))
+        #expect(only.replies.first?["error"]?["code"]?.text == "retries_exhausted")
+        #expect(only.replies.first?["charged"]?.text == "maybe")
+        #expect(only.replies.first?["may_be_duplicate"] == nil)
+        let twice = Self.world([Self.answered(500)])
+        await Self.runAll(twice, .simulated(in: twice, MemoryJournal(), maxAttempts: 2))
+        #expect(twice.replies.first?["charged"]?.text == "maybe")
+        #expect(twice.replies.first?["may_be_duplicate"] == .boolean(true))
+    }
+
+    @Test func `who accepts a double charge keeps the mark, also where no journal knows of the first`() async throws {
+        func replay(_ answer: SubmissionSighting) async -> SimulatedWorld {
+            let world = Self.world([answer]) {
+                $0.headers = ["x-accept-double-charge": .boolean(true), "x-replay-count": .int64(1)]
+            }
+            await Self.runAll(world, .simulated(in: world, MemoryJournal()))
+            return world
+        }
+        let accepted = await replay(Self.accepted.sighting)
+        #expect(accepted.replies.first?["may_be_duplicate"] == .boolean(true))
+        let refused = await replay(Self.answered(422))
+        #expect(refused.replies.first?["charged"]?.text == "maybe")
+        #expect(refused.unknown == 1)
+    }
+
+    @Test func `a verdict that the store did not take is kept, and nothing begins before it is written`() async throws {
+        let journal = FailingJournal(MemoryJournal())
+        let admission = Admission.simulated()
+        let world = Self.world([Self.accepted.sighting])
+        let pipeline = JobPipeline.simulated(in: world, journal, admission: admission)
+        journal.fails.withLockedValue { $0 = [.finish] }
+        await Self.runAll(world, pipeline)
+        #expect(world.replies.first?["task_id"]?.text == "t")
+        #expect(admission.closure?.reason == .journal)
+        // The same job again, in another delivery; the store still fails, and then no longer.
+        let again = try #require(
+            SimulatedWorld(body: Self.body, answers: { _ in Self.accepted }).deliver()
+        )
+        try await eventually("the gate lets a probe through") {
+            _ = await pipeline.run(again)
+            return world.copies.contains { $0.routingKey == "q.retry.1ms" }
+        }
+        journal.fails.withLockedValue { $0 = [] }
+        try await eventually("the copy is answered") {
+            _ = await pipeline.run(again)
+            return world.replies.contains { $0["duplicate_of_delivery"] == .boolean(true) }
+        }
+        #expect(world.submissions == 1)
+    }
+
+    @Test func `a waiting copy takes a definite no, and a later publication is a new job`() async throws {
+        let desk = JournalDesk(MemoryJournal())
+        let request = JournalRequest(id: "j", digest: BodyDigest([1]))
+        let no = JobFailure(.apiRejected, "no", httpStatus: 422)
+        #expect(try await desk.begin(request) == .begun(mayBeDuplicate: false))
+        let copies = (0..<5).map { _ in Task { try await desk.begin(request) } }
+        let other = Task { try await desk.begin(JournalRequest(id: "j", digest: BodyDigest([2]))) }
+        try await eventually("all wait") { desk.waiting(for: "j") == 6 }
+        try await desk.finish("j", .failed(no))
+        for copy in copies {
+            #expect(try await copy.value == .failed(no, attempts: 1, mayBeDuplicate: false))
+        }
+        #expect(try await other.value == .begun(mayBeDuplicate: false))
+        try await desk.finish("j", .released)
+        #expect(try await desk.begin(request) == .begun(mayBeDuplicate: false))
+    }
+
+    @Test func `a copy that another process is at goes back, and takes that verdict later`() async throws {
+        let path = JournalTests.freshPath()
+        let other = SQLiteJournal(path: path)
+        var request = JournalRequest(id: "job", digest: BodyDigest(Array(Self.body.utf8)))
+        let world = Self.world([Self.answered(422)])
+        let mine = SQLiteJournal(path: path)
+        let pipeline = JobPipeline.simulated(in: world, mine)
+        // The other's digest is that of what it submits, and so must be ours: it submits the same job.
+        let submitted = SimulatedWorld(body: Self.body) { _ in Self.accepted }
+        let recorder = RecordingJournal()
+        await Self.runAll(submitted, .simulated(in: submitted, recorder))
+        request.digest = try #require(recorder.digest.withLockedValue { $0 })
+        _ = try await other.begin(request)
+        #expect(await world.step(pipeline))
+        #expect(world.copies.last?.properties.headers?["x-awaits-verdict"] == .boolean(true))
+        try await other.finish("job", .failed(JobFailure(.apiRejected, "no", httpStatus: 422)))
+        #expect(await world.step(pipeline))
+        #expect(world.replies.first?["error"]?["code"]?.text == "api_rejected")
+        #expect(world.submissions == 0)
+        #expect(world.copies.last?.properties.headers?["x-awaits-verdict"] == nil)
+        await other.close()
+        await mine.close()
+    }
+
+    @Test func `ids that differ in a byte are different jobs`() async throws {
+        let ids: [ByteString] = [
+            ByteString([0xFF]), ByteString([0xFE]), ByteString("%FF"), ByteString("a\u{0}b"), ByteString("a\u{0}c"),
+            // The same text to Unicode, in two normal forms.
+            ByteString("\u{E9}"), ByteString("e\u{301}"),
+        ]
+        for store in JournalTests.Store.allCases {
+            let journal: any SubmissionJournal =
+                store == .memory ? MemoryJournal() : SQLiteJournal(path: JournalTests.freshPath())
+            for id in ids {
+                let world = Self.world([Self.accepted.sighting]) { $0.messageID = id }
+                await Self.runAll(world, .simulated(in: world, journal))
+                #expect(world.submissions == 1, "\(id.bytes) \(store)")
+            }
+            await journal.close()
+        }
+    }
+
+    @Test func `a job that cannot be settled for its own reason goes back to the queue`() async throws {
+        let world = Self.world([Self.answered(422)])
+        let delivery = try #require(world.deliver())
+        let pipeline = JobPipeline.simulated(in: world, MemoryJournal(), publisher: RefusingPublisher())
+        #expect(await pipeline.run(delivery) == .requeue)
+    }
+}
+
+/// A publisher for which every message is too large.
+private struct RefusingPublisher: MessagePublisher {
+    func publish(_ message: OutboundMessage) async throws -> PublishReceipt {
+        throw AMQPError(.tooLarge, "too large")
+    }
+    func exists(queue: ByteString) async throws -> Bool { true }
+    func restoreTopology() async throws {}
+    var frameMax: Int { get async throws { 4096 } }
+}
+
+/// A journal that fails where it is told to.
+private final class FailingJournal: SubmissionJournal {
+    enum Call { case begin, finish }
+
+    let fails = NIOLockedValueBox<Set<Call>>([])
+    private let journal: any SubmissionJournal
+
+    init(_ journal: any SubmissionJournal) { self.journal = journal }
+
+    func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+        if fails.withLockedValue({ $0.contains(.begin) }) { throw JournalFault(description: "broken") }
+        return try await journal.begin(request)
+    }
+    func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
+        if fails.withLockedValue({ $0.contains(.finish) }) { throw JournalFault(description: "broken") }
+        try await journal.finish(id, verdict)
+    }
+    func sweep(before moment: Int64) async throws(JournalFault) {}
+    func close() async {}
+}
+
+/// A journal that lets everything through and keeps the last digest.
+private final class RecordingJournal: SubmissionJournal {
+    let digest = NIOLockedValueBox<BodyDigest?>(nil)
+
+    func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+        digest.withLockedValue { $0 = request.digest }
+        return .begun(mayBeDuplicate: false)
+    }
+    func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {}
+    func sweep(before moment: Int64) async throws(JournalFault) {}
+    func close() async {}
+}
