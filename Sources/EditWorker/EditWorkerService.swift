@@ -14,6 +14,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     private let admission: Admission
     private let pipeline: JobPipeline
     private let failFast: Bool
+    private let health: WorkerHealth
     private let logger: Logger
 
     /// A worker over two links, which it runs and stops.
@@ -27,6 +28,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         admission: Admission,
         pipeline: JobPipeline,
         failFast: Bool,
+        health: WorkerHealth,
         logger: Logger
     ) {
         self.consumer = consumer
@@ -36,6 +38,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         self.admission = admission
         self.pipeline = pipeline
         self.failFast = failFast
+        self.health = health
         self.logger = logger
     }
 
@@ -55,6 +58,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
             }
         } onGracefulShutdown: {
             logger.log(.info, "draining: no more jobs are taken")
+            health.draining()
             admission.drain()
             // Wakes the intake where it waits for a connection that may never come.
             Task { await consumer.release() }
@@ -111,6 +115,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
                 inFlight.landed()
             }
         }
+        health.consuming(false)
         watch.cancel()
     }
 
@@ -126,6 +131,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
             try? await connection.cancel(subscription)
             await run(delivery, on: connection)
         }
+        health.consuming(false)
         watch.cancel()
     }
 
@@ -133,6 +139,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         guard let connection = await consumer.connection() else { return nil }
         do {
             let subscription = try await connection.consume(from: queue, prefetch: prefetch)
+            health.consuming(true)
             logger.log(.info, "consuming", [.queue: queue.text, .count: "\(prefetch)"])
             return (connection, subscription)
         } catch {

@@ -4,6 +4,12 @@ package enum SubmissionSighting: Hashable, Sendable {
     case answered(APIAnswer)
     /// None came.
     case failed(TransportFailure)
+
+    /// The status, where an answer came.
+    package var status: Int? {
+        guard case .answered(let answer) = self else { return nil }
+        return answer.status
+    }
 }
 
 /// The API's answer.

@@ -2,6 +2,7 @@ import AMQP
 import ArgumentParser
 import EditWorker
 import Glibc
+import HealthAPI
 import Logging
 import NIOPosix
 import SeedreamAPI
@@ -42,8 +43,17 @@ struct Run: AsyncParsableCommand {
             }
         }
         logger.log(.info, "starting", [.version: Version.current, .queue: settings.queueName])
+        // First to start and last to stop: a drain can be watched to its end.
+        let health = worker.healthServer.map {
+            [
+                ServiceGroupConfiguration.ServiceConfiguration(
+                    service: $0,
+                    failureTerminationBehavior: .gracefullyShutdownGroup
+                )
+            ]
+        }
         var group = ServiceGroupConfiguration(
-            services: [
+            services: (health ?? []) + [
                 .init(service: worker.sweeper),
                 .init(
                     service: worker.service,
@@ -70,6 +80,9 @@ struct Run: AsyncParsableCommand {
         case .failure(let error as AMQPError):
             Console.error("seedream-worker: \(error)")
             throw ExitCode(error.exitStatus)
+        case .failure(let fault as HealthServer.Fault):
+            Console.error("seedream-worker: \(fault)")
+            throw ExitCode(ExitStatus.unavailable)
         case .failure(let error):
             Console.error("seedream-worker: internal fault: \(error); please report it with the log")
             throw ExitCode(ExitStatus.internalFault)

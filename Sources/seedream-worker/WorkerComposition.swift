@@ -1,8 +1,10 @@
 import AMQP
 import EditWorker
+import HealthAPI
 import Logging
 import NIOCore
 import NIOPosix
+import Prometheus
 import SeedreamAPI
 import WorkerSettings
 
@@ -10,6 +12,8 @@ import WorkerSettings
 struct WorkerComposition {
     let service: EditWorkerService
     let sweeper: JournalSweeper
+    /// Nil where nobody is to listen.
+    let healthServer: HealthServer?
     private let client: SeedreamClient
     private let group: MultiThreadedEventLoopGroup
     private let journal: any SubmissionJournal
@@ -19,9 +23,13 @@ struct WorkerComposition {
         let identity = WorkerIdentity(version: Version.current)
         let queues = JobQueues(name: settings.queueName, retryDelays: settings.retryDelays)
         let topology = Topology(queues: queues, type: settings.queueType, mode: settings.queueTopology)
+        let registry = PrometheusRegistry(WorkerMetric.allCases.map(\.family), collect: ProcessMetrics.read)
+        let metrics = WorkerMetrics(registry, version: Version.current)
+        let health = WorkerHealth(metrics: metrics)
         let admission = Admission(
             gate: Gate(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
             rateLimit: settings.rateLimit,
+            metrics: metrics,
             logger: logger
         )
         sweeper = JournalSweeper(
@@ -34,7 +42,14 @@ struct WorkerComposition {
             var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(role.rawValue)")
             options.heartbeat = settings.amqpHeartbeat
             options.tls = settings.amqpTLS
-            return BrokerLink(urls: settings.amqpURLs, options: options, role: role, logger: logger, setup: setup)
+            return BrokerLink(
+                urls: settings.amqpURLs,
+                options: options,
+                role: role,
+                health: health,
+                logger: logger,
+                setup: setup
+            )
         }
         let consumer = link(.consumer) { try await topology.establish(on: $0) }
         let publisher = link(.publisher) { try await $0.selectConfirms() }
@@ -60,9 +75,11 @@ struct WorkerComposition {
                 publisher: messages,
                 queues: queues,
                 replies: replies,
-                identity: identity
+                identity: identity,
+                metrics: metrics
             ),
             identity: identity,
+            metrics: metrics,
             logger: logger
         )
         service = EditWorkerService(
@@ -73,8 +90,20 @@ struct WorkerComposition {
             admission: admission,
             pipeline: pipeline,
             failFast: failFast,
+            health: health,
             logger: logger
         )
+        let group = group
+        healthServer = settings.httpListen.map { address in
+            HealthServer(
+                host: address.host,
+                port: address.port,
+                group: group,
+                registry: registry,
+                lacks: { health.lacks(gate: admission.closure) },
+                logger: logger
+            )
+        }
     }
 
     /// Under a rate limit no more jobs than can start within the wait that is held in the worker.
@@ -113,5 +142,18 @@ struct WorkerComposition {
         await journal.close()
         try await client.shutdown()
         try await group.shutdownGracefully()
+    }
+}
+
+extension WorkerMetric {
+    /// The metric as Prometheus is told of it.
+    fileprivate var family: MetricFamily {
+        let kind: MetricFamily.Kind =
+            switch kind {
+            case .counter: .counter
+            case .gauge: .gauge
+            case .histogram(let bounds): .histogram(bounds)
+            }
+        return MetricFamily(name: rawValue, help: help, kind: kind)
     }
 }

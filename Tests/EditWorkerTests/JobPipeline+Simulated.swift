@@ -1,3 +1,4 @@
+import CoreMetrics
 import EditJob
 import EditWorker
 import Logging
@@ -33,8 +34,15 @@ extension JobPipeline {
             ),
             replies: replies,
             publisher: publisher,
-            settler: Settler(publisher: publisher, queues: queues, replies: replies, identity: identity),
+            settler: Settler(
+                publisher: publisher,
+                queues: queues,
+                replies: replies,
+                identity: identity,
+                metrics: .silent
+            ),
             identity: identity,
+            metrics: .silent,
             logger: quiet
         )
     }
@@ -46,7 +54,13 @@ extension Admission {
         Admission(
             gate: Gate(minDelay: .microseconds(1), maxDelay: .microseconds(1)),
             rateLimit: rateLimit,
+            metrics: .silent,
             logger: Logger(label: "quiet", factory: { _ in SwiftLogNoOpLogHandler() })
         )
     }
+}
+
+extension WorkerMetrics {
+    /// Counts for nobody.
+    static var silent: WorkerMetrics { WorkerMetrics(NOOPMetricsHandler.instance, version: "test") }
 }

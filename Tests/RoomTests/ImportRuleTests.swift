@@ -10,10 +10,13 @@ struct ImportRuleTests {
         "EditJob": ["JSON"],
         "SeedreamAPI": ["EditJob", "JSON"],
         "EditWorker": ["AMQP", "EditJob", "JSON", "SeedreamAPI"],
+        "Prometheus": [],
+        "HealthAPI": ["EditWorker", "JSON", "Prometheus"],
         "SandboxAPI": ["EditJob", "JSON"],
         "WorkerSettings": ["AMQP", "EditJob", "EditWorker"],
         "seedream-worker": [
-            "AMQP", "EditJob", "EditWorker", "JSON", "SandboxAPI", "SeedreamAPI", "WorkerSettings",
+            "AMQP", "EditJob", "EditWorker", "HealthAPI", "JSON", "Prometheus", "SandboxAPI", "SeedreamAPI",
+            "WorkerSettings",
         ],
     ]
 
@@ -28,6 +31,7 @@ struct ImportRuleTests {
     private static let libraries: [String: Set<String>] = [
         "EditWorker": ["Foundation", "GRDB"],
         "SeedreamAPI": ["AsyncHTTPClient"],
+        "HealthAPI": ["Hummingbird"],
         "SandboxAPI": ["Hummingbird"],
     ]
 

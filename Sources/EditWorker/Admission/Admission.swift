@@ -41,10 +41,12 @@ package final class Admission: Sendable {
     }
 
     private let state: NIOLockedValueBox<State>
+    private let metrics: WorkerMetrics
     private let logger: Logger
 
     /// An open gate under an optional rate limit.
-    package init(gate: Gate, rateLimit: RateLimit?, logger: Logger) {
+    package init(gate: Gate, rateLimit: RateLimit?, metrics: WorkerMetrics, logger: Logger) {
+        self.metrics = metrics
         state = NIOLockedValueBox(State(gate: gate, schedule: rateLimit.map { StartSchedule($0) }))
         self.logger = logger
     }
@@ -109,7 +111,10 @@ package final class Admission: Sendable {
             if wasOpen, state.gate.closure != nil { state.schedule?.forgetReservations() }
             return (changed, state.gate.closure)
         }
-        if changed { report(closure) }
+        if changed {
+            report(closure)
+            metrics.gate(closure?.reason)
+        }
         if changed || isProbe { wakeAll() }
     }
 

@@ -4,7 +4,7 @@ package import Logging
 /// Keeps one connection to the broker: connects, and connects again whenever it is lost.
 package actor BrokerLink {
     /// What the connection is for.
-    package enum Role: String, Sendable {
+    package enum Role: String, Sendable, CaseIterable {
         case consumer
         case publisher
     }
@@ -16,6 +16,7 @@ package actor BrokerLink {
     private let options: AMQPConnectionOptions
     private let role: Role
     private let setup: Setup
+    private let health: WorkerHealth
     private let logger: Logger
 
     private var current: AMQPConnection?
@@ -34,12 +35,14 @@ package actor BrokerLink {
         urls: [AMQPURL],
         options: AMQPConnectionOptions,
         role: Role,
+        health: WorkerHealth,
         logger: Logger,
         setup: @escaping Setup
     ) {
         self.urls = urls
         self.options = options
         self.role = role
+        self.health = health
         self.logger = logger
         self.setup = setup
     }
@@ -149,6 +152,7 @@ package actor BrokerLink {
         }
         current = connection
         lastFault = nil
+        health.connected(role)
         logger.log(.info, "connected to the broker", [.role: role.rawValue, .broker: url.redacted])
         for waiter in waiters.values { waiter.resume(returning: connection) }
         waiters = [:]
@@ -160,8 +164,10 @@ package actor BrokerLink {
         for await event in connection.events {
             switch event {
             case .blocked(let reason):
+                health.blocked(role, reason)
                 logger.log(.warning, "the broker blocks publishing", [.role: role.rawValue, .reason: reason])
             case .unblocked:
+                health.blocked(role, nil)
                 logger.log(.info, "the broker lets us publish again", [.role: role.rawValue])
             case .consumerCancelled:
                 logger.log(.warning, "the broker cancelled the consumer", [.role: role.rawValue])
@@ -172,6 +178,7 @@ package actor BrokerLink {
             }
         }
         current = nil
+        health.lost(role, fault: nil)
     }
 
     /// One line for each change: a broker that is down for an hour says so once.
@@ -179,6 +186,7 @@ package actor BrokerLink {
         guard !isStopped, !(error is CancellationError) else { return }
         let fault = error as? AMQPError
         let text = fault?.message ?? "\(error)"
+        health.lost(role, fault: fault?.shortDescription)
         guard text != lastFault else { return }
         lastFault = text
         logger.log(

@@ -25,6 +25,12 @@ package enum DurationText {
 }
 
 extension Duration {
+    /// Nanoseconds, cut to whole ones.
+    package var wholeNanoseconds: Int64 {
+        let (seconds, attoseconds) = components
+        return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+    }
+
     /// Milliseconds, cut to whole ones.
     package var wholeMilliseconds: Int64 {
         let (seconds, attoseconds) = components

@@ -4,10 +4,12 @@ import NIOConcurrencyHelpers
 /// Counts the jobs without a `message_id`, which the journal cannot recognise when they come again.
 package final class AnonymousJobs: Sendable {
     private let total = NIOLockedValueBox(0)
+    private let metrics: WorkerMetrics
     private let logger: Logger
 
     /// None so far.
-    package init(logger: Logger) {
+    package init(metrics: WorkerMetrics, logger: Logger) {
+        self.metrics = metrics
         self.logger = logger
     }
 
@@ -16,6 +18,7 @@ package final class AnonymousJobs: Sendable {
 
     /// Counts one, and tells the log of the first, the tenth, the hundredth and so on.
     package func note() {
+        metrics.anonymousJob()
         let count = total.withLockedValue { total in
             total += 1
             return total

@@ -36,6 +36,7 @@ package struct JobPipeline: Sendable {
     private let publisher: any MessagePublisher
     private let settler: Settler
     private let identity: WorkerIdentity
+    private let metrics: WorkerMetrics
     private let logger: Logger
     private let anonymous: AnonymousJobs
 
@@ -51,6 +52,7 @@ package struct JobPipeline: Sendable {
         publisher: any MessagePublisher,
         settler: Settler,
         identity: WorkerIdentity,
+        metrics: WorkerMetrics,
         logger: Logger
     ) {
         self.decoder = decoder
@@ -63,16 +65,21 @@ package struct JobPipeline: Sendable {
         self.publisher = publisher
         self.settler = settler
         self.identity = identity
+        self.metrics = metrics
         self.logger = logger
-        anonymous = AnonymousJobs(logger: logger)
+        anonymous = AnonymousJobs(metrics: metrics, logger: logger)
     }
 
     /// Takes a delivery to its end.
     package func run(_ delivery: Delivery) async -> Disposition {
+        let start = ContinuousClock.now
+        metrics.received(redelivered: delivery.redelivered)
+        defer { metrics.left() }
         let job = ReceivedJob(delivery, freshID: identity.freshID)
         do {
             let decision = try await decide(job)
             try await settler.settle(decision, of: job)
+            metrics.settled(decision, after: start.duration(to: .now), age: job.age)
             report(decision, of: job)
             return .settled
         } catch is CancellationError {
@@ -177,6 +184,7 @@ package struct JobPipeline: Sendable {
     ) async -> (decision: JobDecision, isHeld: Bool) {
         let trace = TraceContext(job.delivery.properties.headers)
         let token = tokens.token
+        let start = ContinuousClock.now
         let sighting = await submitter.submit(
             SubmissionRequest(
                 jobID: job.id,
@@ -186,6 +194,7 @@ package struct JobPipeline: Sendable {
                 tracestate: trace?.tracestate
             )
         )
+        metrics.requested(status: sighting.status, after: start.duration(to: .now))
         let outcome = policy.withinQueues(OutcomeTable.outcome(of: sighting))
         admission.leave(policy.forGate(outcome), job: job.key, isProbe: isProbe)
         var isHeld = false
@@ -218,6 +227,8 @@ package struct JobPipeline: Sendable {
         case .retry(let wait): metadata[.wait] = DurationText.text(wait)
         case .giveBack: break
         }
-        logger.log(.debug, "a job was settled", metadata)
+        // What a person may ask about at `info`; that all went well, at the rate of the queue, only on demand.
+        let isOrdinary = ["submitted", "duplicate"].contains(decision.result)
+        logger.log(isOrdinary ? .debug : .info, "a job was settled", metadata)
     }
 }

@@ -54,6 +54,15 @@ package struct ReceivedJob: Sendable {
     /// How often an operator has replayed the job.
     package var replayCount: Int64 { max(0, delivery.properties.headers?[JobHeader.replayCount]?.integer ?? 0) }
 
+    /// The time since the job's `timestamp`; nil without one, and where it lies in the future: in milliseconds, say.
+    package var age: Duration? {
+        guard let timestamp = delivery.properties.timestamp.flatMap({ Int64(exactly: $0) }) else { return nil }
+        let (milliseconds, isTooLarge) = timestamp.multipliedReportingOverflow(by: 1000)
+        let age = Timestamp.now.milliseconds - milliseconds
+        // The property counts whole seconds, and clocks differ a little.
+        return isTooLarge || age < -60_000 ? nil : .milliseconds(max(0, age))
+    }
+
     /// Whether the job was given back because another copy of it was being submitted: that one's verdict is its own.
     package var awaitsVerdict: Bool {
         delivery.properties.headers?[JobHeader.awaitsVerdict] == .boolean(true)

@@ -39,6 +39,9 @@ package struct JobDecision: Hashable, Sendable {
         self.duplicateOfDelivery = duplicateOfDelivery
     }
 
+    /// All values of `result`.
+    package static let results = ["submitted", "failed", "unknown", "retried", "returned", "duplicate"]
+
     /// The decision's name in metrics and logs.
     package var result: String {
         switch settlement {

@@ -8,18 +8,21 @@ package struct Settler: Sendable {
     private let queues: JobQueues
     private let replies: ReplyAddress
     private let identity: WorkerIdentity
+    private let metrics: WorkerMetrics
 
     /// A settler that publishes through `publisher`.
     package init(
         publisher: any MessagePublisher,
         queues: JobQueues,
         replies: ReplyAddress,
-        identity: WorkerIdentity
+        identity: WorkerIdentity,
+        metrics: WorkerMetrics
     ) {
         self.publisher = publisher
         self.queues = queues
         self.replies = replies
         self.identity = identity
+        self.metrics = metrics
     }
 
     /// Publishes what replaces the delivery.
@@ -109,16 +112,21 @@ package struct Settler: Sendable {
                 // Some brokers return a direct reply although they delivered it.
                 message.mandatory = false
                 _ = try await publisher.publish(message)
+                metrics.replied(.confirmed)
                 return
             }
+            metrics.replied(.returned)
             message.markUndeliverable(queue)
         case .queue(let queue):
             message.routingKey = queue
-            if try await publisher.publish(message) == .confirmed { return }
+            let receipt = try await publisher.publish(message)
+            metrics.replied(receipt.replyResult)
+            if receipt == .confirmed { return }
             message.routingKey = queues.results
             message.markUndeliverable(queue)
         }
         try await publishToOwnQueue(message)
+        metrics.replied(.confirmed)
     }
 
     private func properties(of reply: Reply, for job: ReceivedJob) -> MessageProperties {
@@ -143,5 +151,15 @@ package struct Settler: Sendable {
 extension OutboundMessage {
     fileprivate mutating func markUndeliverable(_ queue: ByteString) {
         properties.headers?[JobHeader.undeliverableReplyTo] = .string(queue)
+    }
+}
+
+extension PublishReceipt {
+    fileprivate var replyResult: WorkerMetrics.ReplyResult {
+        switch self {
+        case .confirmed: .confirmed
+        case .unroutable: .returned
+        case .refused: .failed
+        }
     }
 }

@@ -1,0 +1,87 @@
+import NIOConcurrencyHelpers
+import SeedreamAPI
+
+/// What a worker has and lacks at the moment, for readiness and metrics.
+///
+/// From any thread.
+package final class WorkerHealth: Sendable {
+    /// Something without which no job goes through.
+    package struct Lack: Hashable, Sendable {
+        /// What is missing, in words that do not change.
+        package let what: String
+        /// Why, where that is known.
+        package let reason: String?
+    }
+
+    private struct State {
+        var connected: Set<BrokerLink.Role> = []
+        var seen: Set<BrokerLink.Role> = []
+        var faults: [BrokerLink.Role: String] = [:]
+        var blocked: [BrokerLink.Role: String] = [:]
+        var isConsuming = false
+        var isDraining = false
+    }
+
+    private let state = NIOLockedValueBox(State())
+    private let metrics: WorkerMetrics
+
+    /// A worker that has nothing yet.
+    package init(metrics: WorkerMetrics) {
+        self.metrics = metrics
+    }
+
+    /// What is missing for jobs to go through, in the order of a job's way; empty where all is well.
+    package func lacks(gate: Gate.Closure?) -> [Lack] {
+        state.withLockedValue { state in
+            var lacks: [Lack] = []
+            for role in BrokerLink.Role.allCases where !state.connected.contains(role) {
+                lacks.append(Lack(what: "\(role.rawValue) connection", reason: state.faults[role]))
+            }
+            // A closed gate takes the consumer away on purpose.
+            if !state.isConsuming, gate == nil { lacks.append(Lack(what: "consumer registered", reason: nil)) }
+            for role in BrokerLink.Role.allCases {
+                if let reason = state.blocked[role] { lacks.append(Lack(what: "not blocked", reason: reason)) }
+            }
+            if let gate { lacks.append(Lack(what: "gate", reason: gate.reason.rawValue)) }
+            if state.isDraining { lacks.append(Lack(what: "not draining", reason: nil)) }
+            return lacks
+        }
+    }
+
+    /// A connection is there.
+    func connected(_ role: BrokerLink.Role) {
+        let isFirst = state.withLockedValue { state in
+            state.connected.insert(role)
+            state.faults[role] = nil
+            return state.seen.insert(role).inserted
+        }
+        metrics.connected(role, true, isFirst: isFirst)
+    }
+
+    /// A connection is gone, or could not be made.
+    func lost(_ role: BrokerLink.Role, fault: String?) {
+        state.withLockedValue { state in
+            state.connected.remove(role)
+            state.blocked[role] = nil
+            state.faults[role] = fault ?? state.faults[role]
+        }
+        metrics.connected(role, false)
+        metrics.blocked(role, false)
+    }
+
+    /// The broker blocks a connection for a reason, or with nil no longer.
+    func blocked(_ role: BrokerLink.Role, _ reason: String?) {
+        state.withLockedValue { $0.blocked[role] = reason }
+        metrics.blocked(role, reason != nil)
+    }
+
+    /// The consumer is registered, or no longer.
+    func consuming(_ isConsuming: Bool) {
+        state.withLockedValue { $0.isConsuming = isConsuming }
+    }
+
+    /// No more jobs are taken.
+    func draining() {
+        state.withLockedValue { $0.isDraining = true }
+    }
+}

@@ -1,0 +1,62 @@
+/// The metrics of a worker: names that dashboards and alerts rely on.
+package enum WorkerMetric: String, CaseIterable, Sendable {
+    case jobsReceived = "seedream_jobs_received_total"
+    case jobsSettled = "seedream_jobs_settled_total"
+    case jobFailures = "seedream_job_failures_total"
+    case jobsAnonymous = "seedream_jobs_anonymous_total"
+    case jobsInFlight = "seedream_jobs_in_flight"
+    case jobDuration = "seedream_job_duration_seconds"
+    case jobAge = "seedream_job_age_seconds"
+    case requests = "seedream_api_requests_total"
+    case requestDuration = "seedream_api_request_duration_seconds"
+    case replies = "seedream_replies_total"
+    case gateOpen = "seedream_gate_open"
+    case gateClosures = "seedream_gate_closures_total"
+    case connected = "seedream_amqp_connected"
+    case blocked = "seedream_amqp_blocked"
+    case reconnects = "seedream_amqp_reconnects_total"
+    case buildInfo = "seedream_build_info"
+
+    /// How a metric's values are to be read.
+    package enum Kind: Hashable, Sendable {
+        case counter
+        case gauge
+        /// Seconds, by these upper bounds.
+        case histogram([Double])
+    }
+
+    /// A sentence about it.
+    package var help: String {
+        switch self {
+        case .jobsReceived: "Deliveries taken from the job queue."
+        case .jobsSettled: "Deliveries that were settled and acknowledged, by what became of the job."
+        case .jobFailures: "Jobs that failed, by code."
+        case .jobsAnonymous: "Jobs without a message_id, which cannot be recognised when they come again."
+        case .jobsInFlight: "Deliveries without an end yet."
+        case .jobDuration: "Seconds from the delivery of a job to its acknowledgement."
+        case .jobAge: "Seconds from the timestamp of a job to its acknowledgement."
+        case .requests: "Submissions to the API, by status; none where no answer came."
+        case .requestDuration: "Seconds from the start of a submission to the last byte of its answer, by status."
+        case .replies: "Replies: confirmed, returned because their queue is missing, or failed."
+        case .gateOpen: "1 while jobs are submitted, 0 while the gate is closed."
+        case .gateClosures: "Closures of the gate, by reason."
+        case .connected: "1 while the connection to the broker is there."
+        case .blocked: "1 while the broker blocks the connection from publishing."
+        case .reconnects: "Connections to the broker after the first."
+        case .buildInfo: "1, with the version of the program."
+        }
+    }
+
+    /// How its values are to be read.
+    package var kind: Kind {
+        switch self {
+        case .jobsReceived, .jobsSettled, .jobFailures, .jobsAnonymous, .requests, .replies, .gateClosures, .reconnects:
+            .counter
+        case .jobsInFlight, .gateOpen, .connected, .blocked, .buildInfo: .gauge
+        case .jobDuration, .requestDuration:
+            .histogram([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120])
+        // A job may have waited for a day.
+        case .jobAge: .histogram([0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400])
+        }
+    }
+}

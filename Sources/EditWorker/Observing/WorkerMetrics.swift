@@ -1,0 +1,140 @@
+import AMQP
+package import CoreMetrics
+import EditJob
+import NIOConcurrencyHelpers
+import SeedreamAPI
+
+/// Counts what a worker does.
+///
+/// From any thread. Every series with a fixed set of labels exists from the start, so that a rate is never missing its
+/// zero.
+package final class WorkerMetrics: Sendable {
+    /// What became of a reply.
+    enum ReplyResult: String, CaseIterable {
+        case confirmed, returned, failed
+    }
+
+    private let factory: any MetricsFactory
+    private let received: [Bool: Counter]
+    private let settled: [String: Counter]
+    private let failures: [JobFailure.Code: Counter]
+    private let replies: [ReplyResult: Counter]
+    private let closures: [GateReason: Counter]
+    private let reconnects: [BrokerLink.Role: Counter]
+    private let connected: [BrokerLink.Role: Meter]
+    private let blocked: [BrokerLink.Role: Meter]
+    private let anonymous: Counter
+    private let inFlight: Meter
+    private let gateOpen: Meter
+    private let duration: Timer
+    private let age: Timer
+    private let requests = NIOLockedValueBox<[Int?: (Counter, Timer)]>([:])
+
+    /// Metrics in a backend.
+    package init(_ factory: any MetricsFactory, version: String) {
+        self.factory = factory
+        func each<Key: Hashable>(_ metric: WorkerMetric, _ label: String, _ keys: [Key], _ name: (Key) -> String)
+            -> [Key: Counter]
+        {
+            Dictionary(uniqueKeysWithValues: keys.map { ($0, .of(metric, [(label, name($0))], factory)) })
+        }
+        func meters(_ metric: WorkerMetric) -> [BrokerLink.Role: Meter] {
+            Dictionary(
+                uniqueKeysWithValues: BrokerLink.Role.allCases.map { role in
+                    let meter = Meter(label: metric.rawValue, dimensions: [("role", role.rawValue)], factory: factory)
+                    meter.set(0)
+                    return (role, meter)
+                }
+            )
+        }
+        received = each(.jobsReceived, "redelivered", [false, true]) { "\($0)" }
+        settled = each(.jobsSettled, "result", JobDecision.results) { $0 }
+        failures = each(.jobFailures, "code", JobFailure.Code.allCases) { $0.rawValue }
+        replies = each(.replies, "result", ReplyResult.allCases) { $0.rawValue }
+        closures = each(.gateClosures, "reason", GateReason.allCases) { $0.rawValue }
+        reconnects = each(.reconnects, "role", BrokerLink.Role.allCases) { $0.rawValue }
+        connected = meters(.connected)
+        blocked = meters(.blocked)
+        anonymous = .of(.jobsAnonymous, [], factory)
+        inFlight = Meter(label: WorkerMetric.jobsInFlight.rawValue, factory: factory)
+        inFlight.set(0)
+        gateOpen = Meter(label: WorkerMetric.gateOpen.rawValue, factory: factory)
+        gateOpen.set(1)
+        duration = Timer(label: WorkerMetric.jobDuration.rawValue, factory: factory)
+        age = Timer(label: WorkerMetric.jobAge.rawValue, factory: factory)
+        let info = Meter(label: WorkerMetric.buildInfo.rawValue, dimensions: [("version", version)], factory: factory)
+        info.set(1)
+    }
+
+    /// A delivery has come.
+    func received(redelivered: Bool) {
+        received[redelivered]?.increment()
+        inFlight.increment()
+    }
+
+    /// A delivery has its end, or is left to the broker.
+    func left() {
+        inFlight.decrement()
+    }
+
+    /// A delivery was settled; `elapsed` since it came, `age` since the job's timestamp.
+    func settled(_ decision: JobDecision, after elapsed: Duration, age: Duration?) {
+        settled[decision.result]?.increment()
+        if case .failed(let failure) = decision.settlement { failures[failure.code]?.increment() }
+        duration.recordNanoseconds(elapsed.wholeNanoseconds)
+        if let age { self.age.recordNanoseconds(age.wholeNanoseconds) }
+    }
+
+    /// A job without an id.
+    func anonymousJob() {
+        anonymous.increment()
+    }
+
+    /// A submission has ended; nil where no answer came.
+    func requested(status: Int?, after elapsed: Duration) {
+        // Three digits are all that HTTP has, whatever an API may send.
+        let status = status.flatMap { (100...999).contains($0) ? $0 : nil }
+        let (counter, timer) = requests.withLockedValue { requests in
+            if let known = requests[status] { return known }
+            let labels = [("status", status.map { "\($0)" } ?? "none")]
+            let timer = Timer(label: WorkerMetric.requestDuration.rawValue, dimensions: labels, factory: factory)
+            let new = (Counter.of(.requests, labels, factory), timer)
+            requests[status] = new
+            return new
+        }
+        counter.increment()
+        timer.recordNanoseconds(elapsed.wholeNanoseconds)
+    }
+
+    /// A reply was published, or could not be.
+    func replied(_ result: ReplyResult) {
+        replies[result]?.increment()
+    }
+
+    /// The gate has closed for a reason, or opened.
+    func gate(_ reason: GateReason?) {
+        gateOpen.set(reason == nil ? 1 : 0)
+        if let reason { closures[reason]?.increment() }
+    }
+
+    /// A connection is there, or gone.
+    func connected(_ role: BrokerLink.Role, _ isConnected: Bool, isFirst: Bool = true) {
+        connected[role]?.set(isConnected ? 1 : 0)
+        if isConnected, !isFirst { reconnects[role]?.increment() }
+    }
+
+    /// The broker blocks a connection, or no longer.
+    func blocked(_ role: BrokerLink.Role, _ isBlocked: Bool) {
+        blocked[role]?.set(isBlocked ? 1 : 0)
+    }
+}
+
+extension Counter {
+    fileprivate static func of(
+        _ metric: WorkerMetric,
+        _ dimensions: [(String, String)],
+        _ factory: any MetricsFactory
+    ) -> Counter {
+        Counter(label: metric.rawValue, dimensions: dimensions, factory: factory)
+    }
+}
