@@ -23,12 +23,13 @@ static inline amqp_rpc_reply_t seedream_login_plain(amqp_connection_state_t stat
                                     AMQP_SASL_METHOD_PLAIN, user, password);
 }
 
-/* The same, with the identity taken from the client certificate (SASL EXTERNAL). */
+/* The same, with the identity taken from the client certificate (SASL EXTERNAL). RabbitMQ ignores the identity in the
+ * response; an empty one librabbitmq 0.11 takes for a failed allocation. */
 static inline amqp_rpc_reply_t seedream_login_external(amqp_connection_state_t state, const char *vhost,
                                                        int channel_max, int frame_max, int heartbeat,
                                                        const amqp_table_t *properties) {
   return amqp_login_with_properties(state, vhost, channel_max, frame_max, heartbeat, properties,
-                                    AMQP_SASL_METHOD_EXTERNAL, "");
+                                    AMQP_SASL_METHOD_EXTERNAL, "from the certificate");
 }
 
 #endif

@@ -105,10 +105,7 @@ import Glibc
                 heartbeat,
                 &properties
             )
-            if let failure = unsafe AMQPError.failure(of: reply, while: "logging in with a certificate") {
-                throw failure
-            }
-            return
+            return try unsafe checkLogin(reply, "logging in with a certificate")
         }
         let reply = unsafe seedream_login_plain(
             state,
@@ -120,7 +117,18 @@ import Glibc
             url.credentials?.user ?? "guest",
             url.credentials?.password ?? "guest"
         )
-        if let failure = unsafe AMQPError.failure(of: reply, while: "logging in") { throw failure }
+        try unsafe checkLogin(reply, "logging in")
+    }
+
+    /// With TLS 1.3 the client learns only now that the broker has refused its certificate, or wanted one.
+    private func checkLogin(_ reply: amqp_rpc_reply_t, _ doing: String) throws(AMQPError) {
+        guard let failure = unsafe AMQPError.failure(of: reply, while: doing) else { return }
+        guard unsafe reply.library_error == AMQP_STATUS_SSL_ERROR.rawValue else { throw failure }
+        throw AMQPError(
+            .tls,
+            failure.message,
+            remedy: "check amqp.certFile and amqp.keyFile: the broker may refuse the certificate, or want one"
+        )
     }
 
     // MARK: - Reading
@@ -264,6 +272,9 @@ import Glibc
 
     /// Says goodbye and waits for the broker's; errors no longer matter.
     func close() {
+        // Short: whoever ends has nothing more to ask.
+        var timeout = timeval(.milliseconds(500))
+        _ = unsafe amqp_set_rpc_timeout(state, &timeout)
         _ = unsafe amqp_connection_close(state, Int32(AMQP_REPLY_SUCCESS))
     }
 
