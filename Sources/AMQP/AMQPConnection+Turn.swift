@@ -105,7 +105,12 @@ extension AMQPConnection {
                 _ = acknowledgements.settle(number)
             case .reject(let number, let requeue):
                 guard acknowledgements.remove(number) else { continue }
-                try socket?.reject(number, requeue: requeue)
+                do {
+                    try socket?.reject(number, requeue: requeue)
+                } catch {
+                    Self.fail(commands[(index + 1)...], with: error)
+                    throw error
+                }
             case .publish(let message, let resume):
                 // Before anything is written: half a message would end the connection, and all others with it.
                 guard message.properties.fits(frameMax: frameMax), message.routingKey.bytes.count <= 255 else {

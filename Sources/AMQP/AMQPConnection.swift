@@ -99,7 +99,9 @@ package actor AMQPConnection {
     }
 
     func connect(_ url: AMQPURL) throws {
-        socket = try BrokerSocket(url, options: options, epoch: epoch)
+        let socket = try BrokerSocket(url, options: options, epoch: epoch)
+        self.socket = socket
+        frameMax = socket.negotiatedFrameMax
         thread.onTurn { [weak self] in
             guard let self else { return .forWork }
             return self.assumeIsolated { $0.turn() }
@@ -107,7 +109,9 @@ package actor AMQPConnection {
     }
 
     /// The largest frame that the broker takes, in bytes; a message's properties and headers must fit one.
-    package var frameMax: Int { socket?.negotiatedFrameMax ?? 0 }
+    ///
+    /// Stays as it was when the connection ends.
+    package private(set) var frameMax = 0
 
     /// The broker's version as it says itself, such as `3.10.8`; empty where it says none.
     package var brokerVersion: String { socket?.brokerVersion ?? "" }
@@ -116,6 +120,11 @@ package actor AMQPConnection {
     package var brokerMajorVersion: Int {
         brokerVersion.split(separator: ".").first.flatMap { Int($0) } ?? 0
     }
+
+    /// Whether the connection has not ended.
+    ///
+    /// From any thread.
+    package nonisolated var isOpen: Bool { mailbox.withLockedValue { !$0.isClosed } }
 
     // MARK: - Topology
 
@@ -264,7 +273,8 @@ package actor AMQPConnection {
         do {
             try runCommands()
             try flushAcknowledgements()
-            socket?.close()
+            // A broker that blocks us does not read, and would let us wait for nothing.
+            if !isBlocked { socket?.close() }
         } catch {
             // The connection is gone already, which is what was wanted.
         }

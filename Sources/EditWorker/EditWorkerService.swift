@@ -153,7 +153,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     }
 
     private func run(_ delivery: Delivery, on connection: AMQPConnection) async {
-        switch await pipeline.run(delivery) {
+        switch await pipeline.run(delivery, isLive: { connection.isOpen }) {
         case .settled: connection.acknowledge(delivery.tag)
         case .requeue: connection.reject(delivery.tag, requeue: true)
         case .leave: break

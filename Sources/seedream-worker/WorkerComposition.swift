@@ -14,6 +14,7 @@ struct WorkerComposition {
     let sweeper: JournalSweeper
     /// Nil where nobody is to listen.
     let healthServer: HealthServer?
+    private let inspector: QueueInspector
     private let client: SeedreamClient
     private let group: MultiThreadedEventLoopGroup
     private let journal: any SubmissionJournal
@@ -38,10 +39,14 @@ struct WorkerComposition {
             admission: admission,
             logger: logger
         )
-        func link(_ role: BrokerLink.Role, _ setup: @escaping BrokerLink.Setup) -> BrokerLink {
-            var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(role.rawValue)")
+        func options(_ purpose: String) -> AMQPConnectionOptions {
+            var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(purpose)")
             options.heartbeat = settings.amqpHeartbeat
             options.tls = settings.amqpTLS
+            return options
+        }
+        func link(_ role: BrokerLink.Role, _ setup: @escaping BrokerLink.Setup) -> BrokerLink {
+            let options = options(role.rawValue)
             return BrokerLink(
                 urls: settings.amqpURLs,
                 options: options,
@@ -53,7 +58,14 @@ struct WorkerComposition {
         }
         let consumer = link(.consumer) { try await topology.establish(on: $0) }
         let publisher = link(.publisher) { try await $0.selectConfirms() }
-        let messages = BrokerPublisher(publisher: publisher, consumer: consumer, topology: topology, logger: logger)
+        inspector = QueueInspector(urls: settings.amqpURLs, options: options("inspector"))
+        let messages = BrokerPublisher(
+            publisher: publisher,
+            consumer: consumer,
+            inspector: inspector,
+            topology: topology,
+            logger: logger
+        )
         let replies = ReplyAddress(queues: queues, allowed: settings.replyTo)
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         client = try SeedreamClient(Self.clientOptions(settings), group: group)
@@ -139,6 +151,7 @@ struct WorkerComposition {
     }
 
     func shutdown() async throws {
+        await inspector.close()
         await journal.close()
         try await client.shutdown()
         try await group.shutdownGracefully()

@@ -118,6 +118,16 @@ struct GateTests {
         #expect(scene.remaining == .seconds(30))
     }
 
+    @Test func `a straggler that knows of a long wait sends the held ones away`() {
+        let scene = Scene()
+        scene.leave(Self.fault(.rateLimited, after: .seconds(5)))
+        #expect(scene.closure?.isHeld == true)
+        #expect(scene.leave(Self.fault(.rateLimited, after: .seconds(3600))))
+        #expect(scene.closure?.isHeld == false)
+        #expect(scene.remaining == .seconds(3600))
+        #expect(scene.enter() == .giveBack)
+    }
+
     @Test func `a short wait that the API asks for is held in the worker`() {
         let scene = Scene()
         scene.leave(Self.fault(.rateLimited, after: .seconds(5)))
@@ -244,6 +254,24 @@ struct RateLimitTests {
 
 @Suite(.timeLimit(.minutes(1)))
 struct AdmissionTests {
+    @Test func `no start is counted before it happens, and none after the gate has closed`() async throws {
+        let admission = Admission.simulated(rateLimit: RateLimit(count: 2, period: .milliseconds(200)))
+        #expect(await admission.enter() == .submit(isProbe: false))
+        #expect(await admission.enter() == .submit(isProbe: false))
+        #expect(await admission.enter() == .submit(isProbe: false))
+        // All three come late and at once; the API must not see them so.
+        var starts: [ContinuousClock.Instant] = []
+        for _ in 0..<3 {
+            #expect(await admission.start(isProbe: false))
+            starts.append(.now)
+        }
+        #expect(starts[0].duration(to: starts[2]) >= .milliseconds(199))
+        #expect(await admission.enter() == .submit(isProbe: false))
+        admission.leave(.serviceFault(.init(reason: .auth)), job: "j", isProbe: false)
+        #expect(await !admission.start(isProbe: false))
+        #expect(await admission.start(isProbe: true))
+    }
+
     @Test func `a task that is cancelled while it waits goes back at once`() async throws {
         let admission = Admission.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
         #expect(await admission.enter() == .submit(isProbe: false))
@@ -256,10 +284,12 @@ struct AdmissionTests {
     @Test func `the drain sends a probe back that waits for its start`() async throws {
         let admission = Admission.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
         #expect(await admission.enter() == .submit(isProbe: false))
+        #expect(await admission.start(isProbe: false))
         admission.leave(.serviceFault(.init(reason: .auth)), job: "j", isProbe: false)
-        let probe = Task { await admission.enter() }
+        #expect(await admission.enter() == .submit(isProbe: true))
+        let probe = Task { await admission.start(isProbe: true) }
         try await eventually("it waits") { admission.waiting > 0 }
         admission.drain()
-        #expect(await probe.value == .giveBack)
+        #expect(await probe.value == false)
     }
 }

@@ -206,6 +206,28 @@ struct JobPipelineTests {
         }
     }
 
+    @Test func `a delivery whose connection is gone is neither submitted nor settled, but what cost money is told`()
+        async throws
+    {
+        let world = Self.world([Self.accepted.sighting])
+        let delivery = try #require(world.deliver())
+        let pipeline = JobPipeline.simulated(in: world, MemoryJournal())
+        #expect(await pipeline.run(delivery, isLive: { false }) == .leave)
+        #expect(world.submissions == 0)
+        #expect(world.seen == [])
+        // It goes while the job is being submitted.
+        for (answer, isTold) in [
+            (Self.accepted.sighting, true), (Self.answered(422), false), (.failed(.timedOut), true),
+        ] {
+            let world = Self.world([answer])
+            let delivery = try #require(world.deliver())
+            let pipeline = JobPipeline.simulated(in: world, MemoryJournal())
+            let disposition = await pipeline.run(delivery) { world.submissions == 0 }
+            #expect(disposition == (isTold ? .settled : .leave))
+            #expect(world.replies.count == (isTold ? 1 : 0))
+        }
+    }
+
     @Test func `a job that cannot be settled for its own reason goes back to the queue`() async throws {
         let world = Self.world([Self.answered(422)])
         let delivery = try #require(world.deliver())

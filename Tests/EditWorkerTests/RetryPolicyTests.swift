@@ -179,6 +179,16 @@ struct FailureTextTests {
         )
     }
 
+    @Test func `a prompt of symbols is a prompt too`() {
+        let job = EditJob(imageURLs: ["https://a.example/x"], prompt: "\u{1F525}\u{27A1} \u{1F431}")
+        let body = "{\"message\":\"bad prompt: \u{1F525}\u{27A1}\u{1F431}\"}"
+        let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
+        #expect(
+            FailureText.text(.rejected(.init(status: 422)), sighting: sighting, job: job, token: "t0ken-of-ours")
+                == "The API refused the job with status 422."
+        )
+    }
+
     @Test func `and not at any length`() {
         #expect(Self.text(String(repeating: "z", count: 5000)).count < 400)
     }

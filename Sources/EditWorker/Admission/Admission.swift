@@ -59,7 +59,8 @@ package final class Admission: Sendable {
 
     /// Waits for leave to submit.
     ///
-    /// Every ticket to submit must be handed to `leave` or, unused, to `handBack`.
+    /// A ticket to submit wants a `start` right before the submission, and must be handed to `leave` or, unused, to
+    /// `handBack`.
     package func enter() async -> Ticket {
         while true {
             // A cancelled task cannot wait, and would turn here for ever.
@@ -71,9 +72,9 @@ package final class Admission: Sendable {
             case .giveBack: return .giveBack
             case .wait(let until): await wait(until: until) { $0.version != version }
             case .go:
-                if await waitForStart() { return .submit(isProbe: false) }
+                if await waitForTurn() { return .submit(isProbe: false) }
             case .probe:
-                if await waitForStart() { return .submit(isProbe: true) }
+                if await waitForTurn() { return .submit(isProbe: true) }
                 handBack(isProbe: true)
             }
         }
@@ -88,18 +89,29 @@ package final class Admission: Sendable {
         wakeAll()
     }
 
-    /// Waits for the rate limit; false where the gate closed or the drain began meanwhile.
-    private func waitForStart() async -> Bool {
+    /// Waits for a moment that is set aside for this job; false where the gate closed or the drain began meanwhile.
+    private func waitForTurn() async -> Bool {
         let (moment, version) = state.withLockedValue { ($0.schedule?.reserve(now: .now), $0.version) }
-        guard var moment else { return true }
-        while true {
-            if moment > .now {
-                await wait(until: moment) { $0.version != version }
-                guard moment <= .now else { return false }
+        guard let moment, moment > .now else { return true }
+        await wait(until: moment) { $0.version != version }
+        return moment <= .now
+    }
+
+    /// Waits until the rate limit allows a start at this very moment, and counts it; false where the gate has closed or
+    /// the drain has begun since the ticket was given, which is then to be handed back.
+    ///
+    /// The ticket is one for a turn; what happens in between takes its time, and the API counts the real starts.
+    package func start(isProbe: Bool) async -> Bool {
+        while !Task.isCancelled {
+            let (mayStart, later) = state.withLockedValue { state -> (Bool, ContinuousClock.Instant?) in
+                guard !state.isDraining, isProbe || state.gate.closure == nil else { return (false, nil) }
+                let later = state.schedule?.start(now: .now)
+                return (later == nil, later)
             }
-            guard let later = state.withLockedValue({ $0.schedule?.start(now: .now) }) else { return true }
-            moment = later
+            guard let later else { return mayStart }
+            await wait(until: later) { $0.isDraining }
         }
+        return false
     }
 
     /// Says how a submission ended.

@@ -136,8 +136,12 @@ package struct Gate: Sendable {
         }
         // A straggler that was sent before the gate closed: it may know of a longer wait, no more.
         guard wasProbe else {
-            closure?.until = max(closed.until, now + asked)
-            return false
+            closed.until = max(closed.until, now + asked)
+            // Nobody waits in the worker for as long as that.
+            let mustGo = closed.isHeld && now + Self.longestHeldWait < closed.until
+            if mustGo { closed.isHeld = false }
+            closure = closed
+            return mustGo
         }
         let changed = closed.reason != fault.reason
         closed.reason = fault.reason

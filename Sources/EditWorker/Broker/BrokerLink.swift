@@ -12,6 +12,9 @@ package actor BrokerLink {
     /// What to do with each new connection before anybody else sees it.
     package typealias Setup = @Sendable (AMQPConnection) async throws -> Void
 
+    /// Looking for a queue costs a healthy broker little, and whoever makes it waits for us.
+    private static let longestWaitForQueues = Duration.seconds(5)
+
     private let urls: [AMQPURL]
     private let options: AMQPConnectionOptions
     private let role: Role
@@ -22,6 +25,7 @@ package actor BrokerLink {
     private var current: AMQPConnection?
     private var waiters: [Int: CheckedContinuation<AMQPConnection?, Never>] = [:]
     private var waitersEver = 0
+    private var openedAt = ContinuousClock.now
     private var isStopped = false
     private var isReleased = false
     private var lastFault: String?
@@ -58,19 +62,28 @@ package actor BrokerLink {
         var backoff = ReconnectBackoff()
         var attempt = 0
         while !isStopped, !Task.isCancelled {
+            var isMissingQueue = false
             let url = urls[attempt % urls.count]
             do {
                 let connection = try await open(url)
+                let end = await watch(connection)
+                // One that the broker ends at once has brought nothing: the wait goes on growing.
+                let isStable = ContinuousClock.now - openedAt > .seconds(1)
+                if isStable {
+                    backoff.reset()
+                } else if mustEnd, let end, !end.isRetriable {
+                    throw end
+                }
                 mustEnd = false
-                backoff.reset()
-                await watch(connection)
             } catch {
                 if mustEnd { throw error }
                 report(error, at: url)
+                isMissingQueue = (error as? AMQPError)?.code == .notFound
             }
             guard !isStopped else { break }
             attempt += 1
-            await pause(for: backoff.next())
+            let wait = backoff.next()
+            await pause(for: isMissingQueue ? min(wait, Self.longestWaitForQueues) : wait)
         }
         stopWaiting()
     }
@@ -129,6 +142,16 @@ package actor BrokerLink {
         if current === connection { current = nil }
     }
 
+    /// Ends a connection on which the broker goes on refusing, so that a new one takes its place.
+    ///
+    /// Nacks may outlive a lifted length policy on an open channel. Not more often than every 30 s: a queue may as well
+    /// really be full.
+    package func renew(_ connection: AMQPConnection) async {
+        guard current === connection, ContinuousClock.now - openedAt > .seconds(30) else { return }
+        current = nil
+        await connection.close()
+    }
+
     private func dropWaiter(_ id: Int) {
         waiters.removeValue(forKey: id)?.resume(returning: nil)
     }
@@ -151,7 +174,7 @@ package actor BrokerLink {
             throw CancellationError()
         }
         current = connection
-        lastFault = nil
+        openedAt = .now
         health.connected(role)
         logger.log(.info, "connected to the broker", [.role: role.rawValue, .broker: url.redacted])
         for waiter in waiters.values { waiter.resume(returning: connection) }
@@ -160,7 +183,7 @@ package actor BrokerLink {
     }
 
     /// Follows the connection until it ends.
-    private func watch(_ connection: AMQPConnection) async {
+    private func watch(_ connection: AMQPConnection) async -> AMQPError? {
         for await event in connection.events {
             switch event {
             case .blocked(let reason):
@@ -173,12 +196,15 @@ package actor BrokerLink {
                 logger.log(.warning, "the broker cancelled the consumer", [.role: role.rawValue])
             case .closed(let error):
                 current = nil
-                guard !isStopped else { return }
+                guard !isStopped else { return error }
+                if ContinuousClock.now - openedAt > .seconds(1) { lastFault = nil }
                 report(error, at: nil)
+                return error
             }
         }
         current = nil
         health.lost(role, fault: nil)
+        return nil
     }
 
     /// One line for each change: a broker that is down for an hour says so once.
@@ -187,8 +213,11 @@ package actor BrokerLink {
         let fault = error as? AMQPError
         let text = fault?.message ?? "\(error)"
         health.lost(role, fault: fault?.shortDescription)
-        guard text != lastFault else { return }
-        lastFault = text
+        // The words differ from attempt to attempt, and from node to node; of queues each is news.
+        let isAboutQueue = fault?.code == .notFound || fault?.code == .preconditionFailed
+        let cause = isAboutQueue ? text : fault?.shortDescription ?? text
+        guard cause != lastFault else { return }
+        lastFault = cause
         logger.log(
             .warning,
             "no connection to the broker; trying again",

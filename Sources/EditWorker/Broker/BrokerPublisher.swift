@@ -25,7 +25,7 @@ package enum PublishReceipt: Hashable, Sendable {
     case refused
 }
 
-/// Publishes over the publisher link, and asks over the consumer's: a broker that blocks publishers reads nothing from
+/// Publishes over the publisher link, and declares over the consumer's: a broker that blocks publishers reads nothing from
 /// them, so that a question on their connection would never be answered.
 package struct BrokerPublisher: MessagePublisher {
     /// With the backoff about ten seconds: a queue that is full for longer is somebody's decision.
@@ -33,11 +33,19 @@ package struct BrokerPublisher: MessagePublisher {
 
     private let publisher: BrokerLink
     private let consumer: BrokerLink
+    private let inspector: QueueInspector
     private let topology: Topology
     private let logger: Logger
 
-    /// Publishes over `publisher`; `topology` is what `restoreTopology` restores.
-    package init(publisher: BrokerLink, consumer: BrokerLink, topology: Topology, logger: Logger) {
+    /// Publishes over `publisher` and declares over `consumer`; `topology` is what `restoreTopology` restores.
+    package init(
+        publisher: BrokerLink,
+        consumer: BrokerLink,
+        inspector: QueueInspector,
+        topology: Topology,
+        logger: Logger
+    ) {
+        self.inspector = inspector
         self.publisher = publisher
         self.consumer = consumer
         self.topology = topology
@@ -56,7 +64,10 @@ package struct BrokerPublisher: MessagePublisher {
                 case .refused:
                     logger.log(.warning, "the broker refused a message", [.queue: message.routingKey.text])
                     refusals += 1
-                    guard refusals < Self.mostRefusals else { return .refused }
+                    guard refusals < Self.mostRefusals else {
+                        await publisher.renew(connection)
+                        return .refused
+                    }
                     try await Task.sleep(for: backoff.next())
                 }
             } catch let error as AMQPError where error.code == .tooLarge {
@@ -69,17 +80,14 @@ package struct BrokerPublisher: MessagePublisher {
     }
 
     package func exists(queue: ByteString) async throws -> Bool {
+        var backoff = ReconnectBackoff()
         while true {
+            // Only where there is a broker: it waits for one, and hears of the worker's end.
+            _ = try await Self.connection(of: consumer)
             do {
-                _ = try await Self.connection(of: consumer).inspect(queue: queue)
-                return true
-            } catch let error as AMQPError {
-                switch error.code {
-                case .notFound: return false
-                // The queue is there, but somebody's alone, or not for us to see.
-                case .resourceLocked, .accessRefused, .preconditionFailed: return true
-                default: try await Task.sleep(for: .milliseconds(50))
-                }
+                return try await inspector.exists(queue: queue)
+            } catch is AMQPError {
+                try await Task.sleep(for: backoff.next())
             }
         }
     }

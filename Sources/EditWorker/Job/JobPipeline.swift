@@ -21,6 +21,9 @@ package enum Disposition: Hashable, Sendable {
     case leave
 }
 
+/// The connection that a delivery came from is gone.
+private struct StaleDelivery: Error {}
+
 /// The way of a job: decode, gate, journal, submit, classify, settle.
 ///
 /// The journal comes after the gate, so that what waits there has no entry yet: a worker that is killed would leave doubt
@@ -71,17 +74,27 @@ package struct JobPipeline: Sendable {
     }
 
     /// Takes a delivery to its end.
-    package func run(_ delivery: Delivery) async -> Disposition {
+    ///
+    /// `isLive` tells whether the connection that it came from is still there: otherwise the broker has given the job to
+    /// somebody else, and all that may still be done is to tell what money was spent on.
+    package func run(
+        _ delivery: Delivery,
+        isLive: @escaping @Sendable () -> Bool = { true }
+    ) async -> Disposition {
         let start = ContinuousClock.now
         metrics.received(redelivered: delivery.redelivered)
         defer { metrics.left() }
         let job = ReceivedJob(delivery, freshID: identity.freshID)
         do {
-            let decision = try await decide(job)
+            let decision = try await decide(job, isLive)
+            guard isLive() || decision.mayHaveCost else { throw StaleDelivery() }
             try await settler.settle(decision, of: job)
             metrics.settled(decision, after: start.duration(to: .now), age: job.age)
             report(decision, of: job)
             return .settled
+        } catch is StaleDelivery {
+            logger.log(.debug, "a job's connection is gone; the broker delivers it again", [.jobID: job.id])
+            return .leave
         } catch is CancellationError {
             logger.log(.warning, "the worker ends before a job; the broker delivers it again", [.jobID: job.id])
             return .leave
@@ -91,7 +104,7 @@ package struct JobPipeline: Sendable {
         }
     }
 
-    private func decide(_ job: ReceivedJob) async throws -> JobDecision {
+    private func decide(_ job: ReceivedJob, _ isLive: @Sendable () -> Bool) async throws -> JobDecision {
         let edit: EditJob
         do {
             edit = try decoder.decode(job)
@@ -101,7 +114,11 @@ package struct JobPipeline: Sendable {
         if job.isAnonymous { anonymous.note() }
         let body = edit.requestBody()
         while true {
-            guard case .submit(let isProbe) = await admission.enter() else { return job.givenBack }
+            guard case .submit(let isProbe) = await admission.enter() else { return job.givenBack() }
+            guard isLive() else {
+                admission.handBack(isProbe: isProbe)
+                throw StaleDelivery()
+            }
             if let decision = try await pass(edit, body, for: job, isProbe: isProbe) { return decision }
         }
     }
@@ -122,20 +139,39 @@ package struct JobPipeline: Sendable {
             // Without its entry no job is submitted: the gate closes as after a fault of the API.
             logger.log(.error, "the journal cannot be used", [.error: error.description])
             admission.leave(.serviceFault(.init(reason: .journal)), job: job.key, isProbe: isProbe)
-            return job.givenBack
+            return job.givenBack()
         }
-        guard case .begun(let isMarked) = answer else {
+        guard case .begun(let isMarked, let earlier) = answer else {
             admission.handBack(isProbe: isProbe)
             return job.decision(by: answer)
         }
         let mark = isMarked || job.mayBeDuplicate
-        guard try await hasRequester(job, isProbe: isProbe) else {
+        let attempts = max(job.attempts, earlier)
+        do {
+            guard try await hasRequester(job) else {
+                admission.handBack(isProbe: isProbe)
+                let decision = job.failed(FailureText.requesterGone, attempts: attempts, mayBeDuplicate: mark)
+                await finish(decision, of: job)
+                return decision
+            }
+        } catch {
             admission.handBack(isProbe: isProbe)
-            let decision = job.failed(FailureText.requesterGone, mayBeDuplicate: mark)
-            await finish(decision, of: job)
-            return decision
+            await finish(job.givenBack(mayBeDuplicate: mark), of: job)
+            throw error
         }
-        let (decision, isHeld) = await submit(edit, body, for: job, isProbe: isProbe, mayBeDuplicate: mark)
+        guard await admission.start(isProbe: isProbe) else {
+            admission.handBack(isProbe: isProbe)
+            await finish(job.givenBack(mayBeDuplicate: mark), of: job)
+            return nil
+        }
+        let (decision, isHeld) = await submit(
+            edit,
+            body,
+            for: job,
+            isProbe: isProbe,
+            attempts: attempts,
+            mayBeDuplicate: mark
+        )
         await finish(decision, of: job)
         return isHeld ? nil : decision
     }
@@ -153,15 +189,9 @@ package struct JobPipeline: Sendable {
 
     /// Only now, when nothing but the submission is left to do: an earlier look would be stale, and an accepted job that
     /// comes again needs none.
-    private func hasRequester(_ job: ReceivedJob, isProbe: Bool) async throws -> Bool {
+    private func hasRequester(_ job: ReceivedJob) async throws -> Bool {
         guard case .direct(let queue) = replies.route(job.delivery.properties.replyTo) else { return true }
-        do {
-            return try await publisher.exists(queue: queue)
-        } catch {
-            admission.handBack(isProbe: isProbe)
-            await finish(job.givenBack, of: job)
-            throw error
-        }
+        return try await publisher.exists(queue: queue)
     }
 
     private func finish(_ decision: JobDecision, of job: ReceivedJob) async {
@@ -180,6 +210,7 @@ package struct JobPipeline: Sendable {
         _ body: [UInt8],
         for job: ReceivedJob,
         isProbe: Bool,
+        attempts: Int,
         mayBeDuplicate: Bool
     ) async -> (decision: JobDecision, isHeld: Bool) {
         let trace = TraceContext(job.delivery.properties.headers)
@@ -207,7 +238,7 @@ package struct JobPipeline: Sendable {
         }
         let decision = policy.decision(
             for: outcome,
-            attempts: job.attempts,
+            attempts: attempts,
             mayBeDuplicate: mayBeDuplicate,
             message: FailureText.text(outcome, sighting: sighting, job: edit, token: token)
         )

@@ -47,8 +47,8 @@ package struct ReceivedJob: Sendable {
         mayBeDuplicate = headers[JobHeader.mayBeDuplicate] == .boolean(true) || acceptsDoubleCharge
         firstReceivedAt =
             headers[JobHeader.firstReceivedAt]?.text.flatMap { Timestamp(rfc3339: $0) } ?? now
-        originalExchange = headers[JobHeader.originalExchange]?.bytes ?? delivery.exchange
-        originalRoutingKey = headers[JobHeader.originalRoutingKey]?.bytes ?? delivery.routingKey
+        originalExchange = headers[JobHeader.originalExchange]?.shortBytes ?? delivery.exchange
+        originalRoutingKey = headers[JobHeader.originalRoutingKey]?.shortBytes ?? delivery.routingKey
     }
 
     /// How often an operator has replayed the job.
@@ -114,10 +114,10 @@ package enum JobHeader {
 }
 
 extension FieldValue {
-    /// The bytes of a `string` or `bytes` value, nil of any other type.
-    fileprivate var bytes: ByteString? {
+    /// The bytes of a `string` or `bytes` value; nil of any other type, and of more than AMQP allows for a name.
+    fileprivate var shortBytes: ByteString? {
         switch self {
-        case .string(let value), .bytes(let value): value
+        case .string(let value), .bytes(let value): value.bytes.count <= 255 ? value : nil
         default: nil
         }
     }

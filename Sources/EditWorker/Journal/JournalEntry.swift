@@ -54,16 +54,16 @@ package struct JournalEntry: Hashable, Sendable {
         now: Int64,
         isAlive: (String) -> Bool
     ) -> (answer: JournalAnswer, write: JournalEntry?) {
-        func begin(mayBeDuplicate: Bool) -> (JournalAnswer, JournalEntry?) {
+        func begin(mayBeDuplicate: Bool, earlier: Int = 0) -> (JournalAnswer, JournalEntry?) {
             let begun = JournalEntry(
                 digest: request.digest,
                 state: .begun(owner: owner),
-                attempts: request.attempts,
+                attempts: max(request.attempts, earlier + 1),
                 replay: max(request.replay, entry?.replay ?? 0),
                 mayBeDuplicate: mayBeDuplicate,
                 changedAt: now
             )
-            return (.begun(mayBeDuplicate: mayBeDuplicate), begun)
+            return (.begun(mayBeDuplicate: mayBeDuplicate, earlier: earlier), begun)
         }
         guard let entry else { return begin(mayBeDuplicate: false) }
         // Each replay counts once: a replayed job that is delivered again is no new permission.
@@ -86,7 +86,9 @@ package struct JournalEntry: Hashable, Sendable {
             )
             return (answer, nil)
         case .begun(let other) where isAlive(other): return (.inFlight, nil)
-        case .begun where request.retriesUnfinished, .retrying: return begin(mayBeDuplicate: true)
+        case .begun where request.retriesUnfinished, .retrying:
+            // The copy that would have carried the count may never have been published.
+            return begin(mayBeDuplicate: true, earlier: isNewReplay ? 0 : entry.attempts)
         case .begun, .failed:
             guard isNewReplay, request.acceptsDoubleCharge else { return (.doubtful(attempts: entry.attempts), nil) }
             return begin(mayBeDuplicate: true)

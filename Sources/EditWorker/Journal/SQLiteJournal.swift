@@ -87,6 +87,7 @@ package actor SQLiteJournal: SubmissionJournal {
         do {
             // In pieces, so that no submission waits long for its turn.
             while try await sweepPiece(before: moment) > 0 {}
+            try await sweepAbandoned(before: moment)
         } catch {
             throw failed(error)
         }
@@ -104,6 +105,24 @@ package actor SQLiteJournal: SubmissionJournal {
                 )
                 return database.changesCount
             }
+    }
+
+    /// What a worker began that is gone now is in doubt only for the retention.
+    private func sweepAbandoned(before moment: Int64) async throws {
+        let (database, lock) = try opened()
+        try await database.write { database in
+            let owners = try String.fetchAll(
+                database,
+                sql: "SELECT DISTINCT detail FROM submission WHERE state = 0 AND changed_at < ?",
+                arguments: [moment]
+            )
+            for owner in owners where !lock.isAlive(owner) {
+                try database.execute(
+                    sql: "DELETE FROM submission WHERE state = 0 AND changed_at < ? AND detail = ?",
+                    arguments: [moment, owner]
+                )
+            }
+        }
     }
 
     package func close() async {

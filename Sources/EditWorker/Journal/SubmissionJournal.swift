@@ -45,8 +45,9 @@ package struct JournalRequest: Hashable, Sendable {
 
 /// What the journal says to a job that wants to be submitted.
 package enum JournalAnswer: Hashable, Sendable {
-    /// Submit; an earlier submission may have been accepted too, or not.
-    case begun(mayBeDuplicate: Bool)
+    /// Submit; an earlier submission may have been accepted too, or not, and so many were counted that the job itself
+    /// may not know of.
+    case begun(mayBeDuplicate: Bool, earlier: Int = 0)
     /// It was accepted before.
     case accepted(taskID: String, attempts: Int, mayBeDuplicate: Bool)
     /// It has failed before, and this is the delivery that it failed with.

@@ -16,9 +16,13 @@ extension ReceivedJob {
         )
     }
 
-    /// The decision that the job goes back as it came.
-    var givenBack: JobDecision {
-        JobDecision(settlement: .giveBack, attempts: attempts, mayBeDuplicate: mayBeDuplicate)
+    /// The decision that the job goes back as it came; `mayBeDuplicate` also where only the journal knows of it.
+    func givenBack(mayBeDuplicate: Bool = false) -> JobDecision {
+        JobDecision(
+            settlement: .giveBack,
+            attempts: attempts,
+            mayBeDuplicate: mayBeDuplicate || self.mayBeDuplicate
+        )
     }
 
     /// The decision where the journal does not let the job be submitted.
@@ -38,7 +42,7 @@ extension ReceivedJob {
         case .conflict:
             return failed(FailureText.conflict)
         case .inFlight, .begun:
-            var decision = givenBack
+            var decision = givenBack()
             decision.awaitsVerdict = true
             return decision
         }

@@ -12,21 +12,25 @@ enum RepeatedText {
     /// side of silence.
     static func repeats(_ secret: String, in message: String) -> Bool {
         var numbers: [Character: UInt64] = [:]
-        let said = letters(of: message)
+        let own = letters(of: secret)
+        let isSymbols = !own.contains { $0.isLetter || $0.isNumber }
+        let said = (isSymbols ? message.filter { !$0.isWhitespace }.map { $0 } : letters(of: message))
             .map { letter in
                 let number = numbers[letter] ?? UInt64(numbers.count % 255 + 1)
                 numbers[letter] = number
                 return number
             }
-        let secret = letters(of: secret).map { numbers[$0] ?? 0 }
+        let secret = own.map { numbers[$0] ?? 0 }
         let length = min(length, secret.count)
         guard length > 0, said.count >= length else { return false }
         let runs = Set(Self.runs(of: said, length))
         return Self.runs(of: secret, length).contains { runs.contains($0) }
     }
 
+    /// The letters and digits; all that can be seen where there are none, as in a text of emoji.
     private static func letters(of text: String) -> [Character] {
-        text.lowercased().filter { $0.isLetter || $0.isNumber }.map { $0 }
+        let letters = text.lowercased().filter { $0.isLetter || $0.isNumber }
+        return Array(letters.isEmpty ? text.filter { !$0.isWhitespace } : letters)
     }
 
     private static func runs(of numbers: [UInt64], _ length: Int) -> [UInt64] {

@@ -52,6 +52,15 @@ package struct JobDecision: Hashable, Sendable {
         }
     }
 
+    /// Whether it tells of money that is or may be spent.
+    package var mayHaveCost: Bool {
+        switch settlement {
+        case .submitted: true
+        case .failed(let failure): failure.charged == .maybe
+        case .retry, .giveBack: false
+        }
+    }
+
     /// What the journal has to remember of the submission that led here.
     package var verdict: JournalVerdict {
         switch settlement {
