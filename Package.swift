@@ -197,6 +197,7 @@ let package = Package(
             dependencies: [
                 "seedream-worker", "job-body-fuzzer", "api-answer-fuzzer", "AMQP", "JSON", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+                .product(name: "NIOCore", package: "swift-nio"),
             ],
             swiftSettings: strict
         ),

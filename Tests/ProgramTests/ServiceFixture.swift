@@ -19,23 +19,33 @@ final class ServiceFixture {
         _ body: (ServiceFixture) async throws -> Void
     ) async throws {
         try await TestBroker.withVirtualHost { broker in
-            var sandbox: Program?
-            var url = apiURL ?? ""
-            if apiURL == nil {
-                let program = try Program(["sandbox", "--listen", "127.0.0.1:0", "--token", token] + arguments)
-                try await program.waitForStderr("/stats")
-                url = program.stderr.split(separator: " ")[1].trimmingCharacters(in: CharacterSet(charactersIn: ","))
-                sandbox = program
-            }
-            let fixture = ServiceFixture(broker: broker, apiURL: url, sandbox: sandbox)
-            do {
-                try await body(fixture)
-            } catch {
-                fixture.kill()
-                throw error
-            }
-            fixture.kill()
+            try await with(sandbox: arguments, apiURL: apiURL, on: broker, body)
         }
+    }
+
+    /// As above, on a broker that the test has.
+    static func with(
+        sandbox arguments: [String] = ["--latency", "0ms"],
+        apiURL: String? = nil,
+        on broker: TestBroker,
+        _ body: (ServiceFixture) async throws -> Void
+    ) async throws {
+        var sandbox: Program?
+        var url = apiURL ?? ""
+        if apiURL == nil {
+            let program = try Program(["sandbox", "--listen", "127.0.0.1:0", "--token", token] + arguments)
+            try await program.waitForStderr("/stats")
+            url = program.stderr.split(separator: " ")[1].trimmingCharacters(in: CharacterSet(charactersIn: ","))
+            sandbox = program
+        }
+        let fixture = ServiceFixture(broker: broker, apiURL: url, sandbox: sandbox)
+        do {
+            try await body(fixture)
+        } catch {
+            fixture.kill()
+            throw error
+        }
+        fixture.kill()
     }
 
     private init(broker: TestBroker, apiURL: String, sandbox: Program?) {

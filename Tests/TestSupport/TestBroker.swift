@@ -15,6 +15,17 @@ package struct TestBroker: Sendable {
     /// The virtual host.
     package let virtualHost: String
 
+    /// A broker of a test's own, with its default virtual host.
+    package init(at urlText: String) throws {
+        self.init(urlText: urlText, url: try AMQPURL(parsing: urlText), virtualHost: "/")
+    }
+
+    private init(urlText: String, url: AMQPURL, virtualHost: String) {
+        self.urlText = urlText
+        self.url = url
+        self.virtualHost = virtualHost
+    }
+
     /// Runs a test with a virtual host of its own, and removes that with all its queues afterwards.
     package static func withVirtualHost<Result>(
         isolation: isolated (any Actor)? = #isolation,

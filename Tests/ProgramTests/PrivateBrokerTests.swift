@@ -1,0 +1,191 @@
+import AMQP
+import Foundation
+import JSON
+import TestSupport
+import Testing
+
+extension ProgramTests {
+    /// Brokers that are killed, starved and restarted under a running worker.
+    @Suite(.timeLimit(.minutes(10)))
+    struct PrivateBrokerTests {
+        private static func publish(_ range: Range<Int>, _ service: ServiceFixture) async throws {
+            try await service.publish(range.map { _ in ServiceFixture.job() }) { index, properties in
+                properties.messageID = ByteString("job-\(range.lowerBound + index)")
+            }
+        }
+
+        /// Starts a worker whose health is watched, and waits until it is ready.
+        private static func startWorker(
+            _ service: ServiceFixture,
+            _ more: [String: String] = [:]
+        ) async throws -> (worker: Program, url: String) {
+            let worker = try service.launchWorker(
+                more.merging(["SEEDREAM_HTTP_LISTEN": "127.0.0.1:0"]) { given, _ in given }
+            )
+            let url = try await HTTPGet.healthURL(of: worker)
+            do {
+                try await eventually("ready", within: .seconds(60)) { try await HTTPGet(url + "/readyz").status == 200 }
+            } catch {
+                throw DeadlinePassed(description: "\(error); the worker said: \(worker.stderr)")
+            }
+            return (worker, url)
+        }
+
+        @Test func `the node that a worker is on is killed, and work goes on within 10 s`() async throws {
+            try await PrivateBroker.with(nodes: 3) { cluster in
+                // The test's own eyes are on the last node.
+                let broker = try TestBroker(at: cluster.nodes[2].urlText)
+                try await ServiceFixture.with(sandbox: ["--latency", "100ms"], on: broker) { service in
+                    let (worker, _) = try await Self.startWorker(
+                        service,
+                        [
+                            "SEEDREAM_AMQP_URL": cluster.nodes.map(\.urlText).joined(separator: ","),
+                            // Slow enough that there is work left after the kill, however slow the publishing is.
+                            "SEEDREAM_WORKER_CONCURRENCY": "25",
+                        ]
+                    )
+                    try await Self.publish(0..<4000, service)
+                    try await eventually("work has begun") { try await service.count("accepted") > 500 }
+                    try await cluster.kill(cluster.nodes[0])
+                    let killed = try await service.count("requests")
+                    do {
+                        try await eventually("work goes on", within: .seconds(10)) {
+                            try await service.count("requests") > killed + 200
+                        }
+                    } catch {
+                        throw DeadlinePassed(description: "\(error); the worker said: \(worker.stderr)")
+                    }
+                    let replies = try await broker.takeReplies(ofJobs: 4000, from: "jobs.results")
+                    #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
+                    #expect(try await service.count("accepted") == 4000)
+                    #expect(try await service.count("duplicates") == 0)
+                    worker.signal(SIGTERM)
+                    #expect(try await worker.outcome().status == 0)
+                    try await service.waitFor(0, in: "jobs")
+                }
+            }
+        }
+
+        @Test func `a memory alarm stops publishing and nothing else, and passes`() async throws {
+            try await PrivateBroker.with { broker in
+                let node = broker.nodes[0]
+                try await ServiceFixture.with(sandbox: ["--latency", "300ms"], on: TestBroker(at: node.urlText)) {
+                    service in
+                    let (worker, url) = try await Self.startWorker(service)
+                    try await Self.publish(0..<1000, service)
+                    try await eventually("work has begun") { try await service.count("accepted") > 100 }
+                    try await broker.control(node, "set_vm_memory_high_watermark", "0.00001")
+                    try await eventually("not ready", within: .seconds(30)) {
+                        try await HTTPGet(url + "/readyz").missing.contains("not blocked")
+                    }
+                    #expect(try await Metrics(url).byLabel("seedream_amqp_blocked", "role")["publisher"] == 1)
+                    try await worker.waitForStderr("the broker blocks publishing")
+                    // What is in flight is submitted, and waits for its reply to be taken.
+                    try await eventually("all places are submitted") {
+                        let statistics = try await service.statistics()
+                        return statistics["in_flight"]?.exactInteger == 0
+                            && statistics["accepted"]?.exactInteger == statistics["requests"]?.exactInteger
+                    }
+                    #expect(try await HTTPGet(url + "/livez").status == 200)
+                    try await broker.control(node, "set_vm_memory_high_watermark", "0.5")
+                    let replies = try await service.broker.takeReplies(ofJobs: 1000, from: "jobs.results")
+                    #expect(replies.count == 1000)
+                    #expect(try await service.count("accepted") == 1000)
+                    #expect(try await service.count("duplicates") == 0)
+                    try await eventually("ready again") { try await HTTPGet(url + "/readyz").status == 200 }
+                    worker.signal(SIGTERM)
+                    #expect(try await worker.outcome().status == 0)
+                    #expect(try await service.ready("jobs") == 0)
+                }
+            }
+        }
+
+        @Test func `20 kills of the broker cost no job and no money`() async throws {
+            try await PrivateBroker.with { broker in
+                let node = broker.nodes[0]
+                try await ServiceFixture.with(sandbox: ["--latency", "200ms"], on: TestBroker(at: node.urlText)) {
+                    service in
+                    let (worker, url) = try await Self.startWorker(service, ["SEEDREAM_WORKER_CONCURRENCY": "20"])
+                    for round in 0..<20 {
+                        try await Self.publish(round * 200..<(round + 1) * 200, service)
+                        let accepted = try await service.count("accepted")
+                        // More than a second's work, after which a connection counts as good and the backoff starts anew.
+                        try await eventually("work goes on", within: .seconds(60)) {
+                            try await service.count("accepted") > accepted + 150
+                        }
+                        try await broker.kill(node)
+                        try await broker.start(node)
+                    }
+                    let replies = try await service.broker.takeReplies(ofJobs: 4000, from: "jobs.results")
+                    #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
+                    #expect(try await service.count("accepted") == 4000)
+                    #expect(try await service.count("duplicates") == 0)
+                    // One line a change for each of the two connections: lost, perhaps by another name, and found.
+                    let lines = worker.stderr.split(separator: "\n").filter { $0.contains("no connection") }
+                    #expect((20...160).contains(lines.count), "\(lines.count) lines")
+                    #expect(try await Metrics(url).sum("seedream_amqp_reconnects_total") >= 30)
+                    worker.signal(SIGTERM)
+                    #expect(try await worker.outcome().status == 0)
+                }
+            }
+        }
+
+        @Test func `a job that takes longer than the broker allows is told by name, and paid once`() async throws {
+            let advanced = "[{rabbit, [{consumer_timeout, 3000}, {channel_tick_interval, 1000}]}]."
+            try await PrivateBroker.with(advanced: advanced) { broker in
+                let test = try TestBroker(at: broker.nodes[0].urlText)
+                try await ServiceFixture.with(sandbox: ["--latency", "10s"], on: test) { service in
+                    let (worker, _) = try await Self.startWorker(service)
+                    try await Self.publish(0..<3, service)
+                    try await worker.waitForStderr("consumer_timeout")
+                    #expect(worker.stderr.contains("raise consumer_timeout"))
+                    _ = try await test.takeReplies(ofJobs: 3, from: "jobs.results")
+                    #expect(try await service.count("requests") == 3)
+                }
+            }
+        }
+
+        @Test func `a client certificate is the login where the URL names no user`() async throws {
+            let root = try await TestCertificate.authority()
+            let server = try await root.issue(name: "localhost", for: "DNS:localhost,IP:127.0.0.1")
+            let client = try await root.issue(name: "worker-7", for: "DNS:worker-7")
+            let stranger = try await TestCertificate.authority().issue(name: "worker-7", for: "DNS:worker-7")
+            let port = try PrivateBroker.freePort()
+            let configuration = """
+                listeners.ssl.1 = 127.0.0.1:\(port)
+                ssl_options.cacertfile = \(root.certificatePath)
+                ssl_options.certfile = \(server.certificatePath)
+                ssl_options.keyfile = \(server.keyPath)
+                ssl_options.verify = verify_peer
+                ssl_options.fail_if_no_peer_cert = true
+                ssl_cert_login_from = common_name
+                auth_mechanisms.1 = EXTERNAL
+                auth_mechanisms.2 = PLAIN
+                """
+            try await PrivateBroker.with(configuration: configuration, plugins: ["rabbitmq_auth_mechanism_ssl"]) {
+                broker in
+                let node = broker.nodes[0]
+                try await broker.control(node, "add_user", "worker-7", "unused")
+                try await broker.control(node, "set_permissions", "worker-7", ".*", ".*", ".*")
+                func environment(_ certificate: TestCertificate) -> [String: String] {
+                    [
+                        "SEEDREAM_AMQP_URL": "amqps://localhost:\(port)/",
+                        "SEEDREAM_AMQP_CA_FILE": root.certificatePath,
+                        "SEEDREAM_AMQP_CERT_FILE": certificate.certificatePath,
+                        "SEEDREAM_AMQP_KEY_FILE": certificate.keyPath,
+                    ]
+                }
+                try await ServiceFixture.with(on: TestBroker(at: node.urlText)) { service in
+                    _ = try await Self.startWorker(service, environment(client))
+                    #expect(try await broker.control(node, "list_connections", "user").contains("worker-7"))
+                    try await Self.publish(0..<5, service)
+                    try await service.waitFor(5, in: "jobs.results")
+                    let refused = try await service.run(["run", "--fail-fast"], environment(stranger))
+                    #expect(refused.status == 69)
+                    #expect(refused.stderr.contains("(tls)"), "\(refused.stderr)")
+                    #expect(refused.stderr.contains("check amqp.certFile"), "\(refused.stderr)")
+                }
+            }
+        }
+    }
+}
