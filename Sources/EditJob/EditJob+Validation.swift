@@ -55,63 +55,71 @@ private struct JobCheck {
         members.first { $0.name == field.rawValue }?.value
     }
 
+    /// Notes a violation; its place is made only here, because most jobs have none.
     private mutating func violate(_ pointer: JSONPointer, _ code: Violation.Code, _ message: String) {
         violations.append(Violation(pointer, code, message))
     }
 
     mutating func imageURLs() -> [String]? {
-        let place = pointer(.imageURLs)
         guard let value = value(.imageURLs) else {
-            violate(place, .required, "image_urls is missing; give 1 to 10 image URLs.")
+            violate(pointer(.imageURLs), .required, "image_urls is missing; give 1 to 10 image URLs.")
             return nil
         }
         guard case .array(let elements) = value else {
-            violate(place, .type, "image_urls must be an array of 1 to 10 URLs, not a value of type \(value.typeName).")
+            violate(
+                pointer(.imageURLs),
+                .type,
+                "image_urls must be an array of 1 to 10 URLs, not a value of type \(value.typeName)."
+            )
             return nil
         }
         if elements.isEmpty {
-            violate(place, .minItems, "image_urls is empty; give 1 to 10 image URLs.")
+            violate(pointer(.imageURLs), .minItems, "image_urls is empty; give 1 to 10 image URLs.")
         }
         if elements.count > 10 {
-            violate(place, .maxItems, "image_urls has \(elements.count) elements; at most 10 are allowed.")
+            violate(
+                pointer(.imageURLs),
+                .maxItems,
+                "image_urls has \(elements.count) elements; at most 10 are allowed."
+            )
         }
         return elements.enumerated()
             .compactMap { index, element in
                 guard let url = element.text else {
                     violate(
-                        place.element(index),
+                        pointer(.imageURLs).element(index),
                         .type,
                         "An image URL must be a string, not a value of type \(element.typeName)."
                     )
                     return nil
                 }
                 if let fault = ImageURL.fault(in: url) {
-                    violate(place.element(index), .url, "The image URL \(fault).")
+                    violate(pointer(.imageURLs).element(index), .url, "The image URL \(fault).")
                 }
                 return url
             }
     }
 
     mutating func prompt() -> String? {
-        let place = pointer(.prompt)
         guard let value = value(.prompt) else {
-            violate(place, .required, "prompt is missing; say what to do with the images.")
+            violate(pointer(.prompt), .required, "prompt is missing; say what to do with the images.")
             return nil
         }
         guard let prompt = value.text else {
-            violate(place, .type, "prompt must be a string, not a value of type \(value.typeName).")
+            violate(pointer(.prompt), .type, "prompt must be a string, not a value of type \(value.typeName).")
             return nil
         }
         let scalars = prompt.unicodeScalars
         if scalars.allSatisfy(\.properties.isWhitespace) {
-            violate(place, .blank, "prompt is empty or white space only; say what to do with the images.")
+            violate(pointer(.prompt), .blank, "prompt is empty or white space only; say what to do with the images.")
         }
         // A code point takes at most four bytes, so that most prompts need no counting.
         if prompt.utf8.count > 5000, scalars.count > 5000 {
-            violate(place, .maxLength, "prompt has \(scalars.count) code points; at most 5000 are allowed.")
+            violate(pointer(.prompt), .maxLength, "prompt has \(scalars.count) code points; at most 5000 are allowed.")
         }
-        if prompt.utf8.contains(0) {
-            violate(place, .nulCharacter, "prompt has a NUL character; remove it.")
+        // Over the bytes as they lie in memory: as a sequence of code units it took a fifteenth of the whole check.
+        if unsafe prompt.utf8.withContiguousStorageIfAvailable({ unsafe $0.contains(0) }) ?? prompt.utf8.contains(0) {
+            violate(pointer(.prompt), .nulCharacter, "prompt has a NUL character; remove it.")
         }
         return prompt
     }
