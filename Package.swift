@@ -54,6 +54,7 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOTLS", package: "swift-nio"),
             ],
             swiftSettings: strict
         ),
@@ -69,6 +70,7 @@ let package = Package(
             ],
             swiftSettings: strict
         ),
+        .target(name: "OperatorTools", dependencies: ["AMQP", "EditJob", "EditWorker", "JSON"], swiftSettings: strict),
         .target(
             name: "Prometheus",
             dependencies: [
@@ -113,7 +115,8 @@ let package = Package(
         .executableTarget(
             name: "seedream-worker",
             dependencies: [
-                "AMQP", "EditJob", "EditWorker", "HealthAPI", "JSON", "Prometheus", "SandboxAPI", "SeedreamAPI",
+                "AMQP", "EditJob", "EditWorker", "HealthAPI", "JSON", "OperatorTools", "Prometheus", "SandboxAPI",
+                "SeedreamAPI",
                 "WorkerSettings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -195,7 +198,8 @@ let package = Package(
         .testTarget(
             name: "ProgramTests",
             dependencies: [
-                "seedream-worker", "job-body-fuzzer", "api-answer-fuzzer", "AMQP", "JSON", "TestSupport",
+                "seedream-worker", "job-body-fuzzer", "api-answer-fuzzer", "AMQP", "EditJob", "JSON",
+                "OperatorTools", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
             ],

@@ -15,7 +15,7 @@ extension AMQPConnection {
             end(error)
             return .forWork
         }
-        guard let socket else { return .forWork }
+        guard let socket, !isFull else { return .forWork }
         return SocketThread.Wait(descriptor: socket.descriptor, milliseconds: longestWait(socket))
     }
 
@@ -30,8 +30,14 @@ extension AMQPConnection {
         return wait.map { Int32(clamping: Int64(($0 / .milliseconds(1)).rounded(.up))) }
     }
 
+    /// Whether so many deliveries wait that the rest is better left with the broker.
+    var isFull: Bool {
+        guard let most = options.mostUntaken else { return false }
+        return untaken.withLockedValue { $0 >= most }
+    }
+
     func receive() throws(AMQPError) {
-        while let event = try socket?.nextEvent() {
+        while !isFull, let event = try socket?.nextEvent() {
             try handle(event)
         }
         socket?.releaseFrames()
@@ -43,6 +49,7 @@ extension AMQPConnection {
             guard acknowledgements.opened(delivery.tag.number) else {
                 throw AMQPError(.protocolViolation, "the broker skipped a delivery tag")
             }
+            if options.mostUntaken != nil { untaken.withLockedValue { $0 += 1 } }
             consumers[consumer].flatMap { streams[$0] }?.yield(delivery)
         case .returned(let message, let replyCode, let replyText):
             markReturned(message, .returned(replyCode: replyCode, replyText: replyText))

@@ -56,7 +56,7 @@ package actor AMQPConnection {
     nonisolated let thread: SocketThread
     nonisolated let mailbox = NIOLockedValueBox(Mailbox())
     let watcher: AsyncStream<Event>.Continuation
-    let options: AMQPConnectionOptions
+    nonisolated let options: AMQPConnectionOptions
 
     var socket: BrokerSocket?
     var acknowledgements = AcknowledgementLedger()
@@ -68,6 +68,8 @@ package actor AMQPConnection {
     var isBlocked = false
     /// Publishes that wait for the broker to read again, in their order.
     var held: [Command] = []
+    /// Deliveries that nobody has taken yet, where the options limit them.
+    nonisolated let untaken = NIOLockedValueBox(0)
     /// When the broker last began to read again: no confirm is late before its time from then on.
     var unblockedAt = ContinuousClock.now
 
@@ -178,7 +180,9 @@ package actor AMQPConnection {
 
     func freshTag() -> ByteString {
         consumersEver += 1
-        return ByteString("seedream-\(consumersEver)")
+        // In the order of their names, in which the broker puts back what they held when the connection ends.
+        let digits = "\(consumersEver)"
+        return ByteString("seedream-\(String(repeating: "0", count: max(0, 6 - digits.count)))\(digits)")
     }
 
     func register(
@@ -225,6 +229,17 @@ package actor AMQPConnection {
         streams.removeValue(forKey: subscription)?.finish()
     }
 
+    /// Notes that a delivery was taken from its stream, for `AMQPConnectionOptions.mostUntaken`.
+    ///
+    /// From any thread.
+    package nonisolated func take() {
+        let left = untaken.withLockedValue { count in
+            count -= 1
+            return count
+        }
+        if left == (options.mostUntaken ?? 0) / 2 { thread.wake() }
+    }
+
     /// Acknowledges a delivery, soon and together with others.
     ///
     /// From any thread, without waiting.
@@ -262,6 +277,22 @@ package actor AMQPConnection {
             if !post(.publish(message, resume)) {
                 resume(.failure(Self.closedError))
             }
+        }
+    }
+
+    /// As `publish`, without waiting: messages go out in the order of the calls.
+    ///
+    /// The task's value is what the broker says; it throws `AMQPError`.
+    package nonisolated func startPublishing(_ message: OutboundMessage) -> Task<PublishResult, any Error> {
+        let (answers, answer) = AsyncStream<Result<PublishResult, AMQPError>>.makeStream()
+        let resume: @Sendable (Result<PublishResult, AMQPError>) -> Void = { result in
+            answer.yield(result)
+            answer.finish()
+        }
+        if !post(.publish(message, resume)) { resume(.failure(Self.closedError)) }
+        return Task {
+            for await result in answers { return try result.get() }
+            throw Self.closedError
         }
     }
 

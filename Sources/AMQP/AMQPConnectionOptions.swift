@@ -18,6 +18,12 @@ package struct AMQPConnectionOptions: Hashable, Sendable {
     /// The longest wait for a confirm.
     package var confirmTimeout: Duration = .seconds(30)
 
+    /// Deliveries that wait for whoever consumes them, before the connection stops reading until half are taken; nil
+    /// for no limit.
+    ///
+    /// Whoever sets it calls `take` for each, and sets no heartbeat: librabbitmq sends its own only as it reads.
+    package var mostUntaken: Int?
+
     /// How to trust and be trusted over TLS.
     package var tls = TLS()
 

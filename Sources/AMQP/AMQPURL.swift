@@ -129,3 +129,17 @@ package struct AMQPURL: Hashable, Sendable {
         return "\(usesTLS ? "amqps" : "amqp")://\(shownHost):\(port)\(path)"
     }
 }
+
+extension AMQPURL: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    /// The URL without user and password: what may be shown.
+    package var description: String {
+        let shown = host.contains(":") ? "[\(host)]" : host
+        let path = virtualHost == "/" ? "/" : "/\(virtualHost)"
+        return "\(usesTLS ? "amqps" : "amqp")://\(shown):\(port)\(path)"
+    }
+
+    package var debugDescription: String { description }
+
+    /// Nothing more than the description, also for `dump`.
+    package var customMirror: Mirror { Mirror(self, children: []) }
+}

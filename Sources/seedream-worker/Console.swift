@@ -11,6 +11,8 @@ enum ExitStatus {
     static let drainDeadline: Int32 = 75
     static let refused: Int32 = 77
     static let settings: Int32 = 78
+    /// 128 and the number of SIGINT, as shells have it.
+    static let interrupted: Int32 = 130
 }
 
 /// What the program says: results on stdout, all else on stderr.
@@ -26,6 +28,11 @@ enum Console {
     /// A line of news or errors.
     static func error(_ line: String) {
         write(line + "\n", to: STDERR_FILENO)
+    }
+
+    /// A question: the answer is typed on its line.
+    static func ask(_ question: String) {
+        write(question, to: STDERR_FILENO)
     }
 
     /// Replaces the last line of progress; nothing off a terminal.

@@ -57,13 +57,13 @@ struct SettingFlags: ParsableArguments {
         ]
     }
 
+    /// What reads the settings, with the flags' own.
+    var reader: SettingsReader {
+        SettingsReader(flags: given.compactMapValues { $0 }, environment: Process.environment, configPath: config)
+    }
+
     /// The effective settings; prints every fault and ends with 78 where there is one.
     func read() throws -> SettingsReader.Result {
-        let reader = SettingsReader(
-            flags: given.compactMapValues { $0 },
-            environment: Process.environment,
-            configPath: config
-        )
         do {
             return try reader.read()
         } catch {

@@ -4,6 +4,7 @@ import EditJob
 import EditWorker
 import Glibc
 import JSON
+import OperatorTools
 import WorkerSettings
 
 /// `submit`: puts jobs on the queue, and with `--wait` prints their replies.
@@ -14,7 +15,8 @@ struct Submit: AsyncParsableCommand {
             Example: seedream-worker submit jobs.ndjson --wait
 
             All jobs are checked first; where one is invalid, none is published. --id-field takes each job's identity \
-            from a member of the job: the same id is never paid for twice, however often it is submitted.
+            from a member of the job: the same id is never paid for twice, however often it is submitted. Ctrl-C tells \
+            what was published and how to go on.
             """
     )
 
@@ -39,10 +41,18 @@ struct Submit: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The member of each job that is its id; it is taken out.", valueName: "name"))
     var idField: String?
 
+    @Option(
+        help: ArgumentHelp("Go on where an interrupted run has ended; it has printed this.", valueName: "run:count")
+    )
+    var resume: String?
+
     @OptionGroup(title: "Settings")
     var flags: SettingFlags
 
     func validate() throws {
+        if let resume, SubmitSession.Run(resume) == nil {
+            throw ValidationError("--resume '\(resume)' is not what an interrupted run has printed, such as 1x2y3z:500")
+        }
         if wait, replyTo != nil { throw ValidationError("--wait has a reply queue of its own; leave out --reply-to") }
         guard DurationText.parse(timeout) != nil else {
             throw ValidationError("--timeout '\(timeout)' is no duration such as 5m")
@@ -52,60 +62,105 @@ struct Submit: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try flags.read().settings
-        let sources = try await files.mapAsync { try await JobSource($0, spool: !noCheck) }
-        if !noCheck { try await check(sources, settings) }
-        do {
-            try await submit(sources, settings)
-        } catch let error as AMQPError {
-            Console.error("seedream-worker: \(error)")
-            throw ExitCode(error.exitStatus)
+        let sources = try files.map { try JobSource($0, spool: !noCheck) }
+        let total = noCheck ? nil : try await check(sources, settings)
+        try await BrokerSession.reporting {
+            try await submit(sources, total, settings)
         }
     }
 
-    private func check(_ sources: [JobSource], _ settings: Settings) async throws {
+    /// Lines for invalid jobs; `validate` shows them all.
+    private static let mostFaults = 20
+
+    /// Checks all jobs and tells their number.
+    private func check(_ sources: [JobSource], _ settings: Settings) async throws -> Int {
+        var progress = ProgressLine("checked")
+        var jobs = 0
         var invalid = 0
         for source in sources {
-            try await source.readEach { job in
+            try await source.readAll { job in
+                jobs += 1
+                progress.show(jobs)
                 do {
                     let (_, text) = try identity(of: job)
                     _ = try EditJob(parsing: text, unknownFields: settings.unknownFields)
                 } catch let fault as EditJob.Invalid {
                     invalid += 1
-                    Console.error("\(job.file):\(job.line): \(JobFailure(fault).message)")
+                    if invalid <= Self.mostFaults {
+                        Console.error("\(job.file):\(job.line): \(JobFailure(fault).message)")
+                    }
                 } catch let fault as MissingID {
                     invalid += 1
-                    Console.error("\(job.file):\(job.line): \(fault)")
+                    if invalid <= Self.mostFaults { Console.error("\(job.file):\(job.line): \(fault)") }
                 }
             }
         }
-        guard invalid > 0 else { return }
+        progress.clear()
+        guard invalid > 0 else { return jobs }
+        if invalid > Self.mostFaults {
+            Console.error("… and \(invalid - Self.mostFaults) more; see: seedream-worker validate")
+        }
         Console.error("\(invalid) invalid jobs; nothing was published. Correct them, or see: submit --no-check")
         throw ExitCode(ExitStatus.someFailed)
     }
 
-    private func submit(_ sources: [JobSource], _ settings: Settings) async throws {
-        let session = try await SubmitSession(settings, replyTo: replyTo, waits: wait, format: format)
+    private func submit(_ sources: [JobSource], _ total: Int?, _ settings: Settings) async throws {
+        let run = resume.flatMap { SubmitSession.Run($0) } ?? SubmitSession.Run()
+        let session = try await SubmitSession(
+            settings,
+            run: run,
+            total: total,
+            replyTo: replyTo,
+            waits: wait,
+            format: format
+        )
+        await session.listen()
+        do {
+            let (isComplete, isInterrupted) = try await Interruption.run {
+                let isComplete = try await publish(sources, skipping: run.skipped, session)
+                try await session.finishPublishing()
+                if wait, isComplete { await session.waitForReplies(DurationText.parse(timeout) ?? .zero) }
+                return isComplete
+            }
+            await session.close()
+            Console.error(await session.summary)
+            if !isComplete { Console.error("interrupted: \(await session.resumption)") }
+            if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
+        } catch let error as AMQPError {
+            Console.error(await session.summary)
+            Console.error("not all were published: \(await session.resumption)")
+            throw error
+        }
+        if await session.hasFailures { throw ExitCode(ExitStatus.someFailed) }
+    }
+
+    /// Publishes all jobs but the first; false where it was interrupted.
+    private func publish(_ sources: [JobSource], skipping skipped: Int, _ session: SubmitSession) async throws -> Bool {
+        var read = 0
         for source in sources {
-            try await source.readEach { job in
+            let isComplete = try await source.readEach { job in
+                guard !Task.isCancelled else { return false }
+                read += 1
+                guard read > skipped else { return true }
                 do {
                     let (id, text) = try identity(of: job)
                     try await session.publish(text, id: id, name: "\(job.file):\(job.line)")
                 } catch let fault as MissingID {
-                    session.fail("\(job.file):\(job.line): \(fault)")
+                    await session.fail("\(job.file):\(job.line): \(fault)")
                 }
+                return true
             }
+            guard isComplete else { return false }
         }
-        try await session.finishPublishing()
-        if wait { try await session.waitForReplies(DurationText.parse(timeout) ?? .zero) }
-        await session.close()
-        Console.progress("")
-        Console.error(session.summary)
-        if session.hasFailures { throw ExitCode(ExitStatus.someFailed) }
+        return true
     }
 
     /// The job's id, and its text without the member that holds it.
     private func identity(of job: JobFile.Job) throws -> (id: String?, text: [UInt8]) {
-        guard let idField else { return (nil, job.text) }
+        guard let idField else {
+            guard let exported = ExportedJob(job.text) else { return (nil, job.text) }
+            return (exported.id, exported.text)
+        }
         guard case .object(let members)? = try? JSONValue(parsing: job.text) else { return (nil, job.text) }
         let id: String
         switch members.first(where: { $0.name == idField })?.value {
@@ -124,32 +179,32 @@ private struct MissingID: Error, CustomStringConvertible {
 }
 
 /// A file that can be read twice: first to check all jobs, then to publish them.
-struct JobSource {
+struct JobSource: Sendable {
     private let path: String
-    private let stored: [JobFile.Job]?
+    private let spool: SpoolFile?
 
-    /// `spool` keeps what comes from stdin, which can be read only once.
-    init(_ path: String, spool: Bool) async throws {
+    /// `spool` keeps what comes from stdin in a file, because it can be read only once.
+    init(_ path: String, spool: Bool) throws {
         self.path = path
-        guard path == "-", spool else {
-            stored = nil
-            return
+        self.spool = path == "-" && spool ? try SpoolFile(copyOf: STDIN_FILENO) : nil
+    }
+
+    /// Calls `body` for each job; false from it ends the reading, and is told.
+    func readEach(
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (JobFile.Job) async throws -> Bool
+    ) async throws -> Bool {
+        try await JobFile.readEach(in: try spool?.reader() ?? LineReader(path), body)
+    }
+
+    /// Calls `body` for all jobs.
+    func readAll(
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (JobFile.Job) async throws -> Void
+    ) async throws {
+        _ = try await readEach { job in
+            try await body(job)
+            return true
         }
-        var jobs: [JobFile.Job] = []
-        try await JobFile.readEach(in: path) { jobs.append($0) }
-        stored = jobs
-    }
-
-    func readEach(_ body: (JobFile.Job) async throws -> Void) async throws {
-        guard let stored else { return try await JobFile.readEach(in: path, body) }
-        for job in stored { try await body(job) }
-    }
-}
-
-extension Array {
-    fileprivate func mapAsync<Result>(_ transform: (Element) async throws -> Result) async rethrows -> [Result] {
-        var results: [Result] = []
-        for element in self { results.append(try await transform(element)) }
-        return results
     }
 }

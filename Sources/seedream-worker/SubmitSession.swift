@@ -3,35 +3,64 @@ import EditJob
 import EditWorker
 import Glibc
 import JSON
+import OperatorTools
 import WorkerSettings
 
 /// One `submit`: a connection, the publishes in flight, and the replies to come.
-final class SubmitSession {
-    /// Enough that the broker's disk, and not the round trip, is the limit.
-    private static let mostInFlight = 512
+actor SubmitSession {
+    /// What the jobs of one `submit` have in common.
+    struct Run: Sendable {
+        /// What the ids of jobs without an id of their own begin with; a job's number follows.
+        var prefix = String(UInt64.random(in: .min ... .max), radix: 36)
+        /// Jobs at the beginning that an interrupted run has published already.
+        var skipped = 0
+
+        /// A new one.
+        init() {}
+
+        /// Reads `PREFIX:COUNT`, as an interrupted run has printed it; nil where it is nothing of the kind.
+        init?(_ text: String) {
+            let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+            guard parts.count == 2, (1...64).contains(parts[0].utf8.count), let count = Int(parts[1]), count >= 0
+            else { return nil }
+            prefix = String(parts[0])
+            skipped = count
+        }
+    }
 
     private let connection: AMQPConnection
     private let queue: String
     private let format: OutputFormat
+    private let run: Run
     private let replyQueue: ByteString?
     private let replies: AMQPConnection.Subscription?
-    private let prefix = String(UInt64.random(in: .min ... .max), radix: 36)
-    private var inFlight: [(name: String, id: ByteString, task: Task<PublishResult, any Error>)] = []
+    private var publisher: JobPublisher?
+    private var names: [(id: ByteString, name: String)] = []
     private var waiting: Set<ByteString> = []
-    private var count = 0
+    private var replyLoop: Task<Void, Never>?
+    private var count: Int
+    private var isPublishing = true
     private var published = 0
     private var unpublished = 0
     private var replied = 0
     private var failuresByCode: [String: Int] = [:]
-    private var missing = 0
+    private var publishProgress: ProgressLine
+    private var replyProgress = ProgressLine("replied")
 
-    init(_ settings: Settings, replyTo: String?, waits: Bool, format: OutputFormat) async throws {
+    init(
+        _ settings: Settings,
+        run: Run,
+        total: Int?,
+        replyTo: String?,
+        waits: Bool,
+        format: OutputFormat
+    ) async throws {
         self.format = format
+        self.run = run
+        count = run.skipped
         queue = settings.queueName
-        var options = AMQPConnectionOptions(name: "seedream-worker submit \(getpid())")
-        options.heartbeat = settings.amqpHeartbeat
-        options.tls = settings.amqpTLS
-        connection = try await Self.connect(settings.amqpURLs, options)
+        publishProgress = ProgressLine("published", total: total.map { max(0, $0 - run.skipped) })
+        connection = try await BrokerSession.open(settings, for: "submit")
         try await connection.selectConfirms()
         guard waits else {
             replyQueue = replyTo.map { ByteString($0) }
@@ -45,17 +74,20 @@ final class SubmitSession {
         replies = try await connection.consume(from: declared.name, prefetch: 0, acknowledges: false)
     }
 
-    private static func connect(_ urls: [AMQPURL], _ options: AMQPConnectionOptions) async throws -> AMQPConnection {
-        for url in urls.dropLast() {
-            if let connection = try? await AMQPConnection.open(url, options: options) { return connection }
+    /// Begins to print the replies as they come.
+    func listen() {
+        guard let replies else { return }
+        replyLoop = Task { [weak self] in
+            for await delivery in replies.deliveries {
+                guard let self, await self.take(delivery) else { return }
+            }
         }
-        return try await AMQPConnection.open(urls[urls.count - 1], options: options)
     }
 
     /// Publishes a job; waits only where too many are in flight already.
     func publish(_ text: [UInt8], id: String?, name: String) async throws {
         count += 1
-        let id = ByteString(id ?? "\(prefix)-\(count)")
+        let id = ByteString(id ?? "\(run.prefix)-\(count)")
         var properties = MessageProperties()
         properties.contentType = "application/json"
         properties.deliveryMode = 2
@@ -63,74 +95,111 @@ final class SubmitSession {
         properties.replyTo = replyQueue
         properties.timestamp = UInt64(clamping: Timestamp.now.seconds)
         let message = OutboundMessage(routingKey: ByteString(queue), properties: properties, body: text)
-        let connection = connection
-        inFlight.append((name, id, Task { try await connection.publish(message) }))
-        if inFlight.count >= Self.mostInFlight { try await settleOldest(Self.mostInFlight / 2) }
+        // Before the publish: the reply may be faster than the confirm.
+        if replies != nil { waiting.insert(id) }
+        names.append((id, name))
+        try await currentPublisher().publish(message)
+    }
+
+    private func currentPublisher() -> JobPublisher {
+        if let publisher { return publisher }
+        let publisher = JobPublisher(connection) { [unowned self] id, fault in
+            self.assumeIsolated { $0.noteSettled(id, fault) }
+        }
+        self.publisher = publisher
+        return publisher
+    }
+
+    private func noteSettled(_ id: ByteString, _ fault: JobPublisher.Fault?) {
+        let name = names.removeFirst().name
+        guard let fault else {
+            published += 1
+            publishProgress.show(published)
+            return
+        }
+        waiting.remove(id)
+        switch fault {
+        case .noQueue:
+            fail("\(name): there is no queue \(queue); run a worker once, or run: seedream-worker topology declare")
+        case .refused:
+            fail("\(name): the broker refused the job; is the queue full?")
+        }
     }
 
     /// Notes a job that cannot be published.
     func fail(_ line: String) {
         unpublished += 1
+        publishProgress.clear()
         Console.error(line)
     }
 
     /// Waits for all confirms.
     func finishPublishing() async throws {
-        try await settleOldest(inFlight.count)
+        try await publisher?.finish()
+        isPublishing = false
+        publishProgress.clear()
+        replyProgress = ProgressLine("replied", total: published)
     }
 
-    private func settleOldest(_ number: Int) async throws {
-        for publish in inFlight.prefix(number) {
-            switch try await publish.task.value {
-            case .confirmed:
-                published += 1
-                waiting.insert(publish.id)
-            case .returned:
-                fail("\(publish.name): there is no queue \(queue); run a worker once, or declare the queue")
-            case .refused:
-                fail("\(publish.name): the broker refused the job; is the queue full?")
-            }
+    /// Prints a reply; false after the last.
+    private func take(_ delivery: Delivery) -> Bool {
+        guard let id = delivery.properties.correlationID, waiting.remove(id) != nil else { return true }
+        replied += 1
+        let reply = try? JSONValue(parsing: delivery.body)
+        if Console.isInteractive { replyProgress.clear() }
+        Console.result(format == .json ? String(decoding: delivery.body, as: UTF8.self) : Self.line(id, reply))
+        if reply?["status"]?.text != "submitted" {
+            failuresByCode[reply?["error"]?["code"]?.text ?? "unreadable_reply", default: 0] += 1
         }
-        inFlight.removeFirst(number)
-        Console.progress("\(published) published")
+        if !isPublishing { replyProgress.show(replied) }
+        return isPublishing || !waiting.isEmpty
     }
 
-    /// Prints each reply as it comes, until all are there or the time is over.
-    func waitForReplies(_ timeout: Duration) async throws {
-        guard let replies, !waiting.isEmpty else { return }
-        let connection = connection
+    /// Waits until all replies are there, the time is over, or the task is cancelled.
+    func waitForReplies(_ timeout: Duration) async {
+        guard let replyLoop, !waiting.isEmpty else { return }
         let timer = Task {
             try await Task.sleep(for: timeout)
-            try await connection.cancel(replies)
+            replyLoop.cancel()
         }
-        defer { timer.cancel() }
-        for await delivery in replies.deliveries {
-            guard let id = delivery.properties.correlationID, waiting.remove(id) != nil else { continue }
-            replied += 1
-            let reply = try? JSONValue(parsing: delivery.body)
-            Console.result(format == .json ? String(decoding: delivery.body, as: UTF8.self) : Self.line(id, reply))
-            if reply?["status"]?.text != "submitted" {
-                failuresByCode[reply?["error"]?["code"]?.text ?? "unreadable_reply", default: 0] += 1
-            }
-            Console.progress("\(replied) of \(published) replied")
-            if waiting.isEmpty { break }
+        await withTaskCancellationHandler {
+            await replyLoop.value
+        } onCancel: {
+            replyLoop.cancel()
         }
-        missing = waiting.count
+        timer.cancel()
+        replyProgress.clear()
+        if !connection.isOpen, !waiting.isEmpty {
+            Console.error(
+                "seedream-worker: the connection to the broker was lost; further replies go to \(queue).results"
+            )
+        }
     }
 
     /// A reply for people: what became of the job, and why.
     private static func line(_ id: ByteString, _ reply: JSONValue?) -> String {
-        if let taskID = reply?["task_id"]?.text { return "\(id)  submitted  \(taskID)" }
+        let name = Terminal.plain(id.text)
+        if let taskID = reply?["task_id"]?.text { return "\(name)  submitted  \(Terminal.plain(taskID))" }
         let error = reply?["error"]
         let code = error?["code"]?.text ?? "unreadable_reply"
-        return "\(id)  failed     \(code): \(error?["message"]?.text ?? "")"
+        return "\(name)  failed     \(code): \(Terminal.plain(error?["message"]?.text ?? ""))"
     }
 
     func close() async {
+        replyLoop?.cancel()
         await connection.close()
     }
 
-    var hasFailures: Bool { unpublished > 0 || missing > 0 || !failuresByCode.isEmpty }
+    var hasFailures: Bool { unpublished > 0 || !waiting.isEmpty || !failuresByCode.isEmpty }
+
+    /// How to go on where not all were published.
+    ///
+    /// Those on their way are published once more with the ids that they had, by which the worker knows them.
+    var resumption: String {
+        let settled = run.skipped + (publisher?.settled ?? 0)
+        return
+            "the first \(settled) jobs are dealt with; to go on, repeat the command with --resume \(run.prefix):\(settled)"
+    }
 
     /// What became of the jobs, in one line.
     var summary: String {
@@ -143,7 +212,7 @@ final class SubmitSession {
                 let codes = failuresByCode.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
                 parts.append("\(failed) failed (\(codes.joined(separator: ", ")))")
             }
-            if missing > 0 { parts.append("\(missing) without a reply in time") }
+            if !isPublishing, !waiting.isEmpty { parts.append("\(waiting.count) without a reply in time") }
         }
         return parts.joined(separator: ", ")
     }

@@ -79,19 +79,14 @@ struct TopologyCommand: AsyncParsableCommand {
     }
 
     private static func establish(_ mode: Topology.Mode, _ settings: Settings) async throws {
-        var options = AMQPConnectionOptions(name: "seedream-worker topology \(getpid())")
-        options.tls = settings.amqpTLS
-        do {
-            let connection = try await AMQPConnection.open(settings.amqpURLs[0], options: options)
+        try await BrokerSession.reporting {
+            let connection = try await BrokerSession.open(settings, for: "topology")
             let topology = topology(mode, settings)
             try await topology.establish(on: connection)
             for queue in topology.declarations(brokerMajor: await connection.brokerMajorVersion) {
                 Console.result("\(queue.name)")
             }
             await connection.close()
-        } catch let error as AMQPError {
-            Console.error("seedream-worker: \(error)")
-            throw ExitCode(error.exitStatus)
         }
     }
 

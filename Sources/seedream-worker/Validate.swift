@@ -27,7 +27,7 @@ struct Validate: AsyncParsableCommand {
         var jobs = 0
         var invalid = 0
         for file in files {
-            try await JobFile.readEach(in: file) { job in
+            _ = try await JobFile.readEach(in: LineReader(file)) { job in
                 jobs += 1
                 do throws(EditJob.Invalid) {
                     _ = try job.checked(unknownFields: policyUnknownFields)
@@ -35,6 +35,7 @@ struct Validate: AsyncParsableCommand {
                     invalid += 1
                     report(error, at: job)
                 }
+                return true
             }
         }
         Console.error("\(jobs) jobs, \(invalid) invalid")

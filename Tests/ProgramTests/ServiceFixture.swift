@@ -115,22 +115,21 @@ final class ServiceFixture {
         _ change: @Sendable (Int, inout MessageProperties) -> Void = { _, _ in }
     ) async throws {
         try await broker.withConnection { connection in
-            try await withThrowingTaskGroup(of: PublishResult.self) { group in
-                for (index, body) in bodies.enumerated() {
-                    var properties = MessageProperties()
-                    properties.messageID = ByteString("job-\(index)")
-                    properties.deliveryMode = 2
-                    change(index, &properties)
-                    let message = OutboundMessage(
-                        routingKey: ByteString(queue),
-                        properties: properties,
-                        body: Array(body.utf8)
+            var publishes: [Task<PublishResult, any Error>] = []
+            for (index, body) in bodies.enumerated() {
+                var properties = MessageProperties()
+                properties.messageID = ByteString("job-\(index)")
+                properties.deliveryMode = 2
+                change(index, &properties)
+                publishes.append(
+                    connection.startPublishing(
+                        OutboundMessage(routingKey: ByteString(queue), properties: properties, body: Array(body.utf8))
                     )
-                    group.addTask { try await connection.publish(message) }
-                }
-                for try await result in group where result != .confirmed {
-                    throw DeadlinePassed(description: "a job was not taken: \(result)")
-                }
+                )
+            }
+            for publish in publishes {
+                let result = try await publish.value
+                guard result == .confirmed else { throw DeadlinePassed(description: "a job was not taken: \(result)") }
             }
         }
     }

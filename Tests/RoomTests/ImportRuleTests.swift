@@ -10,12 +10,14 @@ struct ImportRuleTests {
         "EditJob": ["JSON"],
         "SeedreamAPI": ["EditJob", "JSON"],
         "EditWorker": ["AMQP", "EditJob", "JSON", "SeedreamAPI"],
+        "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON"],
         "Prometheus": [],
         "HealthAPI": ["EditWorker", "JSON", "Prometheus"],
         "SandboxAPI": ["EditJob", "JSON"],
         "WorkerSettings": ["AMQP", "EditJob", "EditWorker"],
         "seedream-worker": [
-            "AMQP", "EditJob", "EditWorker", "HealthAPI", "JSON", "Prometheus", "SandboxAPI", "SeedreamAPI",
+            "AMQP", "EditJob", "EditWorker", "HealthAPI", "JSON", "OperatorTools", "Prometheus", "SandboxAPI",
+            "SeedreamAPI",
             "WorkerSettings",
         ],
     ]
@@ -30,6 +32,7 @@ struct ImportRuleTests {
     /// Libraries that only one room may know.
     private static let libraries: [String: Set<String>] = [
         "EditWorker": ["Foundation", "GRDB"],
+        "OperatorTools": ["FoundationEssentials"],
         "SeedreamAPI": ["AsyncHTTPClient"],
         "HealthAPI": ["Hummingbird"],
         "SandboxAPI": ["Hummingbird"],

@@ -32,7 +32,7 @@ package struct Gate: Sendable {
     /// A wait that the API asked for is held in the worker up to this.
     package static let longestHeldWait = Duration.seconds(15)
     /// After so long in one go jobs go back all the same: a delivery that is kept too long closes the channel.
-    private static let longestHeldTotal = Duration.seconds(120)
+    package static let longestHeldTotal = Duration.seconds(120)
     /// In a row, before an outcome of single jobs is taken for one of the service.
     private static let unreadableLimit = 3
     private static let unfamiliarLimit = 3

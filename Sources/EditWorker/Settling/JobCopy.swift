@@ -48,9 +48,11 @@ package struct JobCopy: Sendable {
         return String(text[..<end])
     }
 
-    /// Headers that route (`CC`, `BCC`), those that only the broker's own next death may write, and what an earlier
+    /// Whether a header must not be on a job that is submitted again.
+    ///
+    /// Those that route (`CC`, `BCC`), those that only the broker's own next death may write, and what an earlier
     /// attempt's end has left: it would be read as this one's.
-    private static func isDropped(_ name: ByteString) -> Bool {
+    package static func isDropped(_ name: ByteString) -> Bool {
         let text = name.text
         return ["CC", "BCC", "x-death", "x-delivery-count"].contains(text) || resultHeaders.contains(name)
             || text.hasPrefix("x-first-death-") || text.hasPrefix("x-last-death-")

@@ -1,0 +1,107 @@
+package import AMQP
+package import EditJob
+import EditWorker
+import FoundationEssentials
+package import JSON
+
+/// A failed job in `Q.dlq` or `Q.unknown`, read for people.
+package struct DeadLetter: Sendable {
+    /// The message as it came.
+    package let delivery: Delivery
+    /// The job's identity, `-` where nobody gave it one.
+    package let jobID: String
+    /// Why it failed; the broker's own reason where no worker has put it here.
+    package let code: String
+    /// Why it failed, in words; empty where nobody has said.
+    package let message: String
+    /// When it failed; nil where nobody has said.
+    package let failedAt: Timestamp?
+
+    /// Reads a message.
+    package init(_ delivery: Delivery) {
+        let headers = delivery.properties.headers ?? [:]
+        self.delivery = delivery
+        jobID = headers[JobHeader.jobID]?.text ?? delivery.properties.messageID?.text ?? Self.noID
+        // Without our headers the broker itself has put it here: its limit of deliveries, say.
+        code = headers[JobHeader.errorCode]?.text ?? headers["x-first-death-reason"]?.text ?? "unknown"
+        message = headers[JobHeader.errorMessage]?.text ?? ""
+        failedAt = headers[JobHeader.failedAt]?.text.flatMap { Timestamp(rfc3339: $0) } ?? Self.deathTime(headers)
+    }
+
+    /// The time of the broker's own newest entry.
+    ///
+    /// Source: RabbitMQ's "Dead Letter Exchanges", `x-death`.
+    private static func deathTime(_ headers: FieldTable) -> Timestamp? {
+        guard case .array(let deaths)? = headers["x-death"], case .table(let newest)? = deaths.first,
+            case .timestamp(let seconds)? = newest["time"], let seconds = Int64(exactly: seconds)
+        else { return nil }
+        let (milliseconds, isTooLarge) = seconds.multipliedReportingOverflow(by: 1000)
+        return isTooLarge ? nil : Timestamp(milliseconds: milliseconds)
+    }
+
+    /// Submissions that counted; nil where nobody has said.
+    package var attempts: Int64? { delivery.properties.headers?[JobHeader.attempts]?.integer }
+
+    /// Whether the job was paid for: `no`, `yes` or `maybe`; nil where nobody has said.
+    package var charged: String? { delivery.properties.headers?[JobHeader.errorCharged]?.text }
+
+    /// The time since it failed; nil where nobody has said when.
+    package func age(at now: Timestamp) -> Duration? {
+        failedAt.map { .milliseconds(max(0, now.milliseconds - $0.milliseconds)) }
+    }
+
+    /// What is wrong with the job, for `invalid_job`.
+    package var violations: [JSONValue] {
+        let text = delivery.properties.headers?[JobHeader.errorViolations]?.text ?? ""
+        guard case .array(let violations)? = try? JSONValue(parsing: text.utf8) else { return [] }
+        return violations
+    }
+
+    /// The original job for its queue: the same body and `message_id`, without what its failure and its deaths have
+    /// left, one replay more, and attempts from nothing.
+    ///
+    /// `acceptsDoubleCharge` allows the submission although the job may have been paid for.
+    package func replayed(to queue: ByteString, acceptsDoubleCharge: Bool) -> OutboundMessage {
+        var properties = delivery.properties
+        let headers = properties.headers ?? [:]
+        var kept = headers.entries.filter { !JobCopy.isDropped($0.name) }
+        kept.removeAll { [JobHeader.attempts, JobHeader.acceptDoubleCharge, JobHeader.replayCount].contains($0.name) }
+        var table = FieldTable(entries: kept)
+        let earlier = min(max(0, headers[JobHeader.replayCount]?.integer ?? 0), Int64(Int32.max) - 1)
+        table[JobHeader.replayCount] = .int32(Int32(earlier) + 1)
+        if acceptsDoubleCharge { table[JobHeader.acceptDoubleCharge] = .boolean(true) }
+        properties.headers = table
+        properties.deliveryMode = 2
+        properties.expiration = nil
+        properties.userID = nil
+        return OutboundMessage(routingKey: queue, properties: properties, body: delivery.body, mandatory: true)
+    }
+
+    /// The job as a line of NDJSON that `submit` takes: the job's own members, and `dead_letter` with what became of
+    /// it.
+    ///
+    /// A body that is no JSON object stands as text in `dead_letter.body`, in base64 where it is no text.
+    package var exported: JSONValue {
+        var facts = [JSONMember("job_id", .string(jobID)), JSONMember("code", .string(code))]
+        if !message.isEmpty { facts.append(JSONMember("message", .string(message))) }
+        if let charged { facts.append(JSONMember("charged", .string(charged))) }
+        if let attempts { facts.append(JSONMember("attempts", .integer(attempts))) }
+        if let failedAt { facts.append(JSONMember("failed_at", .string(failedAt.description))) }
+        if !violations.isEmpty { facts.append(JSONMember("violations", .array(violations))) }
+        var members: [JSONMember] = []
+        if case .object(let job)? = try? JSONValue(parsing: delivery.body) {
+            members = job.filter { $0.name != Self.exportMember }
+        } else if let text = String(validating: delivery.body, as: UTF8.self) {
+            facts.append(JSONMember("body", .string(text)))
+        } else {
+            facts.append(JSONMember("body_base64", .string(Data(delivery.body).base64EncodedString())))
+        }
+        return .object(members + [JSONMember(Self.exportMember, .object(facts))])
+    }
+
+    /// Stands for the id of a job that has none.
+    package static let noID = "-"
+
+    /// The member of an exported job that is not the job's own.
+    package static let exportMember = "dead_letter"
+}

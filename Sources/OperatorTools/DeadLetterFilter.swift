@@ -1,0 +1,29 @@
+package import EditJob
+
+/// Which dead letters a command is about.
+package struct DeadLetterFilter: Sendable {
+    /// Only those with one of these codes; all where it is empty.
+    package var codes: Set<String>
+    /// Only the jobs with one of these ids; all where it is empty.
+    package var jobs: Set<String>
+    /// Only those that have failed since.
+    package var since: Timestamp?
+
+    /// A filter that all pass.
+    package init(codes: Set<String> = [], jobs: Set<String> = [], since: Timestamp? = nil) {
+        self.codes = codes
+        self.jobs = jobs
+        self.since = since
+    }
+
+    /// Whether it lets everything pass.
+    package var isEmpty: Bool { codes.isEmpty && jobs.isEmpty && since == nil }
+
+    /// Whether a dead letter is one of those; one that nobody has dated is never newer than a time.
+    package func takes(_ letter: DeadLetter) -> Bool {
+        if !codes.isEmpty, !codes.contains(letter.code) { return false }
+        if !jobs.isEmpty, !jobs.contains(letter.jobID) { return false }
+        if let since { return letter.failedAt.map { $0 >= since } ?? false }
+        return true
+    }
+}

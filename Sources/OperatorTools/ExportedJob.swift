@@ -1,0 +1,39 @@
+import Glibc
+import JSON
+
+/// A job as `dead-letters export` writes it: with `dead_letter`, a member that is not the job's own.
+package struct ExportedJob: Sendable {
+    /// The job's id, nil where it had none.
+    package let id: String?
+    /// The job's text without the member.
+    package let text: [UInt8]
+
+    /// Reads a job's text; nil where it was not exported.
+    package init?(_ text: [UInt8]) {
+        // Most jobs were not exported, and are not to be parsed once more to learn it.
+        guard Self.mentionsMember(text), case .object(let members)? = try? JSONValue(parsing: text),
+            let facts = members.first(where: { $0.name == DeadLetter.exportMember })?.value
+        else { return nil }
+        let id = facts["job_id"]?.text
+        self.id = id == DeadLetter.noID ? nil : id
+        self.text = JSONValue.object(members.filter { $0.name != DeadLetter.exportMember }).encoded()
+    }
+
+    private static let quotedMember = Array("\"\(DeadLetter.exportMember)\"".utf8)
+    /// Where the underscore stands in it: rarer in a job than a quotation mark, and so the better start of a search.
+    private static let underscore = quotedMember.firstIndex(of: UInt8(ascii: "_")) ?? 0
+
+    private static func mentionsMember(_ text: [UInt8]) -> Bool {
+        unsafe text.withUnsafeBytes { text in
+            guard let base = text.baseAddress else { return false }
+            var start = 0
+            while let found = unsafe memchr(base + start, Int32(UInt8(ascii: "_")), text.count - start) {
+                let place = unsafe UnsafeRawPointer(found) - base
+                start = place + 1
+                let first = place - underscore
+                if first >= 0, unsafe text[first...].starts(with: quotedMember) { return true }
+            }
+            return false
+        }
+    }
+}

@@ -1,0 +1,43 @@
+import AMQP
+import ArgumentParser
+import Glibc
+import WorkerSettings
+
+/// How the commands for people reach the broker.
+enum BrokerSession {
+    /// Connects to the first of the URLs that answers; the connection's name says which command it is.
+    ///
+    /// Throws `AMQPError`, that of the last URL.
+    static func open(_ settings: Settings, for command: String) async throws -> AMQPConnection {
+        try await open(settings, for: command) { try await AMQPConnection.open($0, options: $1) }
+    }
+
+    /// Opens something at the first of the URLs that answers.
+    static func open<Opened>(
+        _ settings: Settings,
+        for command: String,
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (AMQPURL, AMQPConnectionOptions) async throws -> Opened
+    ) async throws -> Opened {
+        var options = AMQPConnectionOptions(name: "seedream-worker \(command) \(getpid())")
+        options.heartbeat = settings.amqpHeartbeat
+        options.tls = settings.amqpTLS
+        for url in settings.amqpURLs.dropLast() {
+            if let opened = try? await body(url, options) { return opened }
+        }
+        return try await body(settings.amqpURLs[settings.amqpURLs.count - 1], options)
+    }
+
+    /// Runs a command; an error of the broker becomes a line and an exit status.
+    static func reporting(
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: () async throws -> Void
+    ) async throws {
+        do {
+            try await body()
+        } catch let error as AMQPError {
+            Console.error("seedream-worker: \(error)")
+            throw ExitCode(error.exitStatus)
+        }
+    }
+}

@@ -1,0 +1,95 @@
+import AMQP
+import ArgumentParser
+import EditJob
+import EditWorker
+import OperatorTools
+import WorkerSettings
+
+/// Which queue, and which of its letters.
+struct DeadLetterFlags: ParsableArguments {
+    @Flag(help: "The jobs that may or may not have been paid for (QUEUE.unknown), instead of the failed ones.")
+    var unknown = false
+
+    @Option(help: ArgumentHelp("Only those with this code; may be repeated.", valueName: "code"))
+    var code: [String] = []
+
+    @Option(help: ArgumentHelp("Only the job with this id; may be repeated.", valueName: "id"))
+    var job: [String] = []
+
+    @Option(help: ArgumentHelp("Only those that failed since: 2h, 3d, or 2026-01-31T08:00:00Z.", valueName: "time"))
+    var since: String?
+
+    @Option(help: ArgumentHelp("At most so many.", valueName: "count"))
+    var limit: Int?
+
+    @OptionGroup(title: "Settings")
+    var settings: SettingFlags
+
+    func validate() throws {
+        if let since, Self.moment(since, now: .now) == nil {
+            throw ValidationError(
+                "--since '\(since)' is neither a duration such as 2h nor a time such as 2026-01-31T08:00:00Z"
+            )
+        }
+        if let limit, limit < 1 { throw ValidationError("--limit must be at least 1") }
+    }
+
+    /// The letters that are meant.
+    var filter: DeadLetterFilter {
+        DeadLetterFilter(
+            codes: Set(code),
+            jobs: Set(job),
+            since: since.flatMap { Self.moment($0, now: .now) }
+        )
+    }
+
+    /// Whether less than all are meant.
+    var isFiltered: Bool { !filter.isEmpty || limit != nil }
+
+    static func moment(_ text: String, now: Timestamp) -> Timestamp? {
+        if let moment = Timestamp(rfc3339: text) { return moment }
+        guard let duration = DurationText.parse(text) else { return nil }
+        return Timestamp(milliseconds: now.milliseconds - duration.components.seconds * 1000)
+    }
+
+    /// Walks over the queue, and puts back what was not removed.
+    func walk(
+        for command: String,
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (DeadLetterQueue, Settings) async throws -> Void
+    ) async throws {
+        let settings = try settings.read().settings
+        let queues = JobQueues(name: settings.queueName, retryDelays: settings.retryDelays)
+        let name = unknown ? queues.unknown : queues.deadLetters
+        try await BrokerSession.reporting {
+            let walk = try await BrokerSession.open(settings, for: "dead-letters \(command)") { url, options in
+                try await DeadLetterQueue(name, at: url, options: options)
+            }
+            do {
+                try await body(walk, settings)
+                await walk.close()
+            } catch {
+                await walk.close()
+                throw error
+            }
+        }
+    }
+}
+
+extension DeadLetterQueue {
+    /// Calls `body` for each letter that a filter takes, at most `limit`; false from it ends the walk.
+    func each(
+        _ flags: DeadLetterFlags,
+        limit: Int? = nil,
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (DeadLetter) async throws -> Bool
+    ) async throws {
+        let filter = flags.filter
+        var left = limit ?? flags.limit ?? Int.max
+        while left > 0, let letter = try await next() {
+            guard filter.takes(letter) else { continue }
+            left -= 1
+            guard try await body(letter) else { return }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+import AMQP
+import ArgumentParser
+import Glibc
+import JSON
+import OperatorTools
+
+extension DeadLetters {
+    /// `dead-letters discard`: removes failed jobs for ever.
+    struct Discard: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Remove failed jobs for ever.",
+            discussion: """
+                Example: seedream-worker dead-letters discard --code invalid_job --since 2h
+
+                On a terminal it asks; elsewhere it needs --yes. To keep a copy, run dead-letters export before.
+                """
+        )
+
+        @Flag(help: "All of the queue, where no other option says which.")
+        var all = false
+
+        @Flag(help: "Do not ask.")
+        var yes = false
+
+        @OptionGroup
+        var flags: DeadLetterFlags
+
+        func validate() throws {
+            guard all || flags.isFiltered else {
+                throw ValidationError("say which: --code, --job, --since or --limit, or --all for the whole queue")
+            }
+            if all, flags.isFiltered { throw ValidationError("--all and a filter contradict each other") }
+        }
+
+        func run() async throws {
+            let limit: Int? = yes ? nil : try await confirmed()
+            var tally = Tally()
+            try await flags.walk(for: "discard") { walk, _ in
+                try await walk.each(flags, limit: limit) { letter in
+                    walk.remove(letter)
+                    tally.count(letter)
+                    return true
+                }
+            }
+            Console.error("\(tally.done) discarded\(tally.byCode)")
+        }
+
+        /// Asks, and tells how many the person has agreed to.
+        private func confirmed() async throws -> Int {
+            guard isatty(STDIN_FILENO) == 1, Console.isInteractive else {
+                throw ValidationError("off a terminal nobody can be asked; to discard all the same, add --yes")
+            }
+            var tally = Tally()
+            try await flags.walk(for: "discard") { walk, _ in
+                try await walk.each(flags) { letter in
+                    tally.count(letter)
+                    return true
+                }
+            }
+            guard tally.done > 0 else {
+                Console.error("nothing to discard")
+                throw ExitCode.success
+            }
+            Console.error("\(tally.done) dead letters\(tally.byCode)")
+            Console.ask("Type \(tally.done) to remove them for ever: ")
+            guard readLine() == "\(tally.done)" else {
+                Console.error("nothing was discarded")
+                throw ExitCode(ExitStatus.someFailed)
+            }
+            return tally.done
+        }
+    }
+
+    /// `dead-letters export`: the failed jobs as NDJSON.
+    struct Export: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Print the failed jobs as lines of JSON, to be corrected and submitted.",
+            discussion: """
+                Example: seedream-worker dead-letters export --code invalid_job > jobs.ndjson
+
+                Each line is the job with one member more, dead_letter, which tells why it failed. After a correction: \
+                seedream-worker submit jobs.ndjson (which takes the member out and keeps the job's id).
+                """
+        )
+
+        @OptionGroup
+        var flags: DeadLetterFlags
+
+        func run() async throws {
+            var tally = Tally()
+            try await flags.walk(for: "export") { walk, _ in
+                try await walk.each(flags) { letter in
+                    Console.result(String(decoding: letter.exported.encoded(), as: UTF8.self))
+                    tally.count(letter)
+                    return true
+                }
+            }
+            Console.error("\(tally.done) exported\(tally.byCode)")
+        }
+    }
+}

@@ -1,0 +1,82 @@
+import ArgumentParser
+import EditJob
+import Glibc
+import JSON
+import OperatorTools
+
+extension DeadLetters {
+    /// `dead-letters list`: a count by code, then a table.
+    struct List: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Count the failed jobs by code, and show each in a line.",
+            discussion: "Example: seedream-worker dead-letters list --code invalid_job --since 2h"
+        )
+
+        @Option(help: "How to print: a table, or a line of JSON for each.")
+        var format = OutputFormat.text
+
+        @OptionGroup
+        var flags: DeadLetterFlags
+
+        /// Lines of the table, where nobody has said.
+        private static let usualLimit = 100
+
+        func run() async throws {
+            try await flags.walk(for: "list") { walk, _ in
+                switch format {
+                case .json:
+                    try await walk.each(flags) { letter in
+                        Console.result(String(decoding: letter.facts.encoded(), as: UTF8.self))
+                        return true
+                    }
+                case .text:
+                    try await table(walk)
+                }
+            }
+        }
+
+        private func table(_ walk: DeadLetterQueue) async throws {
+            let now = Timestamp.now
+            var counts: [String: Int] = [:]
+            var oldest: Timestamp?
+            var rows = [["AGE", "JOB", "CODE", "ATTEMPTS", "MESSAGE"]]
+            var progress = ProgressLine("read", total: walk.count)
+            var read = 0
+            // The count is of all; the limit is one of lines.
+            try await walk.each(flags, limit: .max) { letter in
+                counts[letter.code, default: 0] += 1
+                if let failedAt = letter.failedAt { oldest = min(oldest ?? failedAt, failedAt) }
+                if rows.count <= flags.limit ?? Self.usualLimit { rows.append(Self.row(letter, now)) }
+                read += 1
+                progress.show(read)
+                return true
+            }
+            progress.clear()
+            let terminal = Terminal(STDOUT_FILENO)
+            let total = counts.values.reduce(0, +)
+            let byCode = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+                .map { "\($0.value) \(Terminal.plain($0.key))" }
+            var heading = "\(total) dead letters\(byCode.isEmpty ? "" : ": " + byCode.joined(separator: ", "))"
+            if let oldest {
+                heading +=
+                    "; the oldest is \(ShortDuration.text(.milliseconds(now.milliseconds - oldest.milliseconds))) old"
+            }
+            Console.result(terminal.bold(heading))
+            guard total > 0 else { return }
+            for line in terminal.table(rows) { Console.result(line) }
+            if total > rows.count - 1 { Console.result("… and \(total - rows.count + 1) more; see --limit") }
+        }
+
+        private static func row(_ letter: DeadLetter, _ now: Timestamp) -> [String] {
+            [
+                letter.age(at: now).map { ShortDuration.text($0) } ?? "-", Terminal.plain(letter.jobID),
+                Terminal.plain(letter.code), letter.attempts.map { "\($0)" } ?? "-", Terminal.plain(letter.message),
+            ]
+        }
+    }
+}
+
+extension DeadLetter {
+    /// What is known of it, but for the job itself.
+    var facts: JSONValue { exported[Self.exportMember] ?? .null }
+}

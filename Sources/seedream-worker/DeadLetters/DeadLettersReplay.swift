@@ -1,0 +1,150 @@
+import AMQP
+import ArgumentParser
+import EditWorker
+import OperatorTools
+import WorkerSettings
+
+extension DeadLetters {
+    /// `dead-letters replay`: failed jobs go to their queue again.
+    struct Replay: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Put failed jobs on their queue again.",
+            discussion: """
+                Example: seedream-worker dead-letters replay --code retries_exhausted --rate 10/1s
+
+                Each job is published and confirmed before its dead letter is removed. What fails again comes back as a \
+                new dead letter.
+                """
+        )
+
+        @Flag(help: "Say what would be replayed, and do nothing.")
+        var dryRun = false
+
+        @Option(help: ArgumentHelp("At most so many jobs in that time, such as 10/1s.", valueName: "count/time"))
+        var rate: String?
+
+        @Flag(help: "Allow jobs of --unknown to be paid for a second time.")
+        var acceptDoubleCharge = false
+
+        @OptionGroup
+        var flags: DeadLetterFlags
+
+        func validate() throws {
+            if let rate, RateLimit(rate) == nil {
+                throw ValidationError("--rate '\(rate)' is no rate such as 10/1s")
+            }
+            if flags.unknown, !acceptDoubleCharge, !dryRun {
+                throw ValidationError(
+                    "each job of --unknown may have been paid for; to pay perhaps twice, add --accept-double-charge"
+                )
+            }
+            if acceptDoubleCharge, !flags.unknown {
+                throw ValidationError("--accept-double-charge is for --unknown; no other job needs it")
+            }
+        }
+
+        func run() async throws {
+            let (tally, isInterrupted) = try await Interruption.run {
+                var tally = Tally()
+                try await flags.walk(for: "replay") { walk, settings in
+                    let queue = ByteString(settings.queueName)
+                    // Another connection than the walk's, which stops reading while there is enough to do.
+                    let connection = try await BrokerSession.open(settings, for: "dead-letters replay")
+                    try await connection.selectConfirms()
+                    try await replay(walk, to: queue, on: connection, &tally)
+                    await connection.close()
+                }
+                return tally
+            }
+            Console.error("\(tally.done) \(dryRun ? "would be replayed" : "replayed")\(tally.byCode)")
+            if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
+        }
+
+        private func replay(
+            _ walk: DeadLetterQueue,
+            to queue: ByteString,
+            on connection: AMQPConnection,
+            _ tally: inout Tally
+        ) async throws {
+            let limit = rate.flatMap { RateLimit($0) }
+            // With a rate no more on their way than a tenth of a second's: a kill leaves few that were published
+            // and are still here.
+            let depth = limit.map { max(1, Int(.milliseconds(100) / $0.interval)) } ?? 128
+            var progress = ProgressLine(
+                dryRun ? "seen" : "replayed",
+                total: flags.isFiltered ? flags.limit : walk.count
+            )
+            var inFlight: [(letter: DeadLetter, publish: Task<PublishResult, any Error>)] = []
+            var start = ContinuousClock.now
+
+            func settle(_ number: Int) async throws {
+                for (letter, publish) in inFlight.prefix(number) {
+                    switch try await publish.value {
+                    case .confirmed:
+                        walk.remove(letter)
+                        tally.count(letter)
+                        progress.show(tally.done)
+                    case .returned:
+                        throw AMQPError(
+                            .notFound,
+                            "there is no queue \(queue); start a worker, or run: seedream-worker topology declare"
+                        )
+                    case .refused:
+                        Console.error("seedream-worker: the broker refused a job for \(queue); is the queue full?")
+                        throw ExitCode(ExitStatus.unavailable)
+                    }
+                }
+                inFlight.removeFirst(number)
+            }
+
+            do {
+                try await walk.each(flags) { letter in
+                    guard !Task.isCancelled else { return false }
+                    guard !dryRun else {
+                        tally.count(letter)
+                        progress.show(tally.done)
+                        return true
+                    }
+                    if let limit {
+                        try? await Task.sleep(until: start)
+                        guard !Task.isCancelled else { return false }
+                        // Even where one took long: the time that was lost is not made up for in a burst.
+                        start = max(start + limit.interval, .now - limit.interval)
+                    }
+                    let message = letter.replayed(to: queue, acceptsDoubleCharge: acceptDoubleCharge)
+                    inFlight.append((letter, connection.startPublishing(message)))
+                    if inFlight.count >= depth { try await settle((depth + 1) / 2) }
+                    if walk.isStale {
+                        try await settle(inFlight.count)
+                        try await walk.putBack()
+                    }
+                    return true
+                }
+                try await settle(inFlight.count)
+            } catch {
+                progress.clear()
+                Console.error("\(tally.done) replayed\(tally.byCode); all others are where they were")
+                throw error
+            }
+            progress.clear()
+        }
+    }
+
+    /// Jobs that were dealt with, by code.
+    struct Tally: Sendable {
+        private(set) var done = 0
+        private var counts: [String: Int] = [:]
+
+        mutating func count(_ letter: DeadLetter) {
+            done += 1
+            counts[letter.code, default: 0] += 1
+        }
+
+        /// The counts in one line, such as `: 3 invalid_job`; empty where there are none.
+        var byCode: String {
+            let sorted = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+            let text = sorted.map { "\($0.value) \(Terminal.plain($0.key))" }.joined(separator: ", ")
+            return text.isEmpty ? "" : ": \(text)"
+        }
+    }
+}

@@ -1,0 +1,119 @@
+import AMQP
+import EditWorker
+import WorkerSettings
+
+/// The broker's part of `doctor`.
+struct BrokerExamination {
+    /// The oldest version with dead-lettering at least once for quorum queues.
+    private static let oldestVersion = [3, 10]
+    /// How long the broker lets a delivery be unacknowledged where nobody has set it otherwise; a client cannot ask.
+    ///
+    /// Source: RabbitMQ's "Consumers", "Delivery Acknowledgement Timeout".
+    private static let usualConsumerTimeout = Duration.seconds(30 * 60)
+
+    private let settings: Settings
+    private let topology: Topology
+
+    init(_ settings: Settings) {
+        self.settings = settings
+        topology = Topology(
+            queues: JobQueues(name: settings.queueName, retryDelays: settings.retryDelays),
+            type: settings.queueType,
+            mode: settings.queueTopology
+        )
+    }
+
+    func examine(_ tell: (Finding) -> Void) async {
+        var usable: (url: AMQPURL, major: Int)?
+        for url in settings.amqpURLs {
+            do {
+                let connection = try await open(url)
+                let version = await connection.brokerVersion
+                let major = await connection.brokerMajorVersion
+                tell(found(version, at: url, frameMax: await connection.frameMax))
+                await connection.close()
+                usable = usable ?? (url, major)
+            } catch {
+                tell(.fault("broker", "\(error)"))
+            }
+        }
+        guard let usable else { return }
+        for declaration in topology.declarations(brokerMajor: usable.major) {
+            tell(await examine(declaration, usable.url))
+        }
+        tell(timeouts)
+    }
+
+    private func open(_ url: AMQPURL) async throws -> AMQPConnection {
+        var options = AMQPConnectionOptions(name: "seedream-worker doctor")
+        options.tls = settings.amqpTLS
+        return try await AMQPConnection.open(url, options: options)
+    }
+
+    private func found(_ version: String, at url: AMQPURL, frameMax: Int) -> Finding {
+        let numbers = version.split(separator: ".").map { Int($0) ?? 0 }
+        let message = "RabbitMQ \(version) at \(url), frames of \(frameMax) bytes"
+        guard numbers.lexicographicallyPrecedes(Self.oldestVersion) else { return .ok("broker", message) }
+        return .fault("broker", message, remedy: "upgrade to 3.10 or later: older ones may lose dead letters")
+    }
+
+    /// Asks for a queue, and where it is there, whether its arguments are those of the topology.
+    ///
+    /// A declaration of a queue that is there changes nothing. A refusal ends the connection, so each has its own.
+    private func examine(_ declaration: QueueDeclaration, _ url: AMQPURL) async -> Finding {
+        let check = "queue"
+        let status: QueueStatus
+        do {
+            let connection = try await open(url)
+            status = try await connection.inspect(queue: declaration.name)
+            do {
+                _ = try await connection.declare(declaration)
+                await connection.close()
+            } catch let error as AMQPError where error.code == .preconditionFailed {
+                return .fault(
+                    check,
+                    "\(error)",
+                    remedy: "delete the queue when it is empty, or change queue.type and retry.delays to what it is"
+                )
+            } catch let error as AMQPError where error.code == .accessRefused {
+                // A user who may not declare verifies only; the arguments are the operator's.
+            }
+        } catch let error as AMQPError where error.code == .notFound {
+            let remedy = "run: seedream-worker topology declare"
+            return topology.mode == .declare
+                ? .warning(check, "\(declaration.name) is not there yet; a worker declares it", remedy: remedy)
+                : .fault(check, "\(declaration.name) is missing, and queue.topology is verify", remedy: remedy)
+        } catch {
+            return .fault(check, "\(declaration.name): \(error)")
+        }
+        return judge(declaration.name, status)
+    }
+
+    private func judge(_ name: ByteString, _ status: QueueStatus) -> Finding {
+        let message = "\(name): \(status.messageCount) ready, \(status.consumerCount) consumers"
+        let queues = topology.queues
+        switch name {
+        case queues.deadLetters where status.messageCount > 0:
+            return .warning("queue", message, remedy: "see: seedream-worker dead-letters list")
+        case queues.unknown where status.messageCount > 0:
+            return .warning("queue", message, remedy: "see: seedream-worker dead-letters list --unknown")
+        case queues.jobs where status.messageCount > 0 && status.consumerCount == 0:
+            return .warning("queue", message, remedy: "start a worker: seedream-worker run")
+        default:
+            return .ok("queue", message)
+        }
+    }
+
+    /// A delivery is held while its job waits for its start, is submitted, and waits for the confirm of its reply.
+    private var timeouts: Finding {
+        let longest = Gate.longestHeldTotal + settings.apiTimeout + settings.apiConnectTimeout + .seconds(60)
+        let shown = "a job is held for at most \(ShortDuration.text(longest))"
+        return longest < Self.usualConsumerTimeout
+            ? .ok("timeouts", "\(shown), the broker's consumer_timeout is 30m where nobody has changed it")
+            : .warning(
+                "timeouts",
+                "\(shown), longer than the broker's usual consumer_timeout of 30m",
+                remedy: "lower api.timeout, or raise consumer_timeout in rabbitmq.conf above it"
+            )
+    }
+}

@@ -1,0 +1,132 @@
+import ArgumentParser
+import EditWorker
+import Glibc
+import JSON
+import WorkerSettings
+
+/// `doctor`: whether a worker would work here, and what to do where it would not.
+struct Doctor: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Check settings, broker, API and journal, and say what to do.",
+        discussion: """
+            Example: seedream-worker doctor --config worker.yaml
+
+            Costs nothing at the API and changes nothing at the broker. Ends with 1 where a worker would not work.
+            """
+    )
+
+    @Option(help: "How to print the findings.")
+    var format = OutputFormat.text
+
+    @OptionGroup(title: "Settings")
+    var flags: SettingFlags
+
+    func run() async throws {
+        let terminal = Terminal(STDOUT_FILENO)
+        var findings: [Finding] = []
+        for await finding in found() {
+            findings.append(finding)
+            // As they come: a broker that does not answer takes its time.
+            if format == .text { for line in finding.lines(terminal) { Console.result(line) } }
+        }
+        if format == .json {
+            Console.result(String(decoding: JSONValue.array(findings.map(\.json)).encoded(), as: UTF8.self))
+        }
+        if findings.contains(where: { $0.status == .fault }) { throw ExitCode(ExitStatus.someFailed) }
+    }
+
+    private func found() -> AsyncStream<Finding> {
+        let reader = flags.reader
+        return AsyncStream { stream in
+            let work = Task {
+                await Self.examine(reader) { stream.yield($0) }
+                stream.finish()
+            }
+            stream.onTermination = { _ in work.cancel() }
+        }
+    }
+
+    private static func examine(_ reader: SettingsReader, _ tell: @Sendable (Finding) -> Void) async {
+        let settings: Settings
+        do {
+            settings = try reader.read().settings
+        } catch {
+            for fault in error.all { tell(.fault("settings", "\(fault)", remedy: "see: seedream-worker settings")) }
+            return
+        }
+        tell(.ok("settings", "all can be read; see: seedream-worker settings"))
+        tell(token(settings))
+        await BrokerExamination(settings).examine(tell)
+        await APIExamination.examine(settings, tell)
+        await tell(journal(settings))
+        tell(descriptors(settings))
+    }
+
+    private static func token(_ settings: Settings) -> Finding {
+        switch settings.apiToken {
+        case .value:
+            return .warning(
+                "token",
+                "is given as a value, and a new one needs a new start",
+                remedy: "put it in a file and set SEEDREAM_API_TOKEN_FILE to its path"
+            )
+        case .file(let path):
+            do {
+                _ = try TokenSource(path: path)
+                return .ok("token", "is read from \(path)")
+            } catch {
+                return .fault("token", "\(error)")
+            }
+        case nil:
+            return .fault(
+                "token",
+                "is missing",
+                remedy: "set SEEDREAM_API_TOKEN_FILE to the path of a file with the token"
+            )
+        }
+    }
+
+    private static func journal(_ settings: Settings) async -> Finding {
+        switch settings.journalStore {
+        case .memory:
+            return .ok("journal", "in memory: a worker that is killed forgets it; sqlite:PATH survives")
+        case .sqlite(let path):
+            // Looking must not make the file.
+            guard unsafe access(path, F_OK) == 0 else {
+                let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+                let directory = parts.isEmpty ? "." : parts == [""] ? "/" : parts.joined(separator: "/")
+                return unsafe access(directory, W_OK | X_OK) == 0
+                    ? .ok("journal", "\(path) is not there yet; the first worker makes it")
+                    : .fault(
+                        "journal",
+                        "\(path) cannot be made: \(unsafe String(cString: strerror(errno)))",
+                        remedy: "make \(directory) writable for the worker's user"
+                    )
+            }
+            let journal = SQLiteJournal(path: path)
+            do {
+                try await journal.sweep(before: .min)
+                await journal.close()
+                return .ok("journal", "\(path) can be written")
+            } catch {
+                return .fault("journal", "\(error)")
+            }
+        }
+    }
+
+    /// Each submission in flight has a connection, beside a few for the broker and the journal.
+    private static func descriptors(_ settings: Settings) -> Finding {
+        var limit = rlimit()
+        let needed = UInt64(settings.concurrency) + 64
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
+            return .warning("limits", "the limit of open files cannot be read")
+        }
+        return UInt64(limit.rlim_cur) >= needed
+            ? .ok("limits", "\(limit.rlim_cur) open files, \(needed) are enough")
+            : .fault(
+                "limits",
+                "\(limit.rlim_cur) open files, worker.concurrency needs \(needed)",
+                remedy: "ulimit -n \(needed), LimitNOFILE= in the unit, or a lower worker.concurrency"
+            )
+    }
+}

@@ -1,0 +1,106 @@
+import ArgumentParser
+import Glibc
+
+/// Reads a file line by line through a buffer of fixed size.
+final class LineReader {
+    let name: String
+    private let descriptor: Int32
+    private var buffer: [UInt8] = []
+    private var start = 0
+    private var isAtEnd = false
+
+    init(_ path: String) throws {
+        if path == "-" {
+            name = "stdin"
+            descriptor = STDIN_FILENO
+            return
+        }
+        name = path
+        descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw ValidationError("cannot read \(path): \(unsafe String(cString: strerror(errno)))")
+        }
+    }
+
+    /// The next line without its end, nil after the last.
+    func next() throws -> [UInt8]? {
+        while true {
+            if let end = endOfLine {
+                defer { start = end + 1 }
+                return Array(buffer[start..<end])
+            }
+            guard !isAtEnd else {
+                guard start < buffer.count else { return nil }
+                defer { start = buffer.count }
+                return Array(buffer[start...])
+            }
+            try fill()
+        }
+    }
+
+    /// Reads an open file from its beginning, and leaves it open.
+    init(rereading descriptor: Int32, name: String) {
+        self.name = name
+        self.descriptor = dup(descriptor)
+        lseek(self.descriptor, 0, SEEK_SET)
+    }
+
+    private var endOfLine: Int? {
+        unsafe buffer.withUnsafeBytes { bytes in
+            guard let base = bytes.baseAddress,
+                let end = unsafe memchr(base + start, Int32(UInt8(ascii: "\n")), bytes.count - start)
+            else { return nil }
+            return unsafe UnsafeRawPointer(end) - base
+        }
+    }
+
+    private func fill() throws {
+        buffer.removeFirst(start)
+        start = 0
+        var chunk = [UInt8](repeating: 0, count: 1 << 16)
+        let count = unsafe read(descriptor, &chunk, chunk.count)
+        guard count >= 0 else {
+            throw ValidationError("cannot read \(name): \(unsafe String(cString: strerror(errno)))")
+        }
+        isAtEnd = count == 0
+        buffer += chunk[..<count]
+    }
+
+    func close() {
+        if descriptor != STDIN_FILENO { _ = Glibc.close(descriptor) }
+    }
+}
+
+/// What came from a pipe, in a file without a name that vanishes with the process.
+final class SpoolFile: Sendable {
+    private let descriptor: Int32
+
+    /// Copies all that a descriptor gives.
+    init(copyOf source: Int32) throws {
+        var path = Array("/var/tmp/seedream-worker-XXXXXX".utf8CString)
+        descriptor = unsafe mkstemp(&path)
+        guard descriptor >= 0 else { throw Self.fault("cannot keep stdin in /var/tmp") }
+        unsafe unlink(path)
+        var chunk = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = unsafe read(source, &chunk, chunk.count)
+            guard count != 0 else { return }
+            guard count > 0 else { throw Self.fault("cannot read stdin") }
+            var rest = chunk[..<count]
+            while !rest.isEmpty {
+                let written = unsafe rest.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
+                guard written > 0 else { throw Self.fault("cannot keep stdin in /var/tmp") }
+                rest = rest.dropFirst(written)
+            }
+        }
+    }
+
+    deinit { _ = Glibc.close(descriptor) }
+
+    /// Its lines from the beginning.
+    func reader() -> LineReader { LineReader(rereading: descriptor, name: "stdin") }
+
+    private static func fault(_ what: String) -> ValidationError {
+        ValidationError("\(what): \(unsafe String(cString: strerror(errno)))")
+    }
+}

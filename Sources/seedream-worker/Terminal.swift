@@ -1,0 +1,127 @@
+import Glibc
+
+/// What the program writes to: a terminal has a width, colours and a last line that can be replaced, a pipe has not.
+struct Terminal {
+    /// The columns, nil where lines may be of any length.
+    let width: Int?
+    /// Whether colours are shown.
+    let hasColour: Bool
+
+    /// The terminal behind a descriptor.
+    ///
+    /// Colours are off with `NO_COLOR` (no-color.org) and on a `dumb` terminal. `COLUMNS` overrides the width.
+    init(_ descriptor: Int32, environment: [String: String] = Process.environment) {
+        guard isatty(descriptor) == 1 else {
+            width = nil
+            hasColour = false
+            return
+        }
+        var size = winsize()
+        let isKnown = unsafe ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0
+        width = max(40, environment["COLUMNS"].flatMap { Int($0) } ?? (isKnown ? Int(size.ws_col) : 80))
+        hasColour = (environment["NO_COLOR"] ?? "").isEmpty && environment["TERM"] != "dumb"
+    }
+
+    /// A text in bold, where there are colours.
+    func bold(_ text: String) -> String { hasColour ? "\u{1B}[1m\(text)\u{1B}[0m" : text }
+
+    /// A text in red, where there are colours.
+    func red(_ text: String) -> String { hasColour ? "\u{1B}[31m\(text)\u{1B}[0m" : text }
+
+    /// A text in green, where there are colours.
+    func green(_ text: String) -> String { hasColour ? "\u{1B}[32m\(text)\u{1B}[0m" : text }
+
+    /// A text in yellow, where there are colours.
+    func yellow(_ text: String) -> String { hasColour ? "\u{1B}[33m\(text)\u{1B}[0m" : text }
+
+    /// A text from outside in one line: control characters, with which it could take the terminal over, are escaped.
+    static func plain(_ text: String) -> String {
+        var result = String.UnicodeScalarView()
+        for scalar in text.unicodeScalars {
+            switch scalar.properties.generalCategory {
+            case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse, .unassigned:
+                result.append(contentsOf: "\\u{\(String(scalar.value, radix: 16))}".unicodeScalars)
+            default:
+                result.append(scalar)
+            }
+        }
+        return String(result)
+    }
+
+    /// A text cut to so many columns, with `…` where something is missing.
+    static func cut(_ text: String, to columns: Int) -> String {
+        text.count <= columns ? text : String(text.prefix(max(0, columns - 1))) + "…"
+    }
+
+    /// Rows under a header in columns of equal width; the last column takes what the terminal has left.
+    func table(_ rows: [[String]]) -> [String] {
+        guard let header = rows.first else { return [] }
+        let widths = header.indices.dropLast().map { column in rows.map { $0[column].count }.max() ?? 0 }
+        return rows.enumerated()
+            .map { number, row in
+                var line = ""
+                for (cell, width) in zip(row, widths) {
+                    line += cell + String(repeating: " ", count: max(0, width - cell.count)) + "  "
+                }
+                line += row[row.count - 1]
+                while line.last == " " { line.removeLast() }
+                if let width { line = Self.cut(line, to: width) }
+                return number == 0 ? bold(line) : line
+            }
+    }
+}
+
+/// How far a long command has come, in the last line of a terminal; nothing elsewhere.
+struct ProgressLine {
+    private let terminal = Terminal(STDERR_FILENO)
+    private let what: String
+    private let total: Int?
+    private let startedAt = ContinuousClock.now
+    private var shownAt: ContinuousClock.Instant?
+
+    /// Progress of `what`, such as `replayed`, up to a total where it is known.
+    init(_ what: String, total: Int? = nil) {
+        self.what = what
+        self.total = total
+    }
+
+    /// Shows a count, at most ten times a second.
+    mutating func show(_ done: Int) {
+        guard terminal.width != nil else { return }
+        let now = ContinuousClock.now
+        if let shownAt, now - shownAt < .milliseconds(100) { return }
+        shownAt = now
+        Console.progress(line(done, after: now - startedAt))
+    }
+
+    /// Clears the line.
+    func clear() { Console.progress("") }
+
+    /// The line itself: a bar, the count, the rate and the time that is left.
+    func line(_ done: Int, after elapsed: Duration) -> String {
+        let seconds = max(0.001, elapsed / .seconds(1))
+        let rate = Double(done) / seconds
+        var text = "\(done)\(total.map { " of \($0)" } ?? "") \(what), \(Int(rate.rounded()))/s"
+        guard let total, total > 0 else { return Terminal.cut(text, to: (terminal.width ?? 80) - 1) }
+        if rate > 0, done < total {
+            text += ", \(ShortDuration.text(.seconds(Double(total - done) / rate))) left"
+        }
+        let room = min(30, (terminal.width ?? 80) - text.count - 4)
+        guard room >= 5 else { return Terminal.cut(text, to: (terminal.width ?? 80) - 1) }
+        let full = min(room, room * done / total)
+        return "[\(String(repeating: "#", count: full))\(String(repeating: "-", count: room - full))] \(text)"
+    }
+}
+
+/// A duration for people, in its largest unit: `90s`, `5m`, `3h`, `2d`.
+enum ShortDuration {
+    static func text(_ duration: Duration) -> String {
+        let seconds = duration.components.seconds
+        switch seconds {
+        case ..<120: return "\(seconds)s"
+        case ..<7200: return "\(seconds / 60)m"
+        case ..<172_800: return "\(seconds / 3600)h"
+        default: return "\(seconds / 86_400)d"
+        }
+    }
+}

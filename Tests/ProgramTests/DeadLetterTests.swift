@@ -1,0 +1,328 @@
+import AMQP
+import EditJob
+import Foundation
+import JSON
+import OperatorTools
+import TestSupport
+import Testing
+
+extension ProgramTests {
+    /// The failed jobs, as an operator handles them.
+    @Suite(.timeLimit(.minutes(4)))
+    struct DeadLetterTests {
+        /// Puts letters into a queue as workers would have.
+        private static func fill(
+            _ service: ServiceFixture,
+            _ count: Int,
+            queue: String = "jobs.dlq",
+            code: @escaping @Sendable (Int) -> String = { _ in "retries_exhausted" }
+        ) async throws {
+            _ = try await service.run(["topology", "declare"])
+            try await service.publish(
+                (0..<count).map { ServiceFixture.job("number \($0)") },
+                to: queue
+            ) { index, properties in
+                properties.headers = [
+                    "x-job-id": .text("job-\(index)"), "x-error-code": .text(code(index)), "x-attempts": .int32(5),
+                    "x-error-message": .text("it did not work"), "x-error-charged": .text("no"),
+                    "x-failed-at": .text("2026-01-02T03:04:05.000Z"), "x-original-routing-key": .text("jobs"),
+                    "x-tenant": .text("acme"), "x-http-status": .int32(503),
+                    "x-death": .array([.table(["count": .int64(1), "queue": .text("elsewhere")])]),
+                ]
+            }
+        }
+
+        private static func ids(_ letters: [Delivery]) -> [String] {
+            letters.map { $0.properties.messageID?.text ?? "" }
+        }
+
+        @Test func `looking shows all and changes nothing`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 5000) { $0 % 5 == 0 ? "invalid_job" : "retries_exhausted" }
+                let list = try await service.run(["dead-letters", "list"])
+                #expect(list.status == 0)
+                let lines = list.stdout.split(separator: "\n")
+                #expect(
+                    lines[0].hasPrefix("5000 dead letters: 4000 retries_exhausted, 1000 invalid_job; the oldest is ")
+                )
+                // The counts, the header, the usual number of lines, and how many more there are.
+                #expect(lines.count == 103)
+                #expect(lines.last == "… and 4900 more; see --limit")
+                #expect(!list.stdout.contains("\t") && !list.stdout.contains("\u{1B}"))
+                let some = try await service.run(["dead-letters", "list", "--code", "invalid_job", "--format", "json"])
+                let rows = some.stdout.split(separator: "\n").compactMap { try? JSONValue(parsing: $0.utf8) }
+                #expect(rows.count == 1000)
+                #expect(rows.allSatisfy { $0["code"]?.text == "invalid_job" && $0["attempts"]?.exactInteger == 5 })
+                let all = try await service.run(["dead-letters", "list", "--format", "json"])
+                let order = all.stdout.split(separator: "\n")
+                    .map { (try? JSONValue(parsing: $0.utf8))?["job_id"]?.text }
+                let since = try await service.run(["dead-letters", "list", "--since", "1h"])
+                #expect(since.stdout.hasPrefix("0 dead letters"))
+                let show = try await service.run(["dead-letters", "show", "job-4321"])
+                #expect(show.status == 0)
+                #expect(show.stdout.contains("x-tenant") && show.stdout.contains("it did not work"))
+                #expect(!show.stdout.contains("number 4321"))
+                let body = try await service.run(["dead-letters", "show", "job-4321", "--body"])
+                #expect(body.stdout.contains("number 4321"))
+                let nothing = try await service.run(["dead-letters", "show", "job-9999"])
+                #expect(nothing.status == 1)
+                #expect(nothing.stderr.contains("--unknown"))
+                let letters = try await service.broker.take(5000, from: "jobs.dlq")
+                let isInOrder = Self.ids(letters) == order
+                #expect(isInOrder)
+            }
+        }
+
+        @Test func `a replay puts the original job on its queue`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 10) { $0 < 5 ? "invalid_job" : "retries_exhausted" }
+                let dry = try await service.run(["dead-letters", "replay", "--code", "invalid_job", "--dry-run"])
+                #expect(dry.stderr == "5 would be replayed: 5 invalid_job\n")
+                try await service.waitFor(10, in: "jobs.dlq")
+                let replay = try await service.run(["dead-letters", "replay", "--code", "invalid_job", "--limit", "4"])
+                #expect(replay.status == 0)
+                #expect(replay.stderr == "4 replayed: 4 invalid_job\n")
+                let jobs = try await service.broker.take(4, from: "jobs")
+                #expect(Self.ids(jobs) == ["job-0", "job-1", "job-2", "job-3"])
+                let first = try #require(jobs.first)
+                #expect(String(decoding: first.body, as: UTF8.self) == ServiceFixture.job("number 0"))
+                let headers = try #require(first.properties.headers)
+                let names = Set(headers.entries.map(\.name.text)).subtracting(["x-delivery-count"])
+                #expect(names == ["x-job-id", "x-original-routing-key", "x-tenant", "x-replay-count"])
+                #expect(headers["x-replay-count"]?.integer == 1)
+                let left = try await service.broker.take(6, from: "jobs.dlq")
+                #expect(Self.ids(left) == (4..<10).map { "job-\($0)" })
+            }
+        }
+
+        @Test func `500 letters through ten kills of the replay have 500 replies`() async throws {
+            try await ServiceFixture.with(sandbox: ["--latency", "5ms"]) { service in
+                try await Self.fill(service, 500)
+                _ = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "10"])
+                let arguments = ["dead-letters", "replay", "--rate", "150/1s"]
+                for kill in 1...10 {
+                    let replay = try Program(arguments, environment: service.environment())
+                    try await eventually("some more are replayed") {
+                        try await service.count("requests") >= Int64(kill * 20)
+                    }
+                    replay.signal(SIGKILL)
+                    _ = try await replay.outcome()
+                }
+                #expect(try await service.ready("jobs.dlq") > 0)
+                let last = try await service.run(["dead-letters", "replay"])
+                #expect(last.status == 0)
+                let replies = try await service.broker.takeReplies(ofJobs: 500, from: "jobs.results")
+                #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
+                #expect(try await service.count("accepted") == 500)
+                #expect(try await service.count("duplicates") == 0)
+                try await service.waitFor(0, in: "jobs.dlq")
+                try await service.waitFor(0, in: "jobs")
+            }
+        }
+
+        @Test func `what may have been paid for is replayed only with leave`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 3, queue: "jobs.unknown") { _ in "outcome_unknown" }
+                let refused = try await service.run(["dead-letters", "replay", "--unknown"])
+                #expect(refused.status == 64)
+                #expect(refused.stderr.contains("--accept-double-charge"))
+                let replay = try await service.run(["dead-letters", "replay", "--unknown", "--accept-double-charge"])
+                #expect(replay.stderr == "3 replayed: 3 outcome_unknown\n")
+                let jobs = try await service.broker.take(3, from: "jobs")
+                #expect(jobs.allSatisfy { $0.properties.headers?["x-accept-double-charge"] == .boolean(true) })
+            }
+        }
+
+        @Test func `a replay to a queue that is not there removes nothing`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 5)
+                try await service.broker.withConnection { try await $0.delete(queue: "jobs") }
+                let replay = try await service.run(["dead-letters", "replay"])
+                #expect(replay.status == 69)
+                #expect(replay.stderr.contains("topology declare"))
+                try await service.waitFor(5, in: "jobs.dlq")
+            }
+        }
+
+        @Test func `a rate is kept`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 300)
+                let start = ContinuousClock.now
+                let replay = try await service.run(["dead-letters", "replay", "--rate", "100/1s"])
+                let seconds = (ContinuousClock.now - start) / .seconds(1)
+                #expect(replay.status == 0)
+                // 299 intervals of 10 ms, and the start of the program.
+                #expect(seconds >= 2.99 && seconds < 3.6, "\(seconds)")
+                try await service.waitFor(300, in: "jobs")
+            }
+        }
+
+        @Test func `Ctrl-C at a replay tells what was done, and the rest is where it was`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 300)
+                let replay = try Program(
+                    ["dead-letters", "replay", "--rate", "20/1s"],
+                    environment: service.environment()
+                )
+                try await eventually("some are replayed") { try await service.ready("jobs") >= 5 }
+                replay.signal(SIGINT)
+                let outcome = try await replay.outcome()
+                #expect(outcome.status == 130)
+                let done = try await service.ready("jobs")
+                #expect(outcome.stderr == "\(done) replayed: \(done) retries_exhausted\n")
+                try await service.waitFor(300 - done, in: "jobs.dlq")
+            }
+        }
+
+        @Test func `what is held for long is put back, in order and once each`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 40) { $0 % 2 == 0 ? "even" : "odd" }
+                let walk = try await DeadLetterQueue(
+                    "jobs.dlq",
+                    at: AMQPURL(parsing: service.broker.urlText),
+                    options: AMQPConnectionOptions(name: "test"),
+                    longestHold: .zero
+                )
+                var removed: [String] = []
+                while let letter = try await walk.next() {
+                    guard letter.code == "even" else { continue }
+                    walk.remove(letter)
+                    removed.append(letter.jobID)
+                    #expect(walk.isStale)
+                    try await walk.putBack()
+                }
+                await walk.close()
+                #expect(removed == stride(from: 0, to: 40, by: 2).map { "job-\($0)" })
+                let left = try await service.broker.take(20, from: "jobs.dlq")
+                #expect(Self.ids(left) == stride(from: 1, to: 40, by: 2).map { "job-\($0)" })
+            }
+        }
+
+        @Test func `discarding is hard to do by mistake`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 10) { $0 < 3 ? "invalid_job" : "retries_exhausted" }
+                for arguments in [[], ["--yes"], ["--code", "invalid_job"], ["--all", "--code", "x", "--yes"]] {
+                    let outcome = try await service.run(["dead-letters", "discard"] + arguments)
+                    #expect(outcome.status == 64, "\(arguments)")
+                }
+                try await service.waitFor(10, in: "jobs.dlq")
+                let some = try await service.run(["dead-letters", "discard", "--code", "invalid_job", "--yes"])
+                #expect(some.stderr == "3 discarded: 3 invalid_job\n")
+                try await service.waitFor(7, in: "jobs.dlq")
+                let rest = try await service.run(["dead-letters", "discard", "--all", "--yes"])
+                #expect(rest.stderr == "7 discarded: 7 retries_exhausted\n")
+                try await service.waitFor(0, in: "jobs.dlq")
+            }
+        }
+
+        @Test func `what is exported can be corrected and submitted`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker()
+                let bad = #"{"image_urls":[],"prompt":"make it blue"}"#
+                try await service.publish([bad, "no json"])
+                try await service.waitFor(2, in: "jobs.dlq")
+                let exported = try await service.run(["dead-letters", "export"])
+                #expect(exported.status == 0)
+                let lines = exported.stdout.split(separator: "\n").map(String.init)
+                    .sorted { $0.contains("job-0") && !$1.contains("job-0") }
+                #expect(lines.count == 2)
+                let first = try #require(try lines.first.map { try JSONValue(parsing: $0.utf8) })
+                #expect(first["dead_letter"]?["job_id"]?.text == "job-0")
+                #expect(first["dead_letter"]?["code"]?.text == "invalid_job")
+                #expect(try JSONValue(parsing: lines[1].utf8)["dead_letter"]?["body"]?.text == "no json")
+                let corrected = lines[0].replacingOccurrences(of: "[]", with: #"["https://example.com/a.png"]"#)
+                #expect(try await service.run(["validate", "-"], stdin: lines[0]).status == 1)
+                #expect(try await service.run(["validate", "-"], stdin: corrected).status == 0)
+                let submitted = try await service.run(["submit", "-", "--wait"], stdin: corrected)
+                #expect(submitted.status == 0, "\(submitted.stderr)")
+                #expect(try JSONValue(parsing: submitted.stdout.utf8)["job_id"]?.text == "job-0")
+            }
+        }
+
+        @Test func `the broker's own dead letters are read too`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.run(["topology", "declare"])
+                try await service.publish([ServiceFixture.job()])
+                try await service.broker.withConnection { connection in
+                    // Returned once more than the queue's limit of deliveries allows.
+                    let subscription = try await connection.consume(from: "jobs", prefetch: 1)
+                    var count = 0
+                    for await delivery in subscription.deliveries {
+                        connection.reject(delivery.tag, requeue: true)
+                        count += 1
+                        if count == 21 { break }
+                    }
+                }
+                try await service.waitFor(1, in: "jobs.dlq")
+                let list = try await service.run(["dead-letters", "list", "--since", "1h"])
+                #expect(list.stdout.hasPrefix("1 dead letters: 1 delivery_limit"))
+                _ = try await service.run(["dead-letters", "replay"])
+                let job = try #require(try await service.broker.take(1, from: "jobs").first)
+                let names = (job.properties.headers ?? [:]).entries.map(\.name.text)
+                #expect(Set(names).subtracting(["x-delivery-count"]) == ["x-replay-count"])
+            }
+        }
+
+        @Test func `the guide's session is what happens`() async throws {
+            try await ServiceFixture.with { service in
+                let failedAt = Timestamp(milliseconds: Timestamp.now.milliseconds - 3 * 3_600_000 - 60_000).description
+                _ = try await service.startWorker()
+                for (range, queue, code) in [
+                    (1...30, "jobs.dlq", "retries_exhausted"), (31...38, "jobs.dlq", "invalid_job"),
+                    (39...40, "jobs.unknown", "outcome_unknown"),
+                ] {
+                    let bad = code == "invalid_job" ? #","max_images":9"# : ""
+                    let jobs = range.map { ServiceFixture.job("number \($0)", bad) }
+                    try await service.publish(jobs, to: queue) { index, properties in
+                        let id = "order-\(range.lowerBound + index)"
+                        properties.messageID = ByteString(id)
+                        properties.headers = [
+                            "x-job-id": .text(id), "x-error-code": .text(code), "x-failed-at": .text(failedAt),
+                            "x-error-charged": .text(queue == "jobs.dlq" ? "no" : "maybe"), "x-attempts": .int32(5),
+                        ]
+                    }
+                }
+                let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+                try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+                let programs = URL(fileURLWithPath: Program.path).deletingLastPathComponent().path
+                var commands = 0
+                for (command, firstLine) in try Self.session() {
+                    let outcome = try await Program.run(
+                        ["-c", "cd '\(directory.path)' && { \(command); } 2>&1"],
+                        environment: service.environment(["PATH": "\(programs):/usr/bin:/bin"]),
+                        executable: "/bin/sh"
+                    )
+                    #expect(outcome.status == 0, "\(command): \(outcome.stdout)")
+                    let shown = outcome.stdout.split(separator: "\n").first.map(String.init)
+                    #expect(shown == firstLine, "\(command)")
+                    commands += 1
+                }
+                #expect(commands == 14)
+                // 30, one of the two, and the eight that were corrected.
+                try await eventually("all are submitted") { try await service.count("accepted") == 39 }
+                try await service.waitFor(1, in: "jobs.unknown")
+            }
+        }
+
+        /// The guide's commands with the first line that each prints, nil where it prints nothing.
+        private static func session() throws -> [(command: String, firstLine: String?)] {
+            let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+                .deletingLastPathComponent()
+                .appendingPathComponent(
+                    "Sources/OperatorTools/Documentation.docc/DeadLettersAtThreeInTheMorning.md"
+                )
+            var session: [(command: String, firstLine: String?)] = []
+            var isConsole = false
+            for line in try String(contentsOf: path, encoding: .utf8).components(separatedBy: "\n") {
+                if line.hasPrefix("```") {
+                    isConsole = line == "```console"
+                } else if isConsole, line.hasPrefix("$ ") {
+                    session.append((String(line.dropFirst(2)), nil))
+                } else if isConsole, let last = session.indices.last, session[last].firstLine == nil {
+                    session[last].firstLine = line
+                }
+            }
+            return session
+        }
+    }
+}

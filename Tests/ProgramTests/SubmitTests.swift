@@ -1,0 +1,97 @@
+import AMQP
+import Foundation
+import JSON
+import TestSupport
+import Testing
+
+extension ProgramTests {
+    /// `submit` of many jobs, and of interrupted ones.
+    @Suite(.timeLimit(.minutes(2)))
+    struct SubmitTests {
+        private static func file(_ count: Int) throws -> String {
+            let path = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).ndjson").path
+            let lines = (1...count).map { ServiceFixture.job("number \($0)") }
+            try Data((lines.joined(separator: "\n") + "\n").utf8).write(to: URL(fileURLWithPath: path))
+            return path
+        }
+
+        @Test func `50 000 jobs go out in their order and in little memory`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.run(["topology", "declare"])
+                let path = try Self.file(50_000)
+                let outcome = try await Program.run(
+                    ["-v", Program.path, "submit", path],
+                    environment: service.environment(),
+                    executable: "/usr/bin/time"
+                )
+                #expect(outcome.status == 0)
+                #expect(outcome.stderr.contains("50000 published"))
+                let memory = outcome.stderr.split(separator: "\n").first { $0.contains("Maximum resident") }
+                let kibibytes = try #require(memory?.split(separator: " ").last.flatMap { Int($0) })
+                #expect(kibibytes < 100 * 1024)
+                let first = try await service.broker.take(1000, from: "jobs")
+                let prompts = first.map { $0.json["prompt"]?.text }
+                let isInOrder = prompts == (1...1000).map { "number \($0)" }
+                #expect(isInOrder)
+            }
+        }
+
+        @Test func `what was interrupted goes on where it ended, and pays for no job twice`() async throws {
+            try await ServiceFixture.with { service in
+                let path = try Self.file(30_000)
+                _ = try await service.run(["topology", "declare"])
+                let submit = try Program(["submit", path, "--no-check"], environment: service.environment())
+                try await eventually("some are published") { try await service.ready("jobs") > 200 }
+                submit.signal(SIGINT)
+                let outcome = try await submit.outcome()
+                #expect(outcome.status == 130, "\(outcome.stderr)")
+                let token = try #require(outcome.stderr.split(separator: " ").last.map(String.init))
+                    .trimmingCharacters(in: .newlines)
+                #expect(outcome.stderr.contains("interrupted: the first "))
+                let again = try await service.run(["submit", path, "--no-check", "--resume", token])
+                #expect(again.status == 0, "\(again.stderr)")
+                let jobs = try await service.broker.take(30_000, from: "jobs")
+                #expect(Set(jobs.compactMap { $0.properties.messageID?.text }).count == 30_000)
+                #expect(Set(jobs.compactMap { $0.json["prompt"]?.text }).count == 30_000)
+                #expect(try await service.ready("jobs") == 0)
+            }
+        }
+
+        @Test func `a broker that goes away is told with how to go on`() async throws {
+            try await ServiceFixture.with { service in
+                let path = try Self.file(30_000)
+                _ = try await service.run(["topology", "declare"])
+                let proxy = try await FaultProxy(target: Int(service.broker.url.port))
+                let submit = try Program(
+                    ["submit", path],
+                    environment: service.environment([
+                        "SEEDREAM_AMQP_URL": "amqp://guest:guest@127.0.0.1:\(proxy.port)/\(service.broker.virtualHost)"
+                    ])
+                )
+                try await eventually("some are published") { try await service.ready("jobs") > 200 }
+                try await proxy.close()
+                let outcome = try await submit.outcome()
+                #expect(outcome.status == 69, "\(outcome.stderr)")
+                #expect(outcome.stderr.contains("--resume "))
+            }
+        }
+
+        @Test func `jobs from a pipe are checked before one is published`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.run(["topology", "declare"])
+                let good = ServiceFixture.job()
+                let refused = try await service.run(["submit", "-"], stdin: "\(good)\n{}\n")
+                #expect(refused.status == 1)
+                #expect(try await service.ready("jobs") == 0)
+                let taken = try await service.run(["submit", "-"], stdin: "\(good)\n\(good)\n")
+                #expect(taken.status == 0)
+                #expect(try await service.ready("jobs") == 2)
+            }
+        }
+
+        @Test(arguments: ["", "x", ":", "x:y", "x:-1"])
+        func `a wrong --resume is an error of usage`(_ text: String) async throws {
+            #expect(try await Program.run(["submit", "x", "--resume", text]).status == 64)
+        }
+    }
+}
