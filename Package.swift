@@ -161,7 +161,7 @@ let package = Package(
         ),
         .testTarget(name: "RoomTests", swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
-        .testTarget(name: "EditJobTests", dependencies: ["EditJob", "JSON"], swiftSettings: strict),
+        .testTarget(name: "EditJobTests", dependencies: ["EditJob", "JSON", "TestSupport"], swiftSettings: strict),
         .testTarget(name: "AMQPTests", dependencies: ["AMQP", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "SeedreamAPITests",

@@ -2,6 +2,7 @@ import AMQP
 import Foundation
 import JSON
 import TestSupport
+import Testing
 
 /// The real program on the real broker: a sandbox or a scripted API, and workers.
 final class ServiceFixture {
@@ -41,11 +42,34 @@ final class ServiceFixture {
         let fixture = ServiceFixture(broker: broker, apiURL: url, sandbox: sandbox)
         do {
             try await body(fixture)
+            await fixture.expectNoSecrets()
         } catch {
             fixture.kill()
             throw error
         }
         fixture.kill()
+    }
+
+    /// Looks through all that the workers have said, and all messages that are left, for what must never be there.
+    private func expectNoSecrets() async {
+        let secrets = [Self.token, "make it blue", "guest:guest"]
+        for worker in workers {
+            let said = worker.stdout + worker.stderr
+            #expect(!secrets.contains { said.contains($0) }, "a worker said a secret: \(said)")
+        }
+        for queue in ["jobs.results", "jobs.dlq", "jobs.unknown"] {
+            // A queue or a broker that the test has taken away has nothing to look at.
+            guard let count = try? await ready(queue),
+                let messages = try? await broker.take(Int(min(count, 500)), from: queue)
+            else { continue }
+            for message in messages {
+                var said = (message.properties.headers ?? [:]).entries.map { $0.value.text ?? "" }
+                    .joined(separator: "\n")
+                // A dead letter's body is the job's own, and a reply's is ours.
+                if queue == "jobs.results" { said += String(decoding: message.body, as: UTF8.self) }
+                #expect(!secrets.contains { said.contains($0) }, "a message in \(queue) says a secret: \(said)")
+            }
+        }
     }
 
     private init(broker: TestBroker, apiURL: String, sandbox: Program?) {
@@ -94,7 +118,9 @@ final class ServiceFixture {
     /// Runs another command to its end.
     func run(_ arguments: [String], stdin: String = "", _ more: [String: String] = [:]) async throws -> Program.Outcome
     {
-        try await Program.run(arguments, environment: environment(more), stdin: stdin)
+        let outcome = try await Program.run(arguments, environment: environment(more), stdin: stdin)
+        #expect(!(outcome.stdout + outcome.stderr).contains(Self.token), "\(arguments) printed the token")
+        return outcome
     }
 
     /// The sandbox's statistics.
