@@ -9,7 +9,9 @@ package struct JournalEntry: Hashable, Sendable {
         /// Accepted.
         case accepted(taskID: String)
         /// Failed, for certain or perhaps.
-        case failed(JobFailure)
+        ///
+        /// Apart, because few entries are, and all would be as large.
+        indirect case failed(JobFailure)
         /// Perhaps accepted, to be submitted again by itself.
         case retrying
     }

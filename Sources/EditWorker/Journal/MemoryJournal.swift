@@ -5,17 +5,33 @@ import NIOConcurrencyHelpers
 ///
 /// Bounded: beyond `capacity` the oldest finished entries are forgotten first. What is under way is never forgotten.
 package final class MemoryJournal: SubmissionJournal {
+    /// An entry apart from the table, up to three quarters of which are empty places.
+    private final class Kept: Sendable {
+        let entry: JournalEntry
+
+        init(_ entry: JournalEntry) {
+            self.entry = entry
+        }
+    }
+
     private struct State {
-        var entries: [String: JournalEntry] = [:]
+        private var kept: [String: Kept] = [:]
         /// Finished entries, oldest first; one that changed since stands further behind once more.
         var finished: [(id: String, changedAt: Int64)] = []
         var head = 0
+
+        var count: Int { kept.count }
+
+        subscript(id: String) -> JournalEntry? {
+            get { kept[id]?.entry }
+            set { kept[id] = newValue.map { Kept($0) } }
+        }
 
         /// Forgets the oldest finished entry, unless it has changed since it was put into the row.
         mutating func forgetOldest() {
             let (id, changedAt) = finished[head]
             head += 1
-            if let entry = entries[id], entry.isFinished, entry.changedAt == changedAt { entries[id] = nil }
+            if let entry = self[id], entry.isFinished, entry.changedAt == changedAt { self[id] = nil }
             guard head > 1024, head > finished.count / 2 else { return }
             finished.removeFirst(head)
             head = 0
@@ -32,30 +48,30 @@ package final class MemoryJournal: SubmissionJournal {
     }
 
     /// Entries at the moment.
-    package var count: Int { state.withLockedValue { $0.entries.count } }
+    package var count: Int { state.withLockedValue { $0.count } }
 
     package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
         state.withLockedValue { state in
             let (answer, write) = JournalEntry.answer(
                 to: request,
-                given: state.entries[request.id],
+                given: state[request.id],
                 by: Self.owner,
                 now: Timestamp.now.milliseconds,
                 isAlive: { _ in true }
             )
-            if let write { state.entries[request.id] = write }
+            if let write { state[request.id] = write }
             return answer
         }
     }
 
     package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
         state.withLockedValue { state in
-            guard let entry = state.entries[id] else { return }
+            guard let entry = state[id] else { return }
             let now = Timestamp.now.milliseconds
-            state.entries[id] = entry.after(verdict, now: now)
+            state[id] = entry.after(verdict, now: now)
             guard verdict != .released else { return }
             state.finished.append((id, now))
-            while state.entries.count > capacity, state.head < state.finished.count { state.forgetOldest() }
+            while state.count > capacity, state.head < state.finished.count { state.forgetOldest() }
         }
     }
 
