@@ -251,6 +251,17 @@ package actor AMQPConnection {
         tag.epoch == epoch && post(.acknowledge(tag.number))
     }
 
+    /// Waits until the broker has everything that was acknowledged or given back before.
+    ///
+    /// By a round trip on the same channel, a question about a queue that is there. Throws `AMQPError`.
+    package func synchronize(with queue: ByteString) throws {
+        _ = try onSocket { socket throws(AMQPError) in
+            try runCommands()
+            try flushAcknowledgements()
+            return try socket.declare(QueueDeclaration(name: queue), passive: true)
+        }
+    }
+
     /// Gives a delivery back to its queue, or without `requeue` to the queue's dead letters.
     ///
     /// As `acknowledge`.

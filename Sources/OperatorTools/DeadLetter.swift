@@ -23,17 +23,25 @@ package struct DeadLetter: Sendable {
         self.delivery = delivery
         jobID = headers[JobHeader.jobID]?.text ?? delivery.properties.messageID?.text ?? Self.noID
         // Without our headers the broker itself has put it here: its limit of deliveries, say.
-        code = headers[JobHeader.errorCode]?.text ?? headers["x-first-death-reason"]?.text ?? "unknown"
+        // Its last reason: the first is that of a retry queue, where the job was in one.
+        code =
+            headers[JobHeader.errorCode]?.text ?? Self.newestDeath(headers)?["reason"]?.text
+            ?? headers["x-first-death-reason"]?.text ?? "unknown"
         message = headers[JobHeader.errorMessage]?.text ?? ""
         failedAt = headers[JobHeader.failedAt]?.text.flatMap { Timestamp(rfc3339: $0) } ?? Self.deathTime(headers)
     }
 
-    /// The time of the broker's own newest entry.
+    /// The broker's own newest entry.
     ///
     /// Source: RabbitMQ's "Dead Letter Exchanges", `x-death`.
+    private static func newestDeath(_ headers: FieldTable) -> FieldTable? {
+        guard case .array(let deaths)? = headers["x-death"], case .table(let newest)? = deaths.first else { return nil }
+        return newest
+    }
+
+    /// When the broker has put it here.
     private static func deathTime(_ headers: FieldTable) -> Timestamp? {
-        guard case .array(let deaths)? = headers["x-death"], case .table(let newest)? = deaths.first,
-            case .timestamp(let seconds)? = newest["time"], let seconds = Int64(exactly: seconds)
+        guard case .timestamp(let seconds)? = newestDeath(headers)?["time"], let seconds = Int64(exactly: seconds)
         else { return nil }
         let (milliseconds, isTooLarge) = seconds.multipliedReportingOverflow(by: 1000)
         return isTooLarge ? nil : Timestamp(milliseconds: milliseconds)

@@ -19,8 +19,16 @@ package final class DeadLetterQueue {
     /// Letters that are read ahead.
     private static let mostAhead = 1000
 
+    /// How long to wait for a letter before asking whether there is one.
+    private static let patience = Duration.seconds(2)
+
     /// The number of letters at the beginning.
     package let count: Int
+    /// Whether somebody else holds or takes letters of the queue.
+    package let isShared: Bool
+    /// Letters that were counted and never came: somebody else has them.
+    package private(set) var missing = 0
+    private let prefetch: UInt16
     private let name: ByteString
     private let url: AMQPURL
     private let options: AMQPConnectionOptions
@@ -29,17 +37,20 @@ package final class DeadLetterQueue {
     private var subscription: AMQPConnection.Subscription
     private var deliveries: AsyncStream<Delivery>.Iterator
     /// Letters that the consumers can hold.
-    private var room = Int(UInt16.max)
+    private var room: Int
     private var removed: Set<DeliveryTag> = []
     private var removedBefore = 0
     private var met = 0
     private var openedAt = ContinuousClock.now
 
     /// Begins a walk on a connection of its own; throws `AMQPError`, with `notFound` where there is no such queue.
+    ///
+    /// `most` bounds what is taken from the queue at once, for a walk that needs no more.
     package init(
         _ name: ByteString,
         at url: AMQPURL,
         options: AMQPConnectionOptions,
+        most: Int? = nil,
         longestHold: Duration = longestHold,
         isolation: isolated (any Actor)? = #isolation
     ) async throws {
@@ -50,9 +61,13 @@ package final class DeadLetterQueue {
         options.heartbeat = .zero
         self.options = options
         self.longestHold = longestHold
+        prefetch = UInt16(clamping: max(1, most ?? .max))
+        room = Int(prefetch)
         connection = try await AMQPConnection.open(url, options: options)
-        count = Int(try await connection.inspect(queue: name).messageCount)
-        subscription = try await connection.consume(from: name, prefetch: .max)
+        let status = try await connection.inspect(queue: name)
+        count = Int(status.messageCount)
+        isShared = status.consumerCount > 0
+        subscription = try await connection.consume(from: name, prefetch: prefetch)
         deliveries = subscription.deliveries.makeAsyncIterator()
     }
 
@@ -60,25 +75,58 @@ package final class DeadLetterQueue {
     ///
     /// Throws `AMQPError` where the connection is lost.
     package func next(isolation: isolated (any Actor)? = #isolation) async throws -> DeadLetter? {
-        guard removedBefore + met < count else { return nil }
+        guard removedBefore + met + missing < count else { return nil }
+        // What was read ahead is of no use once the connection is gone: the broker has it back.
+        guard connection.isOpen else { throw Self.lost(name) }
         if met - removed.count >= room {
             // More stay than one consumer can hold: with a second one none is missed, only their order is not kept.
-            try await connection.widen(subscription, from: name, by: .max)
-            room += Int(UInt16.max)
+            try await connection.widen(subscription, from: name, by: prefetch)
+            room += Int(prefetch)
         }
+        let watch = Self.ending(subscription, of: name, on: connection)
+        defer { watch.cancel() }
         guard let delivery = await deliveries.next(isolation: #isolation) else {
             guard !Task.isCancelled else { return nil }
-            throw AMQPError(.closed, "the broker ended the walk over \(name); nothing is lost, run the command again")
+            guard connection.isOpen else { throw Self.lost(name) }
+            missing = count - removedBefore - met
+            return nil
         }
         connection.take()
+        guard connection.isOpen else { throw Self.lost(name) }
         met += 1
         return DeadLetter(delivery)
     }
 
+    /// Ends the waiting for letters that somebody else has taken; they were counted, and will not come.
+    private static func ending(
+        _ subscription: AMQPConnection.Subscription,
+        of name: ByteString,
+        on connection: AMQPConnection
+    ) -> Task<Void, any Error> {
+        Task {
+            while true {
+                try await Task.sleep(for: patience)
+                guard try await connection.inspect(queue: name).messageCount == 0 else { continue }
+                try await connection.cancel(subscription)
+                return
+            }
+        }
+    }
+
+    private static func lost(_ name: ByteString) -> AMQPError {
+        AMQPError(
+            .connectionLost,
+            "the connection of the walk over \(name) was lost",
+            remedy: "what was not removed is where it was; run the command again"
+        )
+    }
+
     /// Removes a letter for ever.
-    package func remove(_ letter: DeadLetter) {
-        guard removed.insert(letter.delivery.tag).inserted else { return }
-        connection.acknowledge(letter.delivery.tag)
+    ///
+    /// Throws `AMQPError` where the connection is gone, and with it the right to do so: the broker has the letter back.
+    package func remove(_ letter: DeadLetter) throws {
+        guard connection.acknowledge(letter.delivery.tag) else { throw Self.lost(name) }
+        removed.insert(letter.delivery.tag)
     }
 
     /// Whether the letters are held for so long that they are to be put back: see `putBack`.
@@ -86,6 +134,7 @@ package final class DeadLetterQueue {
 
     /// Puts back what is held and begins anew with it; none that was met may be in use.
     package func putBack(isolation: isolated (any Actor)? = #isolation) async throws {
+        try await confirmRemovals()
         await connection.close()
         removedBefore += removed.count
         removed = []
@@ -94,13 +143,23 @@ package final class DeadLetterQueue {
         // A consumer that comes before they are back would be sent later letters first. Where somebody else takes
         // letters meanwhile the number is never reached; then their order is not worth more waiting.
         let deadline = ContinuousClock.now + .seconds(5)
-        while try await connection.inspect(queue: name).messageCount < count - removedBefore, .now < deadline {
-            try await Task.sleep(for: .milliseconds(20))
+        while try await connection.inspect(queue: name).messageCount < count - removedBefore - missing,
+            .now < deadline, !Task.isCancelled
+        {
+            try? await Task.sleep(for: .milliseconds(20))
         }
-        subscription = try await connection.consume(from: name, prefetch: .max)
+        subscription = try await connection.consume(from: name, prefetch: prefetch)
         deliveries = subscription.deliveries.makeAsyncIterator()
-        room = Int(UInt16.max)
+        room = Int(prefetch)
         openedAt = .now
+    }
+
+    /// Waits until the broker has removed what was to be removed.
+    ///
+    /// Throws `AMQPError`; then some of it may be there again.
+    package func confirmRemovals(isolation: isolated (any Actor)? = #isolation) async throws {
+        guard !removed.isEmpty else { return }
+        try await connection.synchronize(with: name)
     }
 
     /// Ends the walk; the broker puts back all that was not removed.

@@ -8,6 +8,7 @@ enum ExitStatus {
     static let usage: Int32 = 64
     static let unavailable: Int32 = 69
     static let internalFault: Int32 = 70
+    static let outputFault: Int32 = 74
     static let drainDeadline: Int32 = 75
     static let refused: Int32 = 77
     static let settings: Int32 = 78
@@ -45,9 +46,21 @@ enum Console {
         var bytes = Array(text.utf8)[...]
         while !bytes.isEmpty {
             let count = unsafe bytes.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            switch errno {
+            case _ where count > 0: bytes = bytes.dropFirst(count)
+            case EINTR: continue
+            case EAGAIN:
+                var wait = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+                _ = unsafe poll(&wait, 1, -1)
             // A reader that went away (`| head`) has seen what it wanted.
-            guard count > 0 || errno == EINTR else { return }
-            bytes = bytes.dropFirst(max(0, count))
+            case EPIPE: return
+            // Nobody must take for complete what is not: an export on a full disk, say.
+            default:
+                if descriptor == STDOUT_FILENO {
+                    error("seedream-worker: cannot write the output: \(unsafe String(cString: strerror(errno)))")
+                }
+                _exit(ExitStatus.outputFault)
+            }
         }
     }
 }

@@ -11,8 +11,13 @@ enum JobFile {
         let file: String
         /// The line of its first byte, from 1.
         let line: Int
+        /// Which element of the array in that line it is, from 0; nil outside an array.
+        var element: Int?
         /// Its text.
         let text: [UInt8]
+
+        /// Where it stands, for people.
+        var place: String { "\(file):\(line)\(element.map { ": /\($0)" } ?? "")" }
 
         /// The job, checked by the worker's rules.
         func checked(unknownFields: UnknownFieldPolicy) throws(EditJob.Invalid) -> EditJob {
@@ -61,8 +66,9 @@ enum JobFile {
         let document = Array(lines.joined(separator: [UInt8(ascii: "\n")]))
         switch try? JSONValue(parsing: document) {
         case .array(let elements)?:
-            for element in elements {
-                guard try await body(Job(file: reader.name, line: line, text: element.encoded())) else { return false }
+            for (index, element) in elements.enumerated() {
+                let job = Job(file: reader.name, line: line, element: index, text: element.encoded())
+                guard try await body(job) else { return false }
             }
         case .object?:
             return try await body(Job(file: reader.name, line: line, text: document))

@@ -45,6 +45,22 @@ final class LineReader {
         lseek(self.descriptor, 0, SEEK_SET)
     }
 
+    /// Whether it can be read again from its beginning.
+    var isRegularFile: Bool {
+        var status = stat()
+        return unsafe fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+            && descriptor != STDIN_FILENO
+    }
+
+    /// The next bytes of the file, at most as many as `chunk` holds, none at its end.
+    fileprivate func readChunk(_ chunk: inout [UInt8]) throws -> Int {
+        let count = unsafe read(descriptor, &chunk, chunk.count)
+        guard count >= 0 else {
+            throw ValidationError("cannot read \(name): \(unsafe String(cString: strerror(errno)))")
+        }
+        return count
+    }
+
     private var endOfLine: Int? {
         unsafe buffer.withUnsafeBytes { bytes in
             guard let base = bytes.baseAddress,
@@ -58,10 +74,7 @@ final class LineReader {
         buffer.removeFirst(start)
         start = 0
         var chunk = [UInt8](repeating: 0, count: 1 << 16)
-        let count = unsafe read(descriptor, &chunk, chunk.count)
-        guard count >= 0 else {
-            throw ValidationError("cannot read \(name): \(unsafe String(cString: strerror(errno)))")
-        }
+        let count = try readChunk(&chunk)
         isAtEnd = count == 0
         buffer += chunk[..<count]
     }
@@ -74,22 +87,24 @@ final class LineReader {
 /// What came from a pipe, in a file without a name that vanishes with the process.
 final class SpoolFile: Sendable {
     private let descriptor: Int32
+    private let name: String
 
-    /// Copies all that a descriptor gives.
-    init(copyOf source: Int32) throws {
-        var path = Array("/var/tmp/seedream-worker-XXXXXX".utf8CString)
+    /// Copies all that a reader gives.
+    init(copyOf source: LineReader) throws {
+        name = source.name
+        let directory = Process.environment["TMPDIR"] ?? "/var/tmp"
+        var path = Array("\(directory)/seedream-worker-XXXXXX".utf8CString)
         descriptor = unsafe mkstemp(&path)
-        guard descriptor >= 0 else { throw Self.fault("cannot keep stdin in /var/tmp") }
+        guard descriptor >= 0 else { throw Self.fault("cannot keep \(name) in \(directory); set TMPDIR") }
         unsafe unlink(path)
         var chunk = [UInt8](repeating: 0, count: 1 << 16)
         while true {
-            let count = unsafe read(source, &chunk, chunk.count)
-            guard count != 0 else { return }
-            guard count > 0 else { throw Self.fault("cannot read stdin") }
+            let count = try source.readChunk(&chunk)
+            guard count > 0 else { return }
             var rest = chunk[..<count]
             while !rest.isEmpty {
                 let written = unsafe rest.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
-                guard written > 0 else { throw Self.fault("cannot keep stdin in /var/tmp") }
+                guard written > 0 else { throw Self.fault("cannot keep \(name) in \(directory); set TMPDIR") }
                 rest = rest.dropFirst(written)
             }
         }
@@ -98,7 +113,7 @@ final class SpoolFile: Sendable {
     deinit { _ = Glibc.close(descriptor) }
 
     /// Its lines from the beginning.
-    func reader() -> LineReader { LineReader(rereading: descriptor, name: "stdin") }
+    func reader() -> LineReader { LineReader(rereading: descriptor, name: name) }
 
     private static func fault(_ what: String) -> ValidationError {
         ValidationError("\(what): \(unsafe String(cString: strerror(errno)))")

@@ -69,6 +69,8 @@ struct Submit: AsyncParsableCommand {
         }
     }
 
+    /// So many are published before anybody can interrupt them.
+    private static let fewJobs = 1000
     /// Lines for invalid jobs; `validate` shows them all.
     private static let mostFaults = 20
 
@@ -86,12 +88,10 @@ struct Submit: AsyncParsableCommand {
                     _ = try EditJob(parsing: text, unknownFields: settings.unknownFields)
                 } catch let fault as EditJob.Invalid {
                     invalid += 1
-                    if invalid <= Self.mostFaults {
-                        Console.error("\(job.file):\(job.line): \(JobFailure(fault).message)")
-                    }
+                    if invalid <= Self.mostFaults { Console.error("\(job.place): \(JobFailure(fault).message)") }
                 } catch let fault as MissingID {
                     invalid += 1
-                    if invalid <= Self.mostFaults { Console.error("\(job.file):\(job.line): \(fault)") }
+                    if invalid <= Self.mostFaults { Console.error("\(job.place): \(fault)") }
                 }
             }
         }
@@ -105,6 +105,7 @@ struct Submit: AsyncParsableCommand {
     }
 
     private func submit(_ sources: [JobSource], _ total: Int?, _ settings: Settings) async throws {
+        let isResumed = resume != nil
         let run = resume.flatMap { SubmitSession.Run($0) } ?? SubmitSession.Run()
         let session = try await SubmitSession(
             settings,
@@ -115,22 +116,27 @@ struct Submit: AsyncParsableCommand {
             format: format
         )
         await session.listen()
+        if total ?? .max > Self.fewJobs, !isResumed {
+            Console.error("should this be killed: --resume \(run.prefix):0 repeats it without paying twice")
+        }
+        let isComplete: Bool
+        let isInterrupted: Bool
         do {
-            let (isComplete, isInterrupted) = try await Interruption.run {
+            (isComplete, isInterrupted) = try await Interruption.run {
                 let isComplete = try await publish(sources, skipping: run.skipped, session)
                 try await session.finishPublishing()
                 if wait, isComplete { await session.waitForReplies(DurationText.parse(timeout) ?? .zero) }
                 return isComplete
             }
-            await session.close()
-            Console.error(await session.summary)
-            if !isComplete { Console.error("interrupted: \(await session.resumption)") }
-            if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
-        } catch let error as AMQPError {
+        } catch {
             Console.error(await session.summary)
             Console.error("not all were published: \(await session.resumption)")
             throw error
         }
+        await session.close()
+        Console.error(await session.summary)
+        if !isComplete { Console.error("interrupted: \(await session.resumption)") }
+        if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
         if await session.hasFailures { throw ExitCode(ExitStatus.someFailed) }
     }
 
@@ -144,9 +150,9 @@ struct Submit: AsyncParsableCommand {
                 guard read > skipped else { return true }
                 do {
                     let (id, text) = try identity(of: job)
-                    try await session.publish(text, id: id, name: "\(job.file):\(job.line)")
+                    try await session.publish(text, id: id, name: job.place)
                 } catch let fault as MissingID {
-                    await session.fail("\(job.file):\(job.line): \(fault)")
+                    await session.fail("\(job.place): \(fault)")
                 }
                 return true
             }
@@ -183,10 +189,13 @@ struct JobSource: Sendable {
     private let path: String
     private let spool: SpoolFile?
 
-    /// `spool` keeps what comes from stdin in a file, because it can be read only once.
+    /// `spool` keeps what comes from a pipe in a file, because it can be read only once.
     init(_ path: String, spool: Bool) throws {
         self.path = path
-        self.spool = path == "-" && spool ? try SpoolFile(copyOf: STDIN_FILENO) : nil
+        // Opened now, so that a file that is missing is told before a job is published.
+        let reader = try LineReader(path)
+        self.spool = spool && !reader.isRegularFile ? try SpoolFile(copyOf: reader) : nil
+        if path != "-" { reader.close() }
     }
 
     /// Calls `body` for each job; false from it ends the reading, and is told.

@@ -36,7 +36,8 @@ actor SubmitSession {
     private let replies: AMQPConnection.Subscription?
     private var publisher: JobPublisher?
     private var names: [(id: ByteString, name: String)] = []
-    private var waiting: Set<ByteString> = []
+    /// Replies to come, by the job's id: a file may have the same id twice.
+    private var waiting: [ByteString: Int] = [:]
     private var replyLoop: Task<Void, Never>?
     private var count: Int
     private var isPublishing = true
@@ -96,7 +97,7 @@ actor SubmitSession {
         properties.timestamp = UInt64(clamping: Timestamp.now.seconds)
         let message = OutboundMessage(routingKey: ByteString(queue), properties: properties, body: text)
         // Before the publish: the reply may be faster than the confirm.
-        if replies != nil { waiting.insert(id) }
+        if replies != nil { waiting[id, default: 0] += 1 }
         names.append((id, name))
         try await currentPublisher().publish(message)
     }
@@ -117,7 +118,7 @@ actor SubmitSession {
             publishProgress.show(published)
             return
         }
-        waiting.remove(id)
+        _ = stopWaiting(for: id)
         switch fault {
         case .noQueue:
             fail("\(name): there is no queue \(queue); run a worker once, or run: seedream-worker topology declare")
@@ -141,9 +142,16 @@ actor SubmitSession {
         replyProgress = ProgressLine("replied", total: published)
     }
 
+    /// Notes one reply less to come; false where none was awaited.
+    private func stopWaiting(for id: ByteString) -> Bool {
+        guard let count = waiting[id] else { return false }
+        waiting[id] = count > 1 ? count - 1 : nil
+        return true
+    }
+
     /// Prints a reply; false after the last.
     private func take(_ delivery: Delivery) -> Bool {
-        guard let id = delivery.properties.correlationID, waiting.remove(id) != nil else { return true }
+        guard let id = delivery.properties.correlationID, stopWaiting(for: id) else { return true }
         replied += 1
         let reply = try? JSONValue(parsing: delivery.body)
         if Console.isInteractive { replyProgress.clear() }
@@ -212,7 +220,9 @@ actor SubmitSession {
                 let codes = failuresByCode.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
                 parts.append("\(failed) failed (\(codes.joined(separator: ", ")))")
             }
-            if !isPublishing, !waiting.isEmpty { parts.append("\(waiting.count) without a reply in time") }
+            if !isPublishing, !waiting.isEmpty {
+                parts.append("\(waiting.values.reduce(0, +)) without a reply in time")
+            }
         }
         return parts.joined(separator: ", ")
     }

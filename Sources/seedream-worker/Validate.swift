@@ -20,17 +20,18 @@ struct Validate: AsyncParsableCommand {
     @Option(help: "How to print the faults.")
     var format = OutputFormat.text
 
-    @Option(help: "What to do with a field that this version does not know.")
-    var policyUnknownFields = UnknownFieldPolicy.reject
+    @OptionGroup(title: "Settings, of which only policy.unknownFields counts here")
+    var flags: SettingFlags
 
     func run() async throws {
+        let policy = try flags.read().settings.unknownFields
         var jobs = 0
         var invalid = 0
         for file in files {
             _ = try await JobFile.readEach(in: LineReader(file)) { job in
                 jobs += 1
                 do throws(EditJob.Invalid) {
-                    _ = try job.checked(unknownFields: policyUnknownFields)
+                    _ = try job.checked(unknownFields: policy)
                 } catch {
                     invalid += 1
                     report(error, at: job)
@@ -48,7 +49,8 @@ struct Validate: AsyncParsableCommand {
             print(job, line: job.line + error.line - 1, "", "malformed_json", "column \(error.column): \(error.reason)")
         case .violations(let violations):
             for violation in violations {
-                print(job, line: job.line, violation.pointer.description, violation.code.rawValue, violation.message)
+                let pointer = (job.element.map { "/\($0)" } ?? "") + violation.pointer.description
+                print(job, line: job.line, pointer, violation.code.rawValue, violation.message)
             }
         }
     }
@@ -67,5 +69,3 @@ struct Validate: AsyncParsableCommand {
         }
     }
 }
-
-extension UnknownFieldPolicy: ExpressibleByArgument {}

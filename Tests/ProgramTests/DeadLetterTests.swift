@@ -186,7 +186,7 @@ extension ProgramTests {
                 var removed: [String] = []
                 while let letter = try await walk.next() {
                     guard letter.code == "even" else { continue }
-                    walk.remove(letter)
+                    try walk.remove(letter)
                     removed.append(letter.jobID)
                     #expect(walk.isStale)
                     try await walk.putBack()
@@ -260,6 +260,74 @@ extension ProgramTests {
                 let job = try #require(try await service.broker.take(1, from: "jobs").first)
                 let names = (job.properties.headers ?? [:]).entries.map(\.name.text)
                 #expect(Set(names).subtracting(["x-delivery-count"]) == ["x-replay-count"])
+            }
+        }
+
+        @Test(arguments: [
+            ("3650d", true), ("2026-01-02T03:04:04Z", true), ("2026-01-02T04:04:05.5+01:00", false),
+            ("2026-01-02T03:04:06Z", false), ("2026-01-02T04:04:04.000+01:00", true), ("1h", false),
+        ])
+        func `since is a duration or a time`(_ since: String, _ isIncluded: Bool) async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 1)
+                let list = try await service.run(["dead-letters", "list", "--since", since])
+                #expect(list.stdout.hasPrefix(isIncluded ? "1 dead" : "0 dead"), "\(list.stdout)\(list.stderr)")
+            }
+        }
+
+        @Test func `letters that somebody else has taken are not waited for`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 10)
+                let walk = try await DeadLetterQueue(
+                    "jobs.dlq",
+                    at: AMQPURL(parsing: service.broker.urlText),
+                    options: AMQPConnectionOptions(name: "test"),
+                    most: 4
+                )
+                #expect(try await walk.next()?.jobID == "job-0")
+                _ = try await service.broker.take(6, from: "jobs.dlq")
+                var met = 1
+                while try await walk.next() != nil { met += 1 }
+                #expect(met == 4)
+                #expect(walk.missing == 6)
+                let other = try await service.run(["dead-letters", "list"])
+                #expect(other.stderr.contains("somebody else consumes from jobs.dlq too"))
+                await walk.close()
+            }
+        }
+
+        @Test func `a replay whose connection is cut replays no letter that it cannot remove`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 400)
+                let proxy = try await FaultProxy(target: Int(service.broker.url.port))
+                let url = "amqp://guest:guest@127.0.0.1:\(proxy.port)/\(service.broker.virtualHost)"
+                let replay = try Program(
+                    ["dead-letters", "replay", "--rate", "100/1s"],
+                    environment: service.environment(["SEEDREAM_AMQP_URL": url])
+                )
+                try await eventually("some are replayed") { try await service.ready("jobs") >= 30 }
+                try await proxy.close()
+                let outcome = try await replay.outcome()
+                #expect(outcome.status == 69, "\(outcome.stderr)")
+                let done = try await service.ready("jobs")
+                // A tenth of a second's jobs may be on both queues, as after a kill.
+                try await eventually("the rest is back") {
+                    let left = try await service.ready("jobs.dlq")
+                    return left + done >= 400 && left + done <= 420
+                }
+            }
+        }
+
+        @Test func `an export that cannot be written is a failure`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 3)
+                let outcome = try await Program.run(
+                    ["-c", "'\(Program.path)' dead-letters export > /dev/full"],
+                    environment: service.environment(),
+                    executable: "/bin/sh"
+                )
+                #expect(outcome.status == 74)
+                #expect(outcome.stderr.contains("cannot write the output"))
             }
         }
 

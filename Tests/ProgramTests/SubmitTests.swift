@@ -89,6 +89,38 @@ extension ProgramTests {
             }
         }
 
+        @Test func `a pipe under a name is read once`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.run(["topology", "declare"])
+                let taken = try await service.run(["submit", "/dev/stdin"], stdin: ServiceFixture.job() + "\n")
+                #expect(taken.status == 0, "\(taken.stderr)")
+                #expect(try await service.ready("jobs") == 1)
+            }
+        }
+
+        @Test func `two jobs with one id have two replies`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "1"])
+                let jobs = ["one", "two"].map { ServiceFixture.job($0, #","id":"a""#) + "\n" }.joined()
+                let outcome = try await service.run(["submit", "-", "--id-field", "id", "--wait"], stdin: jobs)
+                #expect(outcome.status == 1)
+                #expect(outcome.stdout.split(separator: "\n").count == 2)
+                #expect(outcome.stderr.contains("1 submitted, 1 failed (1 job_id_conflict)"), "\(outcome.stderr)")
+            }
+        }
+
+        @Test func `a fault in an array is told with its element`() async throws {
+            let array = "[\(ServiceFixture.job()),{}]"
+            let outcome = try await Program.run(["validate", "-"], stdin: array)
+            #expect(outcome.stdout.contains("stdin:1: /1/prompt: "))
+            let forwarded = try await Program.run(
+                ["validate", "-"],
+                environment: ["SEEDREAM_POLICY_UNKNOWN_FIELDS": "forward"],
+                stdin: ServiceFixture.job("x", #","style":1"#)
+            )
+            #expect(forwarded.status == 0, "\(forwarded.stderr)")
+        }
+
         @Test(arguments: ["", "x", ":", "x:y", "x:-1"])
         func `a wrong --resume is an error of usage`(_ text: String) async throws {
             #expect(try await Program.run(["submit", "x", "--resume", text]).status == 64)

@@ -47,9 +47,26 @@ struct DeadLetterFlags: ParsableArguments {
     var isFiltered: Bool { !filter.isEmpty || limit != nil }
 
     static func moment(_ text: String, now: Timestamp) -> Timestamp? {
-        if let moment = Timestamp(rfc3339: text) { return moment }
-        guard let duration = DurationText.parse(text) else { return nil }
-        return Timestamp(milliseconds: now.milliseconds - duration.components.seconds * 1000)
+        if let moment = time(text) { return moment }
+        let days = text.hasSuffix("d") ? Int64(text.dropLast()).flatMap { (0...100_000).contains($0) ? $0 : nil } : nil
+        guard let seconds = days.map({ $0 * 86_400 }) ?? DurationText.parse(text)?.components.seconds else {
+            return nil
+        }
+        return Timestamp(milliseconds: now.milliseconds - min(seconds, 1_000_000_000_000) * 1000)
+    }
+
+    /// Reads a time of RFC 3339 §5.6, to the millisecond.
+    private static func time(_ text: String) -> Timestamp? {
+        let pattern = /(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))/
+        guard let match = text.wholeMatch(of: pattern)?.output, let year = Int(match.1), let month = Int(match.2),
+            let day = Int(match.3), let hour = Int(match.4), let minute = Int(match.5), let second = Int(match.6),
+            (1...12).contains(month), (1...31).contains(day), hour < 24, minute < 60, second <= 60
+        else { return nil }
+        let offset = (match.9.flatMap { Int($0) } ?? 0) * 60 + (match.10.flatMap { Int($0) } ?? 0)
+        let local = Timestamp(year: year, month: month, day: day, hour: hour, minute: minute, second: second)
+        let sign: Int64 = match.8 == "-" ? 1 : -1
+        let fraction = match.7.flatMap { Int64(($0 + "00").prefix(3)) } ?? 0
+        return Timestamp(milliseconds: local.milliseconds + fraction + sign * Int64(offset) * 60_000)
     }
 
     /// Walks over the queue, and puts back what was not removed.
@@ -63,11 +80,18 @@ struct DeadLetterFlags: ParsableArguments {
         let name = unknown ? queues.unknown : queues.deadLetters
         try await BrokerSession.reporting {
             let walk = try await BrokerSession.open(settings, for: "dead-letters \(command)") { url, options in
-                try await DeadLetterQueue(name, at: url, options: options)
+                try await DeadLetterQueue(name, at: url, options: options, most: filter.isEmpty ? limit : nil)
+            }
+            if walk.isShared {
+                Console.error("somebody else consumes from \(name) too; what they hold is not seen here")
             }
             do {
                 try await body(walk, settings)
+                try await walk.confirmRemovals()
                 await walk.close()
+                if walk.missing > 0 {
+                    Console.error("\(walk.missing) letters were taken or are held by somebody else, and were not seen")
+                }
             } catch {
                 await walk.close()
                 throw error

@@ -1,5 +1,6 @@
 import AMQP
 import ArgumentParser
+import EditJob
 import Glibc
 import JSON
 import OperatorTools
@@ -33,11 +34,13 @@ extension DeadLetters {
         }
 
         func run() async throws {
-            let limit: Int? = yes ? nil : try await confirmed()
+            // Only what the person was shown: others may have come since.
+            let agreed: Set<String>? = yes ? nil : try await confirmed()
             var tally = Tally()
             try await flags.walk(for: "discard") { walk, _ in
-                try await walk.each(flags, limit: limit) { letter in
-                    walk.remove(letter)
+                try await walk.each(flags, limit: agreed == nil ? nil : .max) { letter in
+                    guard agreed?.contains(Self.mark(letter)) ?? true else { return true }
+                    try walk.remove(letter)
                     tally.count(letter)
                     return true
                 }
@@ -46,14 +49,16 @@ extension DeadLetters {
         }
 
         /// Asks, and tells how many the person has agreed to.
-        private func confirmed() async throws -> Int {
+        private func confirmed() async throws -> Set<String> {
             guard isatty(STDIN_FILENO) == 1, Console.isInteractive else {
                 throw ValidationError("off a terminal nobody can be asked; to discard all the same, add --yes")
             }
             var tally = Tally()
+            var marks: Set<String> = []
             try await flags.walk(for: "discard") { walk, _ in
                 try await walk.each(flags) { letter in
                     tally.count(letter)
+                    marks.insert(Self.mark(letter))
                     return true
                 }
             }
@@ -67,7 +72,12 @@ extension DeadLetters {
                 Console.error("nothing was discarded")
                 throw ExitCode(ExitStatus.someFailed)
             }
-            return tally.done
+            return marks
+        }
+
+        /// What tells a letter from others: a job's id may stand on several.
+        private static func mark(_ letter: DeadLetter) -> String {
+            "\(letter.jobID)\n\(letter.failedAt?.milliseconds ?? 0)\n\(letter.code)\n\(letter.delivery.body.hashValue)"
         }
     }
 

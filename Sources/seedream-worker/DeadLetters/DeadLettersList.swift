@@ -22,7 +22,10 @@ extension DeadLetters {
         private static let usualLimit = 100
 
         func run() async throws {
-            try await flags.walk(for: "list") { walk, _ in
+            var all = flags
+            // The count is of all; the limit is one of lines.
+            if format == .text { all.limit = nil }
+            try await all.walk(for: "list") { walk, _ in
                 switch format {
                 case .json:
                     try await walk.each(flags) { letter in
@@ -42,7 +45,6 @@ extension DeadLetters {
             var rows = [["AGE", "JOB", "CODE", "ATTEMPTS", "MESSAGE"]]
             var progress = ProgressLine("read", total: walk.count)
             var read = 0
-            // The count is of all; the limit is one of lines.
             try await walk.each(flags, limit: .max) { letter in
                 counts[letter.code, default: 0] += 1
                 if let failedAt = letter.failedAt { oldest = min(oldest ?? failedAt, failedAt) }

@@ -30,8 +30,15 @@ extension DeadLetters {
         var flags: DeadLetterFlags
 
         func validate() throws {
-            if let rate, RateLimit(rate) == nil {
-                throw ValidationError("--rate '\(rate)' is no rate such as 10/1s")
+            if let rate {
+                guard let limit = RateLimit(rate) else {
+                    throw ValidationError("--rate '\(rate)' is no rate such as 10/1s")
+                }
+                guard limit.interval <= DeadLetterQueue.longestHold else {
+                    throw ValidationError(
+                        "--rate '\(rate)' is less than one in ten minutes; replay single jobs with --job"
+                    )
+                }
             }
             if flags.unknown, !acceptDoubleCharge, !dryRun {
                 throw ValidationError(
@@ -78,10 +85,11 @@ extension DeadLetters {
             var start = ContinuousClock.now
 
             func settle(_ number: Int) async throws {
-                for (letter, publish) in inFlight.prefix(number) {
+                for _ in 0..<number {
+                    let (letter, publish) = inFlight.removeFirst()
                     switch try await publish.value {
                     case .confirmed:
-                        walk.remove(letter)
+                        try walk.remove(letter)
                         tally.count(letter)
                         progress.show(tally.done)
                     case .returned:
@@ -94,7 +102,6 @@ extension DeadLetters {
                         throw ExitCode(ExitStatus.unavailable)
                     }
                 }
-                inFlight.removeFirst(number)
             }
 
             do {
@@ -122,6 +129,11 @@ extension DeadLetters {
                 }
                 try await settle(inFlight.count)
             } catch {
+                // Those behind the one that failed may be on the queue all the same, and must not be twice.
+                for (letter, publish) in inFlight where (try? await publish.value) == .confirmed {
+                    if (try? walk.remove(letter)) != nil { tally.count(letter) }
+                }
+                try? await walk.confirmRemovals()
                 progress.clear()
                 Console.error("\(tally.done) replayed\(tally.byCode); all others are where they were")
                 throw error

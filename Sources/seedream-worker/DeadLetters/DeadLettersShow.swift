@@ -26,10 +26,10 @@ extension DeadLetters {
         func run() async throws {
             var flags = flags
             flags.job += ids
-            let isOne = flags.job.isEmpty && flags.limit == nil
+            if flags.filter.isEmpty, flags.limit == nil { flags.limit = 1 }
             var shown = 0
             try await flags.walk(for: "show") { walk, _ in
-                try await walk.each(flags, limit: isOne ? 1 : nil) { letter in
+                try await walk.each(flags) { letter in
                     if shown > 0 { Console.result("") }
                     for line in lines(letter) { Console.result(line) }
                     shown += 1

@@ -25,6 +25,7 @@ struct BrokerExamination {
 
     func examine(_ tell: (Finding) -> Void) async {
         var usable: (url: AMQPURL, major: Int)?
+        var refused: [AMQPError] = []
         for url in settings.amqpURLs {
             do {
                 let connection = try await open(url)
@@ -33,9 +34,19 @@ struct BrokerExamination {
                 tell(found(version, at: url, frameMax: await connection.frameMax))
                 await connection.close()
                 usable = usable ?? (url, major)
+            } catch let error as AMQPError {
+                refused.append(error)
             } catch {
-                tell(.fault("broker", "\(error)"))
+                tell(.fault("broker", "\(error)", remedy: "see the limits of this host"))
             }
+        }
+        for error in refused {
+            // A cluster of which one node answers is enough for a worker.
+            tell(
+                usable == nil
+                    ? .fault("broker", error.message, remedy: error.remedy)
+                    : .warning("broker", error.message, remedy: error.remedy)
+            )
         }
         guard let usable else { return }
         for declaration in topology.declarations(brokerMajor: usable.major) {
@@ -67,12 +78,13 @@ struct BrokerExamination {
             let connection = try await open(url)
             status = try await connection.inspect(queue: declaration.name)
             do {
-                _ = try await connection.declare(declaration)
+                // In verify mode the operator may have set the same through policies.
+                if topology.mode == .declare { _ = try await connection.declare(declaration) }
                 await connection.close()
             } catch let error as AMQPError where error.code == .preconditionFailed {
                 return .fault(
                     check,
-                    "\(error)",
+                    error.message,
                     remedy: "delete the queue when it is empty, or change queue.type and retry.delays to what it is"
                 )
             } catch let error as AMQPError where error.code == .accessRefused {
@@ -83,8 +95,10 @@ struct BrokerExamination {
             return topology.mode == .declare
                 ? .warning(check, "\(declaration.name) is not there yet; a worker declares it", remedy: remedy)
                 : .fault(check, "\(declaration.name) is missing, and queue.topology is verify", remedy: remedy)
+        } catch let error as AMQPError {
+            return .fault(check, "\(declaration.name): \(error.message)", remedy: error.remedy)
         } catch {
-            return .fault(check, "\(declaration.name): \(error)")
+            return .fault(check, "\(declaration.name): \(error)", remedy: "see the limits of this host")
         }
         return judge(declaration.name, status)
     }

@@ -75,7 +75,7 @@ struct Doctor: AsyncParsableCommand {
                 _ = try TokenSource(path: path)
                 return .ok("token", "is read from \(path)")
             } catch {
-                return .fault("token", "\(error)")
+                return .fault("token", "\(error)", remedy: "set SEEDREAM_API_TOKEN_FILE to a file with the token")
             }
         case nil:
             return .fault(
@@ -109,7 +109,7 @@ struct Doctor: AsyncParsableCommand {
                 await journal.close()
                 return .ok("journal", "\(path) can be written")
             } catch {
-                return .fault("journal", "\(error)")
+                return .fault("journal", "\(error)", remedy: "set journal.store to a file that can be written")
             }
         }
     }
