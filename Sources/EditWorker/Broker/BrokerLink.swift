@@ -23,6 +23,9 @@ package actor BrokerLink {
     private let logger: Logger
 
     private var current: AMQPConnection?
+    private static let mostEarlyRenewals = 3
+    /// Connections that were given up young, since the last one that was not.
+    private var earlyRenewals = 0
     private var waiters: [Int: CheckedContinuation<AMQPConnection?, Never>] = [:]
     private var waitersEver = 0
     private var openedAt = ContinuousClock.now
@@ -144,10 +147,18 @@ package actor BrokerLink {
 
     /// Ends a connection on which the broker goes on refusing, so that a new one takes its place.
     ///
-    /// Nacks may outlive a lifted length policy on an open channel. Not more often than every 30 s: a queue may as well
-    /// really be full.
+    /// Nacks may outlive a lifted length policy on an open channel, and a channel that was opened while a quorum queue
+    /// had no leader may go on refusing. Not more often than every 30 s, and a few times for a younger connection: a queue
+    /// may as well really be full.
     package func renew(_ connection: AMQPConnection) async {
-        guard current === connection, ContinuousClock.now - openedAt > .seconds(30) else { return }
+        let age = ContinuousClock.now - openedAt
+        guard current === connection, age > .seconds(2) else { return }
+        if age > .seconds(30) {
+            earlyRenewals = 0
+        } else {
+            guard earlyRenewals < Self.mostEarlyRenewals else { return }
+            earlyRenewals += 1
+        }
         current = nil
         await connection.close()
     }

@@ -69,6 +69,11 @@ package struct BrokerPublisher: MessagePublisher {
                         return .refused
                     }
                     try await Task.sleep(for: backoff.next())
+                    // Our own queues are not full: then it is the channel, and not the queue, that refuses.
+                    let queue = message.routingKey
+                    if refusals > 1, queue == topology.queues.results || topology.queues.isOwn(queue) {
+                        await publisher.renew(connection)
+                    }
                 }
             } catch let error as AMQPError where error.code == .tooLarge {
                 throw error
