@@ -180,9 +180,7 @@ package actor AMQPConnection {
 
     func freshTag() -> ByteString {
         consumersEver += 1
-        // In the order of their names, in which the broker puts back what they held when the connection ends.
-        let digits = "\(consumersEver)"
-        return ByteString("seedream-\(String(repeating: "0", count: max(0, 6 - digits.count)))\(digits)")
+        return ByteString("seedream-\(consumersEver)")
     }
 
     func register(

@@ -131,12 +131,8 @@ package struct AMQPURL: Hashable, Sendable {
 }
 
 extension AMQPURL: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
-    /// The URL without user and password: what may be shown.
-    package var description: String {
-        let shown = host.contains(":") ? "[\(host)]" : host
-        let path = virtualHost == "/" ? "/" : "/\(virtualHost)"
-        return "\(usesTLS ? "amqps" : "amqp")://\(shown):\(port)\(path)"
-    }
+    /// What may be shown: `redacted`.
+    package var description: String { redacted }
 
     package var debugDescription: String { description }
 

@@ -55,11 +55,11 @@ enum Console {
             // A reader that went away (`| head`) has seen what it wanted.
             case EPIPE: return
             // Nobody must take for complete what is not: an export on a full disk, say.
-            default:
-                if descriptor == STDOUT_FILENO {
-                    error("seedream-worker: cannot write the output: \(unsafe String(cString: strerror(errno)))")
-                }
+            case let fault where descriptor == STDOUT_FILENO:
+                error("seedream-worker: cannot write the output: \(unsafe String(cString: strerror(fault)))")
                 _exit(ExitStatus.outputFault)
+            // What is said beside the results is not worth the end of the command.
+            default: return
             }
         }
     }

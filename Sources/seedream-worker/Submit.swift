@@ -192,9 +192,11 @@ struct JobSource: Sendable {
     /// `spool` keeps what comes from a pipe in a file, because it can be read only once.
     init(_ path: String, spool: Bool) throws {
         self.path = path
-        // Opened now, so that a file that is missing is told before a job is published.
+        // Opened now, so that a file that is missing is told before a job is published; a pipe with a name cannot be
+        // opened once more.
         let reader = try LineReader(path)
-        self.spool = spool && !reader.isRegularFile ? try SpoolFile(copyOf: reader) : nil
+        let isKept = path == "-" ? spool : !reader.isRegularFile
+        self.spool = isKept ? try SpoolFile(copyOf: reader) : nil
         if path != "-" { reader.close() }
     }
 

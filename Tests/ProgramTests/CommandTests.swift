@@ -26,6 +26,11 @@ extension ProgramTests {
             #expect(!outcome.stderr.contains("hunter2") && !outcome.stderr.contains("a b"))
         }
 
+        @Test func `without stderr the status is the same`() async throws {
+            let outcome = try await Program.run(["-c", "'\(Program.path)' run 2>&-"], executable: "/bin/sh")
+            #expect(outcome.status == 78)
+        }
+
         @Test func `run without a token says how to give one`() async throws {
             let outcome = try await Program.run(["run"])
             #expect(outcome.status == 78)

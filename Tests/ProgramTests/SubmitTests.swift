@@ -89,10 +89,19 @@ extension ProgramTests {
             }
         }
 
-        @Test func `a pipe under a name is read once`() async throws {
+        @Test(arguments: ["", "--no-check"])
+        func `a pipe under a name is read once`(_ flag: String) async throws {
             try await ServiceFixture.with { service in
                 _ = try await service.run(["topology", "declare"])
-                let taken = try await service.run(["submit", "/dev/stdin"], stdin: ServiceFixture.job() + "\n")
+                let pipe = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
+                // A shell gives what it starts in the background an empty stdin.
+                let feed = "exec 3<&0; mkfifo '\(pipe)'; cat <&3 >'\(pipe)' &"
+                let taken = try await Program.run(
+                    ["-c", "\(feed) '\(Program.path)' submit '\(pipe)' \(flag)"],
+                    environment: service.environment(),
+                    stdin: ServiceFixture.job() + "\n",
+                    executable: "/bin/sh"
+                )
                 #expect(taken.status == 0, "\(taken.stderr)")
                 #expect(try await service.ready("jobs") == 1)
             }

@@ -8,7 +8,7 @@ package struct DeadlinePassed: Error, CustomStringConvertible {
     }
 }
 
-/// Asks again and again until the answer is yes; each question is a round trip to a real part, so nothing spins.
+/// Asks again and again until the answer is yes.
 package func eventually(
     _ what: String,
     within limit: Duration = .seconds(20),
