@@ -53,7 +53,7 @@ final class LineReader {
     }
 
     /// The next bytes of the file, at most as many as `chunk` holds, none at its end.
-    fileprivate func readChunk(_ chunk: inout [UInt8]) throws -> Int {
+    func readChunk(_ chunk: inout [UInt8]) throws -> Int {
         let count = unsafe read(descriptor, &chunk, chunk.count)
         guard count >= 0 else {
             throw ValidationError("cannot read \(name): \(unsafe String(cString: strerror(errno)))")
@@ -81,41 +81,5 @@ final class LineReader {
 
     func close() {
         if descriptor != STDIN_FILENO { _ = Glibc.close(descriptor) }
-    }
-}
-
-/// What came from a pipe, in a file without a name that vanishes with the process.
-final class SpoolFile: Sendable {
-    private let descriptor: Int32
-    private let name: String
-
-    /// Copies all that a reader gives.
-    init(copyOf source: LineReader) throws {
-        name = source.name
-        let directory = Process.environment["TMPDIR"] ?? "/var/tmp"
-        var path = Array("\(directory)/seedream-worker-XXXXXX".utf8CString)
-        descriptor = unsafe mkstemp(&path)
-        guard descriptor >= 0 else { throw Self.fault("cannot keep \(name) in \(directory); set TMPDIR") }
-        unsafe unlink(path)
-        var chunk = [UInt8](repeating: 0, count: 1 << 16)
-        while true {
-            let count = try source.readChunk(&chunk)
-            guard count > 0 else { return }
-            var rest = chunk[..<count]
-            while !rest.isEmpty {
-                let written = unsafe rest.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
-                guard written > 0 else { throw Self.fault("cannot keep \(name) in \(directory); set TMPDIR") }
-                rest = rest.dropFirst(written)
-            }
-        }
-    }
-
-    deinit { _ = Glibc.close(descriptor) }
-
-    /// Its lines from the beginning.
-    func reader() -> LineReader { LineReader(rereading: descriptor, name: name) }
-
-    private static func fault(_ what: String) -> ValidationError {
-        ValidationError("\(what): \(unsafe String(cString: strerror(errno)))")
     }
 }

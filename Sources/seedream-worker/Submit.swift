@@ -183,39 +183,3 @@ private struct MissingID: Error, CustomStringConvertible {
     let field: String
     var description: String { "\(field) must be a string of 1 to 255 bytes or an integer: it becomes the job's id" }
 }
-
-/// A file that can be read twice: first to check all jobs, then to publish them.
-struct JobSource: Sendable {
-    private let path: String
-    private let spool: SpoolFile?
-
-    /// `spool` keeps what comes from a pipe in a file, because it can be read only once.
-    init(_ path: String, spool: Bool) throws {
-        self.path = path
-        // Opened now, so that a file that is missing is told before a job is published; a pipe with a name cannot be
-        // opened once more.
-        let reader = try LineReader(path)
-        let isKept = path == "-" ? spool : !reader.isRegularFile
-        self.spool = isKept ? try SpoolFile(copyOf: reader) : nil
-        if path != "-" { reader.close() }
-    }
-
-    /// Calls `body` for each job; false from it ends the reading, and is told.
-    func readEach(
-        isolation: isolated (any Actor)? = #isolation,
-        _ body: (JobFile.Job) async throws -> Bool
-    ) async throws -> Bool {
-        try await JobFile.readEach(in: try spool?.reader() ?? LineReader(path), body)
-    }
-
-    /// Calls `body` for all jobs.
-    func readAll(
-        isolation: isolated (any Actor)? = #isolation,
-        _ body: (JobFile.Job) async throws -> Void
-    ) async throws {
-        _ = try await readEach { job in
-            try await body(job)
-            return true
-        }
-    }
-}

@@ -2,7 +2,6 @@ import AMQP
 import ArgumentParser
 import EditJob
 import Glibc
-import JSON
 import OperatorTools
 
 extension DeadLetters {
@@ -78,34 +77,6 @@ extension DeadLetters {
         /// What tells a letter from others: a job's id may stand on several.
         private static func mark(_ letter: DeadLetter) -> String {
             "\(letter.jobID)\n\(letter.failedAt?.milliseconds ?? 0)\n\(letter.code)\n\(letter.delivery.body.hashValue)"
-        }
-    }
-
-    /// `dead-letters export`: the failed jobs as NDJSON.
-    struct Export: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Print the failed jobs as lines of JSON, to be corrected and submitted.",
-            discussion: """
-                Example: seedream-worker dead-letters export --code invalid_job > jobs.ndjson
-
-                Each line is the job with one member more, dead_letter, which tells why it failed. After a correction: \
-                seedream-worker submit jobs.ndjson (which takes the member out and keeps the job's id).
-                """
-        )
-
-        @OptionGroup
-        var flags: DeadLetterFlags
-
-        func run() async throws {
-            var tally = Tally()
-            try await flags.walk(for: "export") { walk, _ in
-                try await walk.each(flags) { letter in
-                    Console.result(String(decoding: letter.exported.encoded(), as: UTF8.self))
-                    tally.count(letter)
-                    return true
-                }
-            }
-            Console.error("\(tally.done) exported\(tally.byCode)")
         }
     }
 }

@@ -1,0 +1,33 @@
+import ArgumentParser
+import JSON
+import OperatorTools
+
+extension DeadLetters {
+    /// `dead-letters export`: the failed jobs as NDJSON.
+    struct Export: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Print the failed jobs as lines of JSON, to be corrected and submitted.",
+            discussion: """
+                Example: seedream-worker dead-letters export --code invalid_job > jobs.ndjson
+
+                Each line is the job with one member more, dead_letter, which tells why it failed. After a correction: \
+                seedream-worker submit jobs.ndjson (which takes the member out and keeps the job's id).
+                """
+        )
+
+        @OptionGroup
+        var flags: DeadLetterFlags
+
+        func run() async throws {
+            var tally = Tally()
+            try await flags.walk(for: "export") { walk, _ in
+                try await walk.each(flags) { letter in
+                    Console.result(String(decoding: letter.exported.encoded(), as: UTF8.self))
+                    tally.count(letter)
+                    return true
+                }
+            }
+            Console.error("\(tally.done) exported\(tally.byCode)")
+        }
+    }
+}
