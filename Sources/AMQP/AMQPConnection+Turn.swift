@@ -55,11 +55,11 @@ extension AMQPConnection {
             markReturned(message, .returned(replyCode: replyCode, replyText: replyText))
         case .confirmed(let number, let multiple):
             for publish in confirms.settle(number, multiple: multiple) {
-                publish.resume(.success(publish.returned ?? .confirmed))
+                publish.publishing.resume(.success(publish.returned ?? .confirmed))
             }
         case .refused(let number, let multiple):
             for publish in confirms.settle(number, multiple: multiple) {
-                publish.resume(.success(.refused))
+                publish.publishing.resume(.success(.refused))
             }
         case .consumerCancelled(let consumer):
             removeConsumer(consumer)
@@ -82,11 +82,10 @@ extension AMQPConnection {
     /// the oldest unanswered message that looks the same.
     func markReturned(_ message: OutboundMessage, _ result: PublishResult) {
         _ = confirms.updateFirst { pending in
-            pending.returned == nil && pending.message.mandatory
-                && pending.message.routingKey == message.routingKey
-                && pending.message.exchange == message.exchange
-                && pending.message.properties.messageID == message.properties.messageID
-                && pending.message.body == message.body
+            let sent = pending.publishing.message
+            return pending.returned == nil && sent.mandatory && sent.routingKey == message.routingKey
+                && sent.exchange == message.exchange && sent.properties.messageID == message.properties.messageID
+                && sent.body == message.body
         } _: { pending in
             pending.returned = result
         }
@@ -118,15 +117,14 @@ extension AMQPConnection {
                     Self.fail(commands[(index + 1)...], with: error)
                     throw error
                 }
-            case .publish(let message, let resume):
+            case .publish(let publishing):
+                let message = publishing.message
                 // Before anything is written: half a message would end the connection, and all others with it.
                 guard message.properties.fits(frameMax: frameMax), message.routingKey.bytes.count <= 255 else {
-                    resume(.failure(Self.tooLargeError))
+                    publishing.resume(.failure(Self.tooLargeError))
                     continue
                 }
-                confirms.append(
-                    PendingPublish(message: message, deadline: .now + options.confirmTimeout, resume: resume)
-                )
+                confirms.append(PendingPublish(publishing: publishing, deadline: .now + options.confirmTimeout))
                 do {
                     try socket?.publish(message)
                 } catch {
@@ -179,7 +177,7 @@ extension AMQPConnection {
         Self.fail((held + commands)[...], with: error)
         held = []
         for publish in confirms.settleAll() {
-            publish.resume(.failure(error))
+            publish.publishing.resume(.failure(error))
         }
         for stream in streams.values { stream.finish() }
         streams = [:]
@@ -189,6 +187,6 @@ extension AMQPConnection {
     }
 
     static func fail(_ commands: ArraySlice<Command>, with error: AMQPError) {
-        for case .publish(_, let resume) in commands { resume(.failure(error)) }
+        for case .publish(let publishing) in commands { publishing.resume(.failure(error)) }
     }
 }

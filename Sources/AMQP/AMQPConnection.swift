@@ -25,17 +25,29 @@ package actor AMQPConnection {
         package let deliveries: AsyncStream<Delivery>
     }
 
-    struct PendingPublish {
+    /// A message on its way, and who waits for what the broker says of it.
+    ///
+    /// A class, because it goes through several hands: a copy of the message counts a reference for each of its texts.
+    final class Publishing: Sendable {
         let message: OutboundMessage
-        let deadline: ContinuousClock.Instant
         let resume: @Sendable (Result<PublishResult, AMQPError>) -> Void
+
+        init(_ message: OutboundMessage, _ resume: @escaping @Sendable (Result<PublishResult, AMQPError>) -> Void) {
+            self.message = message
+            self.resume = resume
+        }
+    }
+
+    struct PendingPublish {
+        let publishing: Publishing
+        let deadline: ContinuousClock.Instant
         var returned: PublishResult?
     }
 
     enum Command {
         case acknowledge(UInt64)
         case reject(UInt64, requeue: Bool)
-        case publish(OutboundMessage, @Sendable (Result<PublishResult, AMQPError>) -> Void)
+        case publish(Publishing)
 
         var isPublish: Bool {
             if case .publish = self { return true }
@@ -283,7 +295,7 @@ package actor AMQPConnection {
     package nonisolated func publish(_ message: OutboundMessage) async throws -> PublishResult {
         try await withCheckedThrowingContinuation { continuation in
             let resume: @Sendable (Result<PublishResult, AMQPError>) -> Void = { continuation.resume(with: $0) }
-            if !post(.publish(message, resume)) {
+            if !post(.publish(Publishing(message, resume))) {
                 resume(.failure(Self.closedError))
             }
         }
@@ -298,7 +310,7 @@ package actor AMQPConnection {
             answer.yield(result)
             answer.finish()
         }
-        if !post(.publish(message, resume)) { resume(.failure(Self.closedError)) }
+        if !post(.publish(Publishing(message, resume))) { resume(.failure(Self.closedError)) }
         return Task {
             for await result in answers { return try result.get() }
             throw Self.closedError

@@ -50,9 +50,9 @@ package struct MessageProperties: Hashable, Sendable {
     /// No short string, a header's name
     /// included, is longer than 255 bytes.
     package func fits(frameMax: Int) -> Bool {
-        let names = headers?.entries.map(\.name) ?? []
-        return Self.frameOverhead + encodedSizeWithoutHeaders + (headers?.encodedSize ?? 0) <= frameMax
-            && (shortStrings + names).allSatisfy { $0.bytes.count <= 255 }
+        Self.frameOverhead + encodedSizeWithoutHeaders + (headers?.encodedSize ?? 0) <= frameMax
+            && shortStrings.allSatisfy { $0.bytes.count <= 255 }
+            && headers?.entries.allSatisfy { $0.name.bytes.count <= 255 } ?? true
     }
 
     private var shortStrings: [ByteString] {
@@ -107,7 +107,9 @@ package struct DeliveryTag: Hashable, Sendable {
 }
 
 /// A message as the broker delivered it.
-package struct Delivery: Hashable, Sendable {
+///
+/// A class, because it goes through many hands: a copy would count a reference for each of its texts.
+package final class Delivery: Sendable {
     /// For the acknowledgement.
     package let tag: DeliveryTag
     /// Whether the broker may have delivered it before.

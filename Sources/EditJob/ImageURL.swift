@@ -6,26 +6,28 @@ enum ImageURL {
 
     /// What is wrong with a URL, nil where nothing is; the text is not quoted, since it may carry a signature.
     static func fault(in url: String) -> String? {
-        let bytes = Array(url.utf8)
+        let bytes = url.utf8.span
         guard !bytes.isEmpty else { return "is empty; it must be an absolute http or https URL" }
         guard bytes.count <= maximumBytes else {
             return "is \(bytes.count) bytes long; at most \(maximumBytes) are allowed"
         }
         if let fault = characterFault(bytes) { return fault }
-        guard let authorityStart = authorityStart(bytes) else {
+        guard let start = authorityStart(bytes) else {
             return "is not an absolute http or https URL such as https://example.com/a.png"
         }
-        let rest = bytes[authorityStart...]
-        let authority = rest.prefix { $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
-        guard !authority.contains(UInt8(ascii: "@")) else {
-            return "has user information before an @, which is not allowed"
+        var authority: [UInt8] = []
+        for index in start..<bytes.count {
+            let byte = bytes[index]
+            if byte == UInt8(ascii: "/") || byte == UInt8(ascii: "?") || byte == UInt8(ascii: "#") { break }
+            guard byte != UInt8(ascii: "@") else { return "has user information before an @, which is not allowed" }
+            authority.append(byte)
         }
-        return authorityFault(authority)
+        return authorityFault(authority[...])
     }
 
-    private static func characterFault(_ bytes: [UInt8]) -> String? {
-        for (index, byte) in bytes.enumerated() {
-            switch byte {
+    private static func characterFault(_ bytes: Span<UInt8>) -> String? {
+        for index in bytes.indices {
+            switch bytes[index] {
             case 0: return "has a NUL character"
             case 0x20, 0x09...0x0D: return "has white space; write %20"
             case 0x01...0x1F, 0x7F: return "has a control character"
@@ -42,14 +44,17 @@ enum ImageURL {
     }
 
     /// The index behind `http://` or `https://`; schemes know no case.
-    private static func authorityStart(_ bytes: [UInt8]) -> Int? {
-        let start = bytes.prefix(8)
-            .map { byte in
-                (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) ? byte + 32 : byte
+    private static func authorityStart(_ bytes: Span<UInt8>) -> Int? {
+        func hasPrefix(_ scheme: StaticString) -> Bool {
+            guard bytes.count >= scheme.utf8CodeUnitCount else { return false }
+            for index in 0..<scheme.utf8CodeUnitCount {
+                let byte = bytes[index]
+                let lower = (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) ? byte + 32 : byte
+                guard unsafe lower == scheme.utf8Start[index] else { return false }
             }
-        if start.starts(with: "https://".utf8) { return 8 }
-        if start.starts(with: "http://".utf8) { return 7 }
-        return nil
+            return true
+        }
+        return hasPrefix("https://") ? 8 : hasPrefix("http://") ? 7 : nil
     }
 
     private static func authorityFault(_ authority: ArraySlice<UInt8>) -> String? {

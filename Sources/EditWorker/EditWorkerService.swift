@@ -13,13 +13,14 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     private let prefetch: UInt16
     private let admission: Admission
     private let pipeline: JobPipeline
+    private let executor: any TaskExecutor
     private let failFast: Bool
     private let health: WorkerHealth
     private let logger: Logger
 
     /// A worker over two links, which it runs and stops.
     ///
-    /// With `failFast` the first failure to connect ends it, instead of being tried again for ever.
+    /// Jobs run on `executor`. With `failFast` the first failure to connect ends it, instead of being tried again for ever.
     package init(
         consumer: BrokerLink,
         publisher: BrokerLink,
@@ -27,6 +28,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         prefetch: UInt16,
         admission: Admission,
         pipeline: JobPipeline,
+        executor: any TaskExecutor,
         failFast: Bool,
         health: WorkerHealth,
         logger: Logger
@@ -37,6 +39,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         self.prefetch = prefetch
         self.admission = admission
         self.pipeline = pipeline
+        self.executor = executor
         self.failFast = failFast
         self.health = health
         self.logger = logger
@@ -49,7 +52,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
                 group.addTask { try await consumer.run(failFast: failFast) }
                 group.addTask { try await publisher.run(failFast: failFast) }
                 group.addTask {
-                    await takeJobs()
+                    await withTaskExecutorPreference(executor) { await takeJobs() }
                     await consumer.stop()
                     await publisher.stop()
                 }

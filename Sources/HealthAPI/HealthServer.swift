@@ -1,6 +1,6 @@
 package import EditWorker
 import HTTPTypes
-import Hummingbird
+import HummingbirdCore
 import JSON
 package import Logging
 package import NIOCore
@@ -46,27 +46,23 @@ package struct HealthServer: Service, CustomStringConvertible {
     ///
     /// Throws `Fault` where the address is taken or not ours.
     package func run() async throws {
-        let router = Router(context: BasicRequestContext.self)
-        // Knows nothing of broker and API: a restart of this process would mend neither.
-        router.get("/livez") { _, _ in Self.response(.ok, "text/plain; charset=utf-8", Array("ok\n".utf8)) }
-        router.get("/readyz") { _, _ in Self.readiness(lacks()) }
-        router.get("/metrics") { _, _ in
-            Self.response(.ok, PrometheusRegistry.contentType, Array(registry.text.utf8))
-        }
         var quiet = Logger(label: "health", factory: { _ in SwiftLogNoOpLogHandler() })
         quiet.logLevel = .critical
-        let application = Application(
-            router: router,
-            configuration: .init(address: .hostname(host, port: port), serverName: nil),
+        let server = Server(
+            childChannelSetup: HTTP1Channel { request, writer, _ in
+                let response = answer(request)
+                try await writer.write(response: response.head, body: response.body)
+            },
+            configuration: .init(address: .hostname(host, port: port)),
             onServerRunning: { channel in
                 let port = channel.localAddress?.port ?? port
                 logger.log(.info, "health and metrics", [.address: "\(host):\(port)"])
             },
-            eventLoopGroupProvider: .shared(group),
+            eventLoopGroup: group,
             logger: quiet
         )
         do {
-            try await application.run()
+            try await server.run()
         } catch let error as IOError {
             throw Fault(
                 description: "http.listen: cannot listen on \(host):\(port): \(error); give another address or port, "
@@ -74,6 +70,19 @@ package struct HealthServer: Service, CustomStringConvertible {
             )
         }
     }
+
+    private func answer(_ request: Request) -> Response {
+        guard request.method == .get else { return Self.response(.methodNotAllowed, Self.text, []) }
+        switch request.uri.path {
+        // Knows nothing of broker and API: a restart of this process would mend neither.
+        case "/livez": return Self.response(.ok, Self.text, Array("ok\n".utf8))
+        case "/readyz": return Self.readiness(lacks())
+        case "/metrics": return Self.response(.ok, PrometheusRegistry.contentType, Array(registry.text.utf8))
+        default: return Self.response(.notFound, Self.text, [])
+        }
+    }
+
+    private static let text = "text/plain; charset=utf-8"
 
     private static func readiness(_ lacks: [WorkerHealth.Lack]) -> Response {
         let missing = lacks.map { lack in

@@ -1,9 +1,12 @@
 import EditJob
 import HTTPTypes
-import Hummingbird
+import HummingbirdCore
 import JSON
 package import Logging
 import NIOCore
+import NIOPosix
+import ServiceLifecycle
+import UnixSignals
 
 /// A stand-in for the SeeDream V4 Edit API, which checks each request by the API's rules and misbehaves on demand.
 package struct Sandbox: Sendable {
@@ -46,22 +49,36 @@ package struct Sandbox: Sendable {
 
     /// Listens until the task is cancelled or the process is told to end; `onListen` hears the port.
     package func run(onListen: @escaping @Sendable (Int) async -> Void) async throws {
-        let router = Router(context: SandboxContext.self)
-        router.get("/stats") { _, _ in Self.response(.ok, statistics.json) }
-        router.post(RouterPath(Self.path)) { request, context in try await submission(request, context) }
-        let application = Application(
-            router: router,
-            configuration: .init(address: .hostname(options.host, port: options.port), serverName: "sandbox"),
+        let server = Server(
+            childChannelSetup: HTTP1Channel { request, writer, channel in
+                let response = try await answer(request, on: channel)
+                try await writer.write(response: response.head, body: response.body)
+            },
+            configuration: .init(address: .hostname(options.host, port: options.port)),
             onServerRunning: { channel in
                 guard let port = channel.localAddress?.port else { return }
                 await onListen(port)
             },
+            eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
             logger: logger
         )
-        try await application.runService()
+        try await ServiceGroup(
+            services: [server],
+            gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: logger
+        )
+        .run()
     }
 
-    private func submission(_ request: Request, _ context: SandboxContext) async throws -> Response {
+    private func answer(_ request: Request, on channel: any Channel) async throws -> Response {
+        switch (request.method, request.uri.path) {
+        case (.get, "/stats"): Self.response(.ok, statistics.json)
+        case (.post, Self.path): try await submission(request, channel)
+        default: Self.error(404, "there is only POST \(Self.path) and GET /stats")
+        }
+    }
+
+    private func submission(_ request: Request, _ channel: any Channel) async throws -> Response {
         statistics.began()
         var status: Int?
         defer { statistics.ended(status: status) }
@@ -74,14 +91,14 @@ package struct Sandbox: Sendable {
             return Self.error(413, "the body is longer than \(Self.longestBody) bytes")
         }
         try await Task.sleep(for: options.latency)
-        let response = try await answer(request, body, context)
+        let response = try await answer(request, body, channel)
         status = response?.status.code
         // Without an answer the channel is closed already, and nothing more can be written.
         return response ?? Response(status: .internalServerError)
     }
 
     /// Nil where no answer is to be sent.
-    private func answer(_ request: Request, _ body: ByteBuffer, _ context: SandboxContext) async throws -> Response? {
+    private func answer(_ request: Request, _ body: ByteBuffer, _ channel: any Channel) async throws -> Response? {
         if let refusal = refusal(of: request, body) { return refusal }
         let key = HTTPField.Name("Idempotency-Key").flatMap { request.headers[$0] }
         switch options.faults.fault(roll: .random(in: 0..<100)) {
@@ -96,11 +113,11 @@ package struct Sandbox: Sendable {
             return response
         case .reset:
             statistics.accepted(key: key)
-            try await context.channel.close()
+            try await channel.close()
             return nil
         case .hang:
             statistics.accepted(key: key)
-            try await context.channel.closeFuture.get()
+            try await channel.closeFuture.get()
             return nil
         case .garbage:
             statistics.accepted(key: key)
@@ -160,16 +177,5 @@ package struct Sandbox: Sendable {
         let digits = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
         return [digits[0..<4], digits[4..<6], digits[6..<8], digits[8..<10], digits[10..<16]]
             .map { $0.joined() }.joined(separator: "-")
-    }
-}
-
-/// A request's context that knows its connection, for faults that break it.
-struct SandboxContext: RequestContext {
-    var coreContext: CoreRequestContextStorage
-    let channel: any Channel
-
-    init(source: ApplicationRequestContextSource) {
-        coreContext = CoreRequestContextStorage(source: source)
-        channel = source.channel
     }
 }

@@ -1,8 +1,6 @@
-import AsyncHTTPClient
 import NIOCore
 package import NIOPosix
 import NIOSSL
-import NIOTLS
 
 /// Tries the way to the API without asking it anything: the name, the connection, the certificate.
 package enum EndpointProbe {
@@ -25,87 +23,33 @@ package enum EndpointProbe {
         timeout: Duration,
         group: MultiThreadedEventLoopGroup
     ) async throws(Fault) -> (address: String, tlsVersion: String?) {
-        guard let request = try? HTTPClient.Request(url: baseURL) else { throw .invalidURL }
-        let address = "\(request.host):\(request.port)"
-        let isSecure = request.scheme == "https"
+        guard let endpoint = APIEndpoint(baseURL) else { throw .invalidURL }
+        let address = endpoint.address
         do {
-            let channel = try await ClientBootstrap(group: group)
-                .connectTimeout(TimeAmount(timeout))
-                .connect(host: request.host, port: request.port)
-                .get()
-            defer { channel.close(promise: nil) }
-            guard isSecure else { return (address, nil) }
+            let connector: EndpointConnector
             do {
-                return (address, try await handshake(on: channel, host: request.host, caFile: caFile, timeout: timeout))
+                connector = try EndpointConnector(endpoint, caFile: caFile, timeout: timeout)
             } catch {
-                throw Fault.tls(address: address, reason: "\(error)")
+                throw EndpointConnector.TLSFault(description: "\(error)")
             }
+            let version = try await connector.connect(on: group.next())
+                .flatMapThrowing { channel in
+                    defer { channel.close(promise: nil) }
+                    guard endpoint.isSecure else { return nil as String? }
+                    let handler = try channel.pipeline.syncOperations.handler(type: NIOSSLClientHandler.self)
+                    return handler.tlsVersion.map { "\($0)" } ?? "TLS"
+                }
+                .get()
+            return (address, version)
+        } catch let error as EndpointConnector.TLSFault {
+            throw .tls(address: address, reason: error.description)
         } catch let error as NIOConnectionError where error.connectionErrors.isEmpty {
-            throw .nameNotResolved(host: request.host)
+            throw .nameNotResolved(host: endpoint.host)
         } catch let error as NIOConnectionError {
             let reasons = error.connectionErrors.map { "\($0.error)" }
             throw .unreachable(address: address, reason: reasons.joined(separator: "; "))
-        } catch let fault as Fault {
-            throw fault
         } catch {
             throw .unreachable(address: address, reason: "\(error)")
         }
-    }
-
-    private static func handshake(
-        on channel: any Channel,
-        host: String,
-        caFile: String?,
-        timeout: Duration
-    ) async throws -> String {
-        var configuration = TLSConfiguration.makeClientConfiguration()
-        if let caFile { configuration.trustRoots = .file(caFile) }
-        let context = try NIOSSLContext(configuration: configuration)
-        let isAddress = (try? SocketAddress(ipAddress: host, port: 0)) != nil
-        return try await channel.eventLoop
-            .flatSubmit {
-                let done = channel.eventLoop.makePromise(of: String.self)
-                let deadline = channel.eventLoop.scheduleTask(in: TimeAmount(timeout)) {
-                    done.fail(ChannelError.connectTimeout(TimeAmount(timeout)))
-                }
-                done.futureResult.whenComplete { _ in deadline.cancel() }
-                do {
-                    try channel.pipeline.syncOperations.addHandlers(
-                        NIOSSLClientHandler(context: context, serverHostname: isAddress ? nil : host),
-                        HandshakeObserver(done: done)
-                    )
-                } catch {
-                    done.fail(error)
-                }
-                return done.futureResult
-            }
-            .get()
-    }
-}
-
-/// Tells the end of a TLS handshake.
-private final class HandshakeObserver: ChannelInboundHandler {
-    typealias InboundIn = ByteBuffer
-
-    private let done: EventLoopPromise<String>
-
-    init(done: EventLoopPromise<String>) {
-        self.done = done
-    }
-
-    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if case TLSUserEvent.handshakeCompleted? = event as? TLSUserEvent {
-            let handler = try? context.pipeline.syncOperations.handler(type: NIOSSLClientHandler.self)
-            done.succeed(handler?.tlsVersion.map { "\($0)" } ?? "TLS")
-        }
-    }
-
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        done.fail(error)
-        context.close(promise: nil)
-    }
-
-    func channelInactive(context: ChannelHandlerContext) {
-        done.fail(ChannelError.eof)
     }
 }

@@ -98,8 +98,18 @@ package enum OutcomeTable {
 
     /// RFC 9562 §4: 8-4-4-4-12 hexadecimal digits.
     private static func isUUID(_ text: String) -> Bool {
-        let groups = text.utf8.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false)
-        return groups.map(\.count) == [8, 4, 4, 4, 12]
-            && groups.joined().allSatisfy { UInt8(String(UnicodeScalar($0)), radix: 16) != nil }
+        let bytes = text.utf8.span
+        guard bytes.count == 36 else { return false }
+        for index in bytes.indices {
+            switch bytes[index] {
+            case UInt8(ascii: "-"):
+                guard [8, 13, 18, 23].contains(index) else { return false }
+            case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"),
+                UInt8(ascii: "A")...UInt8(ascii: "F"):
+                guard ![8, 13, 18, 23].contains(index) else { return false }
+            default: return false
+            }
+        }
+        return true
     }
 }

@@ -1,14 +1,10 @@
-import AsyncHTTPClient
-import NIOConcurrencyHelpers
-import NIOCore
+package import NIOCore
 import NIOHTTP1
-package import NIOPosix
-import NIOSSL
 
 /// Sends submissions to the API over kept-alive HTTP/1.1 connections, each exactly once.
 ///
-/// Never follows a redirect and never sends a request again by itself: AsyncHTTPClient re-sends nothing once it has
-/// handed a request to a connection, and a test against a server that reads the request and hangs up keeps it so.
+/// Never follows a redirect and never sends a request again by itself; a test against a server that reads the request and
+/// hangs up keeps it so. Source: RFC 9110, RFC 9112.
 package struct SeedreamClient: Sendable {
     /// How to reach the API.
     package struct Options: Sendable {
@@ -36,82 +32,89 @@ package struct SeedreamClient: Sendable {
     /// The path of the one operation.
     package static let path = "/v1/generate/k/seedream-v4-edit"
 
-    private let http: HTTPClient
+    private let endpoint: APIEndpoint
     private let options: Options
+    private let loop: any EventLoop
+    private let pool: NIOLoopBoundBox<HTTPConnectionPool>
+    /// The fields that every request has.
+    private let fields: HTTPHeaders
 
-    /// A client on event loops that the caller owns.
+    /// The base URL is none.
+    package struct InvalidURL: Error, CustomStringConvertible {
+        /// What is wrong and what to do.
+        package let description = "api.baseUrl is no http or https URL; set SEEDREAM_API_BASE_URL"
+    }
+
+    /// A client on one of the group's loops, which the caller owns.
     ///
-    /// Throws where the CA file cannot be read.
-    package init(_ options: Options, group: MultiThreadedEventLoopGroup) throws {
-        var configuration = HTTPClient.Configuration()
-        if let caFile = options.caFile {
-            var tls = TLSConfiguration.makeClientConfiguration()
-            tls.trustRoots = .file(caFile)
-            configuration.tlsConfiguration = tls
-        }
-        configuration.redirectConfiguration = .disallow
-        configuration.httpVersion = .http1Only
-        configuration.timeout.connect = TimeAmount(options.connectTimeout)
-        // Shorter than any server's: a connection that the server is closing loses the request that is sent on it,
-        // and such a request may have been executed.
-        configuration.connectionPool.idleTimeout = .seconds(3)
-        configuration.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = options.connections
-        // The gate decides when to try again.
-        configuration.connectionPool.retryConnectionEstablishment = false
-        http = HTTPClient(eventLoopGroup: group, configuration: configuration)
+    /// Throws `InvalidURL`, or NIOSSL's error where the CA file cannot be read.
+    package init(_ options: Options, group: any EventLoopGroup) throws {
+        guard let endpoint = APIEndpoint(options.baseURL) else { throw InvalidURL() }
+        let connector = try EndpointConnector(endpoint, caFile: options.caFile, timeout: options.connectTimeout)
+        let loop = group.next()
+        pool = NIOLoopBoundBox.makeBoxSendingValue(
+            HTTPConnectionPool(connector, on: loop, limit: options.connections),
+            eventLoop: loop
+        )
+        self.endpoint = endpoint
         self.options = options
+        self.loop = loop
+        fields = [
+            "Host": endpoint.hostField,
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            // A content delivery network answers 403 to clients without one.
+            "User-Agent": "seedream-worker/\(options.version)",
+        ]
     }
 
     /// Closes all connections; requests in flight end as cancelled.
     package func shutdown() async throws {
-        try await http.shutdown()
+        try await loop.flatSubmit { pool.value.shutdown() }.get()
     }
 
     /// Sends one submission, at most once, and tells what was seen of it.
     package func submit(_ submission: SubmissionRequest) async -> SubmissionSighting {
-        guard let request = request(for: submission) else { return .failed(.notConnected) }
-        let witness = SubmissionWitness()
-        let task = http.execute(
-            request: request,
-            delegate: witness,
-            deadline: .now() + TimeAmount(options.timeout)
+        guard let head = head(for: submission) else { return .failed(.notConnected) }
+        let exchange = NIOLoopBoundBox.makeBoxSendingValue(
+            SubmissionExchange(
+                head,
+                body: ByteBuffer(bytes: submission.body),
+                deadline: .now() + TimeAmount(options.timeout)
+            ),
+            eventLoop: loop
         )
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                task.futureResult.whenComplete { result in
-                    switch result {
-                    case .success(let sighting): continuation.resume(returning: sighting)
-                    case .failure(let error): continuation.resume(returning: witness.sighting(after: error))
-                    }
+                onLoop {
+                    exchange.value.answer = { continuation.resume(returning: $0) }
+                    pool.value.submit(exchange.value)
                 }
             }
         } onCancel: {
-            task.fail(reason: HTTPClientError.cancelled)
+            // Never at once: the submission may be just about to begin.
+            loop.execute { pool.value.cancel(exchange.value) }
         }
     }
 
-    private func request(for submission: SubmissionRequest) -> HTTPClient.Request? {
-        var headers = HTTPHeaders([
-            ("Authorization", "Bearer \(submission.token)"),
-            ("Content-Type", "application/json"),
-            ("Content-Length", String(submission.body.count)),
-            ("Accept", "application/json"),
-            // A content delivery network answers 403 to clients without one.
-            ("User-Agent", "seedream-worker/\(options.version)"),
-            ("Idempotency-Key", submission.idempotencyKey),
-        ])
+    private func onLoop(_ body: @escaping @Sendable () -> Void) {
+        if loop.inEventLoop { body() } else { loop.execute(body) }
+    }
+
+    /// The request's line and fields; nil where the token cannot be a field's value.
+    private func head(for submission: SubmissionRequest) -> HTTPRequestHead? {
+        guard submission.token.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else { return nil }
+        var fields = fields
+        fields.add(name: "Authorization", value: "Bearer \(submission.token)")
+        fields.add(name: "Content-Length", value: String(submission.body.count))
+        fields.add(name: "Idempotency-Key", value: submission.idempotencyKey)
         if let traceparent = submission.traceparent {
-            headers.add(name: "traceparent", value: traceparent)
+            fields.add(name: "traceparent", value: traceparent)
         }
         if let tracestate = submission.tracestate {
-            headers.add(name: "tracestate", value: tracestate)
+            fields.add(name: "tracestate", value: tracestate)
         }
-        return try? HTTPClient.Request(
-            url: options.baseURL + Self.path,
-            method: .POST,
-            headers: headers,
-            body: .byteBuffer(ByteBuffer(bytes: submission.body))
-        )
+        return HTTPRequestHead(version: .http1_1, method: .POST, uri: endpoint.path + Self.path, headers: fields)
     }
 }
 

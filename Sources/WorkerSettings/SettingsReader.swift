@@ -1,6 +1,5 @@
 import EditJob
 import EditWorker
-import Yams
 
 /// Reads all settings from their sources: flag, then environment, then file, then default.
 package struct SettingsReader: Sendable {
@@ -152,29 +151,38 @@ package struct SettingsReader: Sendable {
             return [:]
         }
         do {
-            guard let root = try Yams.compose(yaml: text) else { return [:] }
+            guard let root = try YAMLNode.parse(text) else { return [:] }
             var values: [String: String] = [:]
             flatten(root, "", into: &values, &faults)
             return values
         } catch {
-            let place = (error as? YamlError)?.place.map { " at line \($0.line), column \($0.column)" } ?? ""
-            faults.append(Fault(description: "the settings file \(configPath) is no valid YAML or JSON\(place)"))
+            faults.append(
+                Fault(
+                    description:
+                        "the settings file \(configPath) is no valid YAML or JSON at line \(error.line), column \(error.column)"
+                )
+            )
             return [:]
         }
     }
 
-    private func flatten(_ node: Node, _ prefix: String, into values: inout [String: String], _ faults: inout [Fault]) {
+    private func flatten(
+        _ node: YAMLNode,
+        _ prefix: String,
+        into values: inout [String: String],
+        _ faults: inout [Fault]
+    ) {
         let known = SettingCatalogue.all.map(\.key)
         switch node {
         case .mapping(let mapping):
             for (name, value) in mapping {
-                let key = prefix.isEmpty ? name.string ?? "" : "\(prefix).\(name.string ?? "")"
+                let key = prefix.isEmpty ? name : "\(prefix).\(name)"
                 flatten(value, key, into: &values, &faults)
             }
         case .sequence(let sequence) where known.contains(prefix):
-            values[prefix] = sequence.map { $0.string ?? "" }.joined(separator: ",")
-        case .scalar(let scalar) where known.contains(prefix):
-            values[prefix] = scalar.string
+            values[prefix] = sequence.map { $0.text ?? "" }.joined(separator: ",")
+        case .scalar(let text) where known.contains(prefix):
+            values[prefix] = text
         default:
             let name = prefix.isEmpty ? "the whole" : prefix
             let isGroup = known.contains { $0.hasPrefix(prefix + ".") }
@@ -234,15 +242,5 @@ package struct SettingsReader: Sendable {
             faults.append(Fault(description: "gate.minDelay is longer than gate.maxDelay; make it at most as long"))
         }
         return faults
-    }
-}
-
-extension YamlError {
-    fileprivate var place: Mark? {
-        switch self {
-        case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _): mark
-        case .duplicatedKeysInMapping(_, let context): context.mark
-        default: nil
-        }
     }
 }

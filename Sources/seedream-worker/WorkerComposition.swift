@@ -20,7 +20,7 @@ struct WorkerComposition {
     private let journal: any SubmissionJournal
 
     init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger) throws {
-        journal = Self.journal(settings)
+        journal = try Self.journal(settings)
         let identity = WorkerIdentity(version: Version.current)
         let queues = JobQueues(name: settings.queueName, retryDelays: settings.retryDelays)
         let topology = Topology(queues: queues, type: settings.queueType, mode: settings.queueTopology)
@@ -101,6 +101,7 @@ struct WorkerComposition {
             prefetch: UInt16(clamping: Self.jobsInFlight(settings)),
             admission: admission,
             pipeline: pipeline,
+            executor: EventLoopExecutor(group.next()),
             failFast: failFast,
             health: health,
             logger: logger
@@ -143,10 +144,10 @@ struct WorkerComposition {
         try await journal.sweep(before: .min)
     }
 
-    private static func journal(_ settings: Settings) -> any SubmissionJournal {
+    private static func journal(_ settings: Settings) throws -> any SubmissionJournal {
         switch settings.journalStore {
         case .memory: MemoryJournal()
-        case .sqlite(let path): SQLiteJournal(path: path)
+        case .sqlite(let path): try SQLiteJournal(path: path)
         }
     }
 

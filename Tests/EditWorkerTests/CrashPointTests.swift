@@ -55,7 +55,7 @@ struct CrashPointTests {
         let world = SimulatedWorld(body: outcome.body, crashes: crashes, stop: setup.stop) { outcome.answer($0) }
         let path = JournalTests.freshPath()
         var memory = MemoryJournal()
-        var sqlite = setup == .memoryConnectionLost ? nil : SQLiteJournal(path: path)
+        var sqlite = setup == .memoryConnectionLost ? nil : try SQLiteJournal(path: path)
         var pipeline = JobPipeline.simulated(in: world, sqlite ?? memory, gateway: gateway)
         for _ in 0..<500 {
             guard await world.step(pipeline) else { break }
@@ -65,7 +65,7 @@ struct CrashPointTests {
             memory = MemoryJournal()
             await sqlite?.close()
             sqlite = nil
-            if setup != .memoryConnectionLost { sqlite = SQLiteJournal(path: path) }
+            if setup != .memoryConnectionLost { sqlite = try SQLiteJournal(path: path) }
             pipeline = .simulated(in: world, sqlite ?? memory, gateway: gateway)
         }
         await sqlite?.close()

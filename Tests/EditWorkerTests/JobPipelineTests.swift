@@ -166,10 +166,10 @@ struct JobPipelineTests {
 
     @Test func `a copy that another process is at goes back, and takes that verdict later`() async throws {
         let path = JournalTests.freshPath()
-        let other = SQLiteJournal(path: path)
+        let other = try SQLiteJournal(path: path)
         var request = JournalRequest(id: "job", digest: BodyDigest(Array(Self.body.utf8)))
         let world = Self.world([Self.answered(422)])
-        let mine = SQLiteJournal(path: path)
+        let mine = try SQLiteJournal(path: path)
         let pipeline = JobPipeline.simulated(in: world, mine)
         // The other's digest is that of what it submits, and so must be ours: it submits the same job.
         let submitted = SimulatedWorld(body: Self.body) { _ in Self.accepted }
@@ -196,7 +196,7 @@ struct JobPipelineTests {
         ]
         for store in JournalTests.Store.allCases {
             let journal: any SubmissionJournal =
-                store == .memory ? MemoryJournal() : SQLiteJournal(path: JournalTests.freshPath())
+                store == .memory ? MemoryJournal() : try SQLiteJournal(path: JournalTests.freshPath())
             for id in ids {
                 let world = Self.world([Self.accepted.sighting]) { $0.messageID = id }
                 await Self.runAll(world, .simulated(in: world, journal))

@@ -21,7 +21,7 @@ struct JournalTests {
         let journal: any SubmissionJournal =
             switch store {
             case .memory: MemoryJournal()
-            case .sqlite: SQLiteJournal(path: freshPath())
+            case .sqlite: try SQLiteJournal(path: freshPath())
             }
         try await body(journal)
         await journal.close()
@@ -140,11 +140,11 @@ struct JournalTests {
 
     @Test func `a file outlives its worker, and a worker that is gone leaves doubt`() async throws {
         let path = Self.freshPath()
-        var first: SQLiteJournal? = SQLiteJournal(path: path)
+        var first: SQLiteJournal? = try SQLiteJournal(path: path)
         _ = try await first?.begin(Self.request("done"))
         try await first?.finish("done", .accepted(taskID: "t"))
         _ = try await first?.begin(Self.request("open"))
-        let second = SQLiteJournal(path: path)
+        let second = try SQLiteJournal(path: path)
         #expect(try await second.begin(Self.request("done")) == Self.accepted)
         #expect(try await second.begin(Self.request("open")) == .inFlight)
         await first?.close()
@@ -158,11 +158,11 @@ struct JournalTests {
 
     @Test func `what a worker that is gone has begun is in doubt for the retention only`() async throws {
         let path = Self.freshPath()
-        var gone: SQLiteJournal? = SQLiteJournal(path: path)
+        var gone: SQLiteJournal? = try SQLiteJournal(path: path)
         _ = try await gone?.begin(Self.request("abandoned"))
         await gone?.close()
         gone = nil
-        let journal = SQLiteJournal(path: path)
+        let journal = try SQLiteJournal(path: path)
         _ = try await journal.begin(Self.request("mine"))
         try await journal.sweep(before: 0)
         #expect(try await journal.begin(Self.request("abandoned")) == .doubtful(attempts: 1))
@@ -173,7 +173,7 @@ struct JournalTests {
     }
 
     @Test func `entries of concurrent jobs share their disk syncs`() async throws {
-        let journal = SQLiteJournal(path: Self.freshPath())
+        let journal = try SQLiteJournal(path: Self.freshPath())
         try await withThrowingTaskGroup(of: Void.self) { group in
             for index in 0..<500 { group.addTask { _ = try await journal.begin(Self.request("\(index)")) } }
             try await group.waitForAll()
@@ -189,7 +189,7 @@ struct JournalTests {
         for (path, text) in [
             ("/no/such/directory/journal", "directory"), (damaged, "no SQLite file"), ("/dev", "/dev"),
         ] {
-            let journal = SQLiteJournal(path: path)
+            let journal = try SQLiteJournal(path: path)
             let fault = try await #require(throws: JournalFault.self) { try await journal.begin(Self.request()) }
             #expect(fault.description.contains(text), "\(fault)")
             #expect(fault.description.contains(path), "\(fault)")
@@ -199,7 +199,7 @@ struct JournalTests {
     @Test func `a file that can be used again is opened again`() async throws {
         let path = Self.freshPath()
         try Data("this is no database, but long enough to be read as one".utf8).write(to: URL(fileURLWithPath: path))
-        let journal = SQLiteJournal(path: path)
+        let journal = try SQLiteJournal(path: path)
         await #expect(throws: JournalFault.self) { try await journal.begin(Self.request()) }
         try FileManager.default.removeItem(atPath: path)
         #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))

@@ -4,6 +4,20 @@ import SeedreamAPI
 import TestSupport
 import Testing
 
+extension SeedreamClient {
+    /// A client for the length of a test.
+    static func with(_ options: Options, _ body: (SeedreamClient) async throws -> Void) async throws {
+        let client = try SeedreamClient(options, group: MultiThreadedEventLoopGroup.singleton)
+        do {
+            try await body(client)
+            try await client.shutdown()
+        } catch {
+            try? await client.shutdown()
+            throw error
+        }
+    }
+}
+
 /// The client against real sockets.
 @Suite(.timeLimit(.minutes(2)))
 struct SeedreamClientTests {
@@ -20,14 +34,7 @@ struct SeedreamClientTests {
         options.timeout = timeout
         options.caFile = caFile
         if let baseURL { options.baseURL = baseURL }
-        let client = try SeedreamClient(options, group: .singleton)
-        do {
-            try await body(client)
-            try await client.shutdown()
-        } catch {
-            try? await client.shutdown()
-            throw error
-        }
+        try await SeedreamClient.with(options, body)
     }
 
     private static func request(_ id: String = "job") -> SubmissionRequest {

@@ -57,6 +57,14 @@ package final class Admission: Sendable {
     /// Jobs and others that wait for something here.
     package var waiting: Int { state.withLockedValue { $0.waiters.count } }
 
+    /// Whether a job may go straight on, as nearly all do: the gate is open and there is no limit to the rate.
+    ///
+    /// `enter` and `start` would say yes at once, and cost a suspension each.
+    package var isOpen: Bool {
+        !Task.isCancelled
+            && state.withLockedValue { !$0.isDraining && $0.gate.closure == nil && $0.schedule == nil }
+    }
+
     /// Waits for leave to submit.
     ///
     /// A ticket to submit wants a `start` right before the submission, and must be handed to `leave` or, unused, to

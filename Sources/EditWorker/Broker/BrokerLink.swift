@@ -1,5 +1,6 @@
 package import AMQP
 package import Logging
+import NIOConcurrencyHelpers
 
 /// Keeps one connection to the broker: connects, and connects again whenever it is lost.
 package actor BrokerLink {
@@ -22,7 +23,7 @@ package actor BrokerLink {
     private let health: WorkerHealth
     private let logger: Logger
 
-    private var current: AMQPConnection?
+    private nonisolated let shared = NIOLockedValueBox<AMQPConnection?>(nil)
     private static let mostEarlyRenewals = 3
     /// Connections that were given up young, since the last one that was not.
     private var earlyRenewals = 0
@@ -101,6 +102,12 @@ package actor BrokerLink {
             sleep.cancel()
         }
         pausing = nil
+    }
+
+    /// The connection where there is one; from any thread, without waiting for the link.
+    package private(set) nonisolated var current: AMQPConnection? {
+        get { shared.withLockedValue { $0 } }
+        set { shared.withLockedValue { $0 = newValue } }
     }
 
     /// The connection, or nil once the link has stopped; waits as long as there is none.

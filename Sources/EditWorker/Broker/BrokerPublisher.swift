@@ -111,6 +111,7 @@ package struct BrokerPublisher: MessagePublisher {
     }
 
     private static func connection(of link: BrokerLink) async throws -> AMQPConnection {
+        if let connection = link.current { return connection }
         guard let connection = await link.connection() else { throw CancellationError() }
         return connection
     }

@@ -41,6 +41,8 @@ package struct JobQueues: Hashable, Sendable {
     /// Whether a producer must not name the queue for its reply: `Q` and `Q.…`, but for `Q.results`.
     package func isOwn(_ queue: ByteString) -> Bool {
         guard queue != results else { return false }
-        return queue == jobs || queue.bytes.starts(with: jobs.bytes + [UInt8(ascii: ".")])
+        guard queue.bytes.starts(with: jobs.bytes) else { return false }
+        let rest = queue.bytes.dropFirst(jobs.bytes.count)
+        return rest.isEmpty || rest.first == UInt8(ascii: ".")
     }
 }

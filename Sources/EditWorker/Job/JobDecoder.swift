@@ -3,6 +3,9 @@ package import EditJob
 
 /// Makes a checked job of a delivery, or says why it is none.
 package struct JobDecoder: Sendable {
+    /// What nearly every job has, and needs no reading.
+    private static let usualContentType: ByteString = "application/json"
+
     private let maxMessageBytes: Int
     private let unknownFields: UnknownFieldPolicy
 
@@ -15,7 +18,9 @@ package struct JobDecoder: Sendable {
     /// The job in a delivery.
     package func decode(_ received: ReceivedJob) throws(JobFailure) -> EditJob {
         let delivery = received.delivery
-        if let fault = Self.contentTypeFault(delivery.properties.contentType?.text) {
+        if let type = delivery.properties.contentType, type != Self.usualContentType,
+            let fault = Self.contentTypeFault(type.text)
+        {
             throw JobFailure(.unsupportedContentType, fault)
         }
         if let encoding = delivery.properties.contentEncoding?.text,
@@ -40,8 +45,8 @@ package struct JobDecoder: Sendable {
     }
 
     /// RFC 9110 §8.3.1: type and parameters know no case; a value may be quoted.
-    private static func contentTypeFault(_ text: String?) -> String? {
-        guard let text, !text.isEmpty else { return nil }
+    private static func contentTypeFault(_ text: String) -> String? {
+        guard !text.isEmpty else { return nil }
         let parts = text.lowercased().split(separator: ";")
             .map { part in
                 part.filter { $0 != " " && $0 != "\t" && $0 != "\"" }

@@ -114,7 +114,11 @@ package struct JobPipeline: Sendable {
         if job.isAnonymous { anonymous.note() }
         let body = edit.requestBody()
         while true {
-            guard case .submit(let isProbe) = await admission.enter() else { return job.givenBack() }
+            var isProbe = false
+            if !admission.isOpen {
+                guard case .submit(let mustProbe) = await admission.enter() else { return job.givenBack() }
+                isProbe = mustProbe
+            }
             guard isLive() else {
                 admission.handBack(isProbe: isProbe)
                 throw StaleDelivery()
@@ -159,10 +163,12 @@ package struct JobPipeline: Sendable {
             await finish(job.givenBack(mayBeDuplicate: mark), of: job)
             throw error
         }
-        guard await admission.start(isProbe: isProbe) else {
-            admission.handBack(isProbe: isProbe)
-            await finish(job.givenBack(mayBeDuplicate: mark), of: job)
-            return nil
+        if !admission.isOpen {
+            guard await admission.start(isProbe: isProbe) else {
+                admission.handBack(isProbe: isProbe)
+                await finish(job.givenBack(mayBeDuplicate: mark), of: job)
+                return nil
+            }
         }
         let (decision, isHeld) = await submit(
             edit,
@@ -246,6 +252,10 @@ package struct JobPipeline: Sendable {
     }
 
     private func report(_ decision: JobDecision, of job: ReceivedJob) {
+        // What a person may ask about at `info`; that all went well, at the rate of the queue, only on demand.
+        let isOrdinary = ["submitted", "duplicate"].contains(decision.result)
+        let level: Logger.Level = isOrdinary ? .debug : .info
+        guard level >= logger.logLevel else { return }
         var metadata: [LogKey: String] = [
             .jobID: job.id, .settlement: decision.result, .attempts: "\(decision.attempts)",
         ]
@@ -258,8 +268,6 @@ package struct JobPipeline: Sendable {
         case .retry(let wait): metadata[.wait] = DurationText.text(wait)
         case .giveBack: break
         }
-        // What a person may ask about at `info`; that all went well, at the rate of the queue, only on demand.
-        let isOrdinary = ["submitted", "duplicate"].contains(decision.result)
-        logger.log(isOrdinary ? .debug : .info, "a job was settled", metadata)
+        logger.log(level, "a job was settled", metadata)
     }
 }

@@ -39,7 +39,7 @@ package final class JournalDesk: Sendable {
     ///
     /// `inFlight` is the answer only where another process is at it.
     package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
-        while let ended = await waitForPlace(request) {
+        while !takePlace(request), let ended = await waitForPlace(request) {
             // An acceptance or a doubt stands in the journal; a definite no does not bind a new job, but binds this one.
             guard case .failed(let failure) = ended.verdict, failure.charged == .no,
                 ended.request.digest == request.digest
@@ -47,7 +47,7 @@ package final class JournalDesk: Sendable {
             return .failed(failure, attempts: ended.request.attempts, mayBeDuplicate: false)
         }
         do throws(JournalFault) {
-            try await writeKept()
+            if hasKept { try await writeKept() }
             let answer = try await journal.begin(request)
             // Who submits keeps the place until `finish`.
             if case .begun = answer { return answer }
@@ -73,6 +73,8 @@ package final class JournalDesk: Sendable {
         }
     }
 
+    private var hasKept: Bool { state.withLockedValue { !$0.unwritten.isEmpty } }
+
     private func writeKept() async throws(JournalFault) {
         // Taken out first: two that write the same verdict could meet a new beginning between them.
         while let (id, verdict) = state.withLockedValue({ $0.unwritten.popFirst() }) {
@@ -82,6 +84,15 @@ package final class JournalDesk: Sendable {
                 state.withLockedValue { $0.unwritten[id] = verdict }
                 throw error
             }
+        }
+    }
+
+    /// Takes the job's place; false where somebody has it.
+    private func takePlace(_ request: JournalRequest) -> Bool {
+        state.withLockedValue { state in
+            guard state.places[request.id] == nil else { return false }
+            state.places[request.id] = Place(request: request)
+            return true
         }
     }
 

@@ -5,33 +5,47 @@ import NIOConcurrencyHelpers
 ///
 /// Bounded: beyond `capacity` the oldest finished entries are forgotten first. What is under way is never forgotten.
 package final class MemoryJournal: SubmissionJournal {
-    /// An entry apart from the table, up to three quarters of which are empty places.
-    private final class Kept: Sendable {
-        let entry: JournalEntry
-
-        init(_ entry: JournalEntry) {
-            self.entry = entry
-        }
-    }
-
     private struct State {
-        private var kept: [String: Kept] = [:]
+        private var kept: Set<PackedEntry> = []
         /// Finished entries, oldest first; one that changed since stands further behind once more.
-        var finished: [(id: String, changedAt: Int64)] = []
-        var head = 0
+        private(set) var finished: [PackedEntry] = []
+        private(set) var head = 0
 
         var count: Int { kept.count }
 
+        /// The oldest finished entry.
+        var oldest: PackedEntry? { head < finished.count ? finished[head] : nil }
+
         subscript(id: String) -> JournalEntry? {
-            get { kept[id]?.entry }
-            set { kept[id] = newValue.map { Kept($0) } }
+            get {
+                let probe = PackedEntry(probing: id)
+                return kept.firstIndex(of: probe).map { kept[$0].entry }
+            }
+            set {
+                guard let newValue else {
+                    kept.remove(PackedEntry(probing: id))
+                    return
+                }
+                kept.update(with: PackedEntry(newValue, of: id))
+            }
+        }
+
+        /// Keeps a finished entry, and in the row for being forgotten.
+        mutating func finish(_ id: String, _ entry: JournalEntry) {
+            let packed = PackedEntry(entry, of: id)
+            kept.update(with: packed)
+            finished.append(packed)
         }
 
         /// Forgets the oldest finished entry, unless it has changed since it was put into the row.
         mutating func forgetOldest() {
-            let (id, changedAt) = finished[head]
+            let old = finished[head]
             head += 1
-            if let entry = self[id], entry.isFinished, entry.changedAt == changedAt { self[id] = nil }
+            if let index = kept.firstIndex(of: old), kept[index].changedAt == old.changedAt,
+                kept[index].entry.isFinished
+            {
+                kept.remove(at: index)
+            }
             guard head > 1024, head > finished.count / 2 else { return }
             finished.removeFirst(head)
             head = 0
@@ -68,18 +82,18 @@ package final class MemoryJournal: SubmissionJournal {
         state.withLockedValue { state in
             guard let entry = state[id] else { return }
             let now = Timestamp.now.milliseconds
-            state[id] = entry.after(verdict, now: now)
-            guard verdict != .released else { return }
-            state.finished.append((id, now))
-            while state.count > capacity, state.head < state.finished.count { state.forgetOldest() }
+            guard let ended = entry.after(verdict, now: now) else {
+                state[id] = nil
+                return
+            }
+            state.finish(id, ended)
+            while state.count > capacity, state.oldest != nil { state.forgetOldest() }
         }
     }
 
     package func sweep(before moment: Int64) async throws(JournalFault) {
         state.withLockedValue { state in
-            while state.head < state.finished.count, state.finished[state.head].changedAt < moment {
-                state.forgetOldest()
-            }
+            while let oldest = state.oldest, oldest.changedAt < moment { state.forgetOldest() }
         }
     }
 

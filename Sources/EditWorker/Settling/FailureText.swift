@@ -34,7 +34,7 @@ package enum FailureText {
         job: EditJob,
         token: String
     ) -> String {
-        let secrets = [token, job.prompt] + job.imageURLs
+        var secrets: [String] { [token, job.prompt] + job.imageURLs }
         switch outcome {
         case .accepted:
             return ""

@@ -27,8 +27,8 @@ package struct ReplyAddress: Sendable {
     package func route(_ replyTo: ByteString?) -> Route {
         guard let replyTo, !replyTo.isEmpty else { return .results }
         // Source: RabbitMQ's "Direct Reply-to".
-        if replyTo.bytes.starts(with: Array("amq.rabbitmq.reply-to.".utf8)) { return .direct(replyTo) }
-        guard !queues.isOwn(replyTo), allowed.contains(where: { $0.matches(replyTo.text) }) else {
+        if replyTo.bytes.starts(with: "amq.rabbitmq.reply-to.".utf8) { return .direct(replyTo) }
+        guard !queues.isOwn(replyTo), allowed.contains(where: { $0.matchesAll || $0.matches(replyTo.text) }) else {
             return .refused(replyTo)
         }
         return .queue(replyTo)
@@ -43,6 +43,9 @@ package struct WildcardPattern: Hashable, Sendable {
     package init(_ text: some StringProtocol) {
         pattern = Array(text)
     }
+
+    /// Whether it is `*`, which every text matches.
+    var matchesAll: Bool { pattern == ["*"] }
 
     /// Whether the whole text matches; linear but for the stars, of which only the last is ever tried again.
     package func matches(_ text: String) -> Bool {

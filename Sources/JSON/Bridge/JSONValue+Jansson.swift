@@ -28,13 +28,6 @@ extension JSONValue {
         self = tree.value()
     }
 
-    /// The compact text in UTF-8.
-    package func encoded() -> [UInt8] {
-        // Only a lack of memory leaves Jansson without a tree, and then there is no way to go on.
-        guard let tree = unsafe JanssonTree(owning: jansson()) else { return Array("null".utf8) }
-        return tree.encoded()
-    }
-
     /// Jansson's own text is not used: it quotes the input.
     private static func reason(_ code: Int32) -> String {
         switch json_error_code(UInt32(code)) {
@@ -50,47 +43,5 @@ extension JSONValue {
         case json_error_out_of_memory: "out of memory"
         default: "invalid JSON"
         }
-    }
-
-    /// A new tree with one reference, which the caller owns.
-    private func jansson() -> UnsafeMutablePointer<json_t>? {
-        switch self {
-        case .null: return unsafe json_null()
-        case .boolean(let value): return unsafe value ? json_true() : json_false()
-        case .integer(let value): return unsafe json_integer(value)
-        case .real(let value): return unsafe json_real(value) ?? json_null()
-        case .string(let value):
-            var value = value
-            return value.withUTF8 { utf8 in
-                unsafe utf8.withMemoryRebound(to: CChar.self) { characters in
-                    unsafe json_stringn_nocheck(characters.baseAddress ?? Self.noCharacters, characters.count)
-                }
-            }
-        case .array(let elements):
-            let array = unsafe json_array()
-            for element in elements { unsafe json_array_append_new(array, element.jansson()) }
-            return unsafe array
-        case .object(let members):
-            let object = unsafe json_object()
-            for member in members {
-                var name = member.name
-                name.withUTF8 { utf8 in
-                    unsafe utf8.withMemoryRebound(to: CChar.self) { characters in
-                        _ = unsafe json_object_setn_new_nocheck(
-                            object,
-                            characters.baseAddress ?? Self.noCharacters,
-                            characters.count,
-                            member.value.jansson()
-                        )
-                    }
-                }
-            }
-            return unsafe object
-        }
-    }
-
-    /// Jansson refuses a null address even for no characters; it reads nothing through this one.
-    private static var noCharacters: UnsafePointer<CChar> {
-        unsafe UnsafePointer(bitPattern: 1).unsafelyUnwrapped
     }
 }

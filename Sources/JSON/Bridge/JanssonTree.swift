@@ -19,24 +19,6 @@ import CJansson
         unsafe Self.value(of: root)
     }
 
-    /// The compact text, through Jansson's own encoder.
-    borrowing func encoded() -> [UInt8] {
-        var bytes: [UInt8] = []
-        let append: json_dump_callback_t = { buffer, size, target in
-            guard let target = unsafe target else { return -1 }
-            unsafe target.assumingMemoryBound(to: [UInt8].self).pointee
-                .append(
-                    contentsOf: UnsafeRawBufferPointer(start: buffer, count: size)
-                )
-            return 0
-        }
-        // Not `&bytes` alone: of an array that is the address of its elements.
-        unsafe withUnsafeMutablePointer(to: &bytes) { target in
-            _ = unsafe json_dump_callback(root, append, target, Int(JSON_COMPACT) | Int(JSON_ENCODE_ANY))
-        }
-        return bytes
-    }
-
     private static func value(of json: UnsafeMutablePointer<json_t>) -> JSONValue {
         switch unsafe seedream_json_type(json) {
         case JSON_TRUE: return .boolean(true)

@@ -103,8 +103,8 @@ struct Doctor: AsyncParsableCommand {
                         remedy: "make \(directory) writable for the worker's user"
                     )
             }
-            let journal = SQLiteJournal(path: path)
             do {
+                let journal = try SQLiteJournal(path: path)
                 try await journal.sweep(before: .min)
                 await journal.close()
                 return .ok("journal", "\(path) can be written")

@@ -1,0 +1,182 @@
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import NIOSSL
+
+/// The connections to one endpoint: kept alive, each for one exchange at a time, up to a limit.
+///
+/// Lives on one loop. Whoever finds no free connection waits in line while one is opened; a connection that cannot be
+/// opened fails the first in the line, since the gate decides when to try again.
+final class HTTPConnectionPool {
+    /// Shorter than any server's: a connection that the server is closing loses the request that is sent on it, and such
+    /// a request may have been executed.
+    private static let idleTimeout = TimeAmount.seconds(3)
+
+    private let connector: EndpointConnector
+    private let loop: any EventLoop
+    private let limit: Int
+
+    /// The connections that are open.
+    private var connections: [ObjectIdentifier: HTTPConnection] = [:]
+    /// Those without an exchange; the last one is used next, so that the rest may grow old and go.
+    private var idle: [HTTPConnection] = []
+    private var connecting = 0
+    private var waiting = CircularBuffer<SubmissionExchange>()
+    private var deadlineTimer: Scheduled<Void>?
+    private var idleTimer: Scheduled<Void>?
+    private var closing: EventLoopPromise<Void>?
+
+    /// No connection yet; at most `limit` at once.
+    init(_ connector: EndpointConnector, on loop: any EventLoop, limit: Int) {
+        self.connector = connector
+        self.loop = loop
+        self.limit = max(1, limit)
+    }
+
+    /// Sends a request on a free connection, or as soon as there is one.
+    func submit(_ exchange: SubmissionExchange) {
+        guard closing == nil else { return exchange.fail(.cancelled) }
+        guard !exchange.isDone else { return }
+        // All wait equally long, so that the timer for an earlier one comes first anyway.
+        if deadlineTimer == nil { arm(exchange.deadline) }
+        while let connection = idle.popLast() {
+            if connection.isFree { return connection.begin(exchange) }
+        }
+        waiting.append(exchange)
+        connect()
+    }
+
+    /// Gives up an exchange, wherever it is.
+    func cancel(_ exchange: SubmissionExchange) {
+        give(up: exchange, .cancelled)
+    }
+
+    /// Ends everything; succeeds when the last connection is closed.
+    func shutdown() -> EventLoopFuture<Void> {
+        let closing = closing ?? loop.makePromise(of: Void.self)
+        self.closing = closing
+        deadlineTimer?.cancel()
+        idleTimer?.cancel()
+        while let exchange = waiting.popFirst() { exchange.fail(.cancelled) }
+        for connection in connections.values {
+            connection.exchange?.fail(.cancelled)
+            connection.close()
+        }
+        finishClosing()
+        return closing.futureResult
+    }
+
+    // MARK: - What connections tell
+
+    /// A connection has no exchange any more, or not yet.
+    func free(_ connection: HTTPConnection) {
+        guard closing == nil else { return connection.close() }
+        while let next = waiting.popFirst() {
+            if !next.isDone { return connection.begin(next) }
+        }
+        connection.idleSince = .now()
+        idle.append(connection)
+        if idleTimer == nil { armIdle(connection.idleSince + Self.idleTimeout) }
+    }
+
+    /// A connection is gone.
+    func closed(_ connection: HTTPConnection) {
+        connections[ObjectIdentifier(connection)] = nil
+        if let index = idle.lastIndex(where: { $0 === connection }) { idle.remove(at: index) }
+        connect()
+        finishClosing()
+    }
+
+    // MARK: - Opening
+
+    /// Opens as many connections as the line needs and the limit allows.
+    private func connect() {
+        while closing == nil, connecting < waiting.count, connections.count + connecting < limit {
+            connecting += 1
+            connector.connect(on: loop).assumeIsolated()
+                .whenComplete { result in
+                    self.connecting -= 1
+                    switch result {
+                    case .success(let channel): self.opened(channel)
+                    case .failure(let error): self.failed(error)
+                    }
+                    self.finishClosing()
+                }
+        }
+    }
+
+    private func opened(_ channel: any Channel) {
+        let connection = HTTPConnection(pool: self)
+        do {
+            try channel.pipeline.syncOperations.addHandlers([
+                HTTPRequestEncoder(), ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)),
+                connection,
+            ])
+        } catch {
+            channel.close(promise: nil)
+            return failed(error)
+        }
+        guard channel.isActive else { return failed(ChannelError.alreadyClosed) }
+        connections[ObjectIdentifier(connection)] = connection
+        free(connection)
+    }
+
+    private func failed(_ error: any Error) {
+        let reason = Self.reason(error)
+        while let first = waiting.popFirst() {
+            guard !first.isDone else { continue }
+            first.fail(reason)
+            break
+        }
+        connect()
+    }
+
+    private static func reason(_ error: any Error) -> TransportFailure {
+        switch error {
+        case let error as NIOConnectionError where error.connectionErrors.isEmpty: .nameNotResolved
+        case is EndpointConnector.TLSFault: .tls
+        default: .notConnected
+        }
+    }
+
+    // MARK: - Time
+
+    private func arm(_ deadline: NIODeadline) {
+        deadlineTimer = loop.assumeIsolated().scheduleTask(deadline: deadline) { self.expire() }
+    }
+
+    /// Ends what is over, and looks for what will be next: once in a timeout, not once a request.
+    private func expire() {
+        deadlineTimer = nil
+        let now = NIODeadline.now()
+        let open = Array(waiting) + connections.values.compactMap(\.exchange)
+        for exchange in open where exchange.deadline <= now { give(up: exchange, .timedOut) }
+        waiting.removeAll(where: \.isDone)
+        if let next = open.lazy.filter({ !$0.isDone }).map(\.deadline).min() { arm(next) }
+    }
+
+    private func give(up exchange: SubmissionExchange, _ reason: TransportFailure) {
+        guard !exchange.isDone else { return }
+        exchange.fail(reason)
+        // Whatever still comes on it is an answer to nobody.
+        exchange.connection?.close()
+    }
+
+    private func armIdle(_ deadline: NIODeadline) {
+        idleTimer = loop.assumeIsolated().scheduleTask(deadline: deadline) { self.closeIdle() }
+    }
+
+    private func closeIdle() {
+        idleTimer = nil
+        let oldest = NIODeadline.now() - Self.idleTimeout
+        let old = idle.prefix { $0.idleSince <= oldest }
+        idle.removeFirst(old.count)
+        for connection in old { connection.close() }
+        if let next = idle.first { armIdle(next.idleSince + Self.idleTimeout) }
+    }
+
+    private func finishClosing() {
+        guard connections.isEmpty, connecting == 0 else { return }
+        closing?.succeed()
+    }
+}

@@ -1,0 +1,93 @@
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+
+/// One request and what comes back of it, within bounds: how far it got decides what its failure means.
+///
+/// Lives on the loop of its connection.
+final class SubmissionExchange {
+    /// An answer of this API has some hundred bytes.
+    static let longestBody = 64 * 1024
+
+    /// The request's line and fields.
+    let request: HTTPRequestHead
+    /// The request's body.
+    let body: ByteBuffer
+    /// When it is given up.
+    let deadline: NIODeadline
+    /// Who waits for the end; told once.
+    var answer: ((SubmissionSighting) -> Void)? {
+        didSet { if let end { answer?(end) } }
+    }
+    /// The connection that it was given to: from then on its first byte may have reached the kernel.
+    weak var connection: HTTPConnection?
+
+    private var mayBeWritten = false
+    private var head: HTTPResponseHead?
+    private var seen: [UInt8] = []
+    private var end: SubmissionSighting?
+
+    init(_ request: HTTPRequestHead, body: ByteBuffer, deadline: NIODeadline) {
+        self.request = request
+        self.body = body
+        self.deadline = deadline
+    }
+
+    /// Whether it has its end.
+    var isDone: Bool { end != nil }
+
+    /// It is about to be written.
+    func start(on connection: HTTPConnection) {
+        self.connection = connection
+        mayBeWritten = true
+    }
+
+    /// A status line and fields have come.
+    func receive(_ head: HTTPResponseHead) {
+        self.head = head
+    }
+
+    /// A part of the body has come; false where the answer is too long, which ends the exchange.
+    func receive(_ part: ByteBuffer) -> Bool {
+        guard seen.count + part.readableBytes <= Self.longestBody else {
+            end(answered(.tooLong))
+            return false
+        }
+        seen.append(contentsOf: part.readableBytesView)
+        return true
+    }
+
+    /// The answer is complete.
+    func complete() {
+        end(answered(.complete(seen)))
+    }
+
+    /// No more will come, for that reason.
+    func fail(_ reason: TransportFailure) {
+        guard head == nil else { return end(answered(.cut)) }
+        // Before its first byte all failures are alike: it was not sent.
+        let isEarly: Bool =
+            switch reason {
+            case .timedOut, .connectionEnded, .cancelled: true
+            case .nameNotResolved, .notConnected, .tls, .notWritten: false
+            }
+        end(.failed(!mayBeWritten && isEarly ? .notWritten : reason))
+    }
+
+    private func answered(_ body: APIAnswer.Body) -> SubmissionSighting {
+        .answered(
+            APIAnswer(
+                status: Int(head?.status.code ?? 0),
+                retryAfter: head?.headers.first(name: "retry-after"),
+                date: head?.headers.first(name: "date"),
+                body: body
+            )
+        )
+    }
+
+    private func end(_ sighting: SubmissionSighting) {
+        guard end == nil else { return }
+        end = sighting
+        answer?(sighting)
+    }
+}
