@@ -50,10 +50,12 @@ extension ProgramTests {
                 #expect(outcome.stderr.contains("interrupted: the first "))
                 let again = try await service.run(["submit", path, "--no-check", "--resume", token])
                 #expect(again.status == 0, "\(again.stderr)")
-                let jobs = try await service.broker.take(30_000, from: "jobs")
+                // What was on its way is there twice, under one id.
+                let count = try await Int(service.ready("jobs"))
+                #expect((30_000...31_024).contains(count))
+                let jobs = try await service.broker.take(count, from: "jobs")
                 #expect(Set(jobs.compactMap { $0.properties.messageID?.text }).count == 30_000)
                 #expect(Set(jobs.compactMap { $0.json["prompt"]?.text }).count == 30_000)
-                #expect(try await service.ready("jobs") == 0)
             }
         }
 

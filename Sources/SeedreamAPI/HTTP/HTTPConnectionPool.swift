@@ -128,7 +128,8 @@ final class HTTPConnectionPool {
             first.fail(reason)
             break
         }
-        connect()
+        // Not from here: an attempt may fail at once, and a long line would become a deep stack.
+        if !waiting.isEmpty { loop.assumeIsolated().execute { self.connect() } }
     }
 
     private static func reason(_ error: any Error) -> TransportFailure {
