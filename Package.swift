@@ -22,6 +22,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/google/swift-benchmark", from: "0.1.2"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
@@ -172,6 +173,18 @@ let package = Package(
             path: "Tests/Fuzzing/APIAnswer",
             exclude: ["Corpus"],
             swiftSettings: strict
+        ),
+        // See deploy/benchmark.
+        .executableTarget(
+            name: "job-benchmarks",
+            dependencies: [
+                "AMQP", "EditJob", "EditWorker", "JSON", "SeedreamAPI",
+                .product(name: "Benchmark", package: "swift-benchmark"),
+            ],
+            path: "Tests/Benchmarks",
+            exclude: ["instructions.txt"],
+            swiftSettings: strict,
+            linkerSettings: [.unsafeFlags(["-Xlinker", "-S"], .when(configuration: .release))]
         ),
         .testTarget(name: "RoomTests", swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
