@@ -48,6 +48,29 @@ struct JSONValueTests {
         #expect(!"\(error)".contains("secret") && !"\(error)".contains("hunter2"))
     }
 
+    @Test func `every character is written so that it is read again, with an escape only where it needs one`() throws {
+        for code in (0...0x2FF as ClosedRange<UInt32>).map({ $0 }) + [0x2028, 0xD7FF, 0xFFFD, 0x1F3A8, 0x10FFFF] {
+            let scalar = try #require(UnicodeScalar(code))
+            let value = JSONValue.string("a\(Character(scalar))b\(Character(scalar))")
+            let text = String(decoding: value.encoded(), as: UTF8.self)
+            #expect(try JSONValue(parsing: text.utf8) == value)
+            #expect(
+                text.contains("\\") == (code < 0x20 || scalar == "\"" || scalar == "\\"),
+                "U+\(String(code, radix: 16))"
+            )
+        }
+        #expect(
+            String(decoding: JSONValue.string("\u{0}\u{8}\t\n\u{C}\r\u{1F}").encoded(), as: UTF8.self)
+                == #""\u0000\b\t\n\f\r\u001F""#
+        )
+    }
+
+    @Test(arguments: [0, -0.5, 2, 1e20, 1e21, .leastNonzeroMagnitude, .greatestFiniteMagnitude, 0.1, 123_456_789.125])
+    func `a number with a fraction is the same number again`(_ number: Double) throws {
+        let again = try JSONValue(parsing: JSONValue.real(number).encoded())
+        #expect(again == .real(number))
+    }
+
     @Test func `a value is written as it was read`() throws {
         let text = #"{"a":[1,-2,"ü\u0000\"\\"],"b":{"c":null,"d":true},"":9223372036854775807}"#
         let value = try JSONValue(parsing: text.utf8)

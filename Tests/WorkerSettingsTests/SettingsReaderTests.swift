@@ -112,12 +112,40 @@ struct SettingsReaderTests {
         ("queue: x", "must be a group"),
         ("[1]", "must be a group"), ("queue: {name: [", "no valid YAML"),
         ("worker: {concurrency: many}", "from 1 to 65535"),
+        // YAML's own rules: one value for a name, one document, no name for what was not named.
+        ("queue: {name: a, name: b}", "at line 1, column 18"),
+        ("queue: {name: a}\n---\nqueue: {name: b}", "at line 2, column 1"),
+        ("queue: {name: *a}", "no valid YAML"),
+        (String(repeating: "[", count: 100), "no valid YAML"),
+        ("queue: {name: \u{7}}", "no valid YAML"),
     ])
     func `a fault in a file is told with its place`(_ file: String, _ text: String) {
         let faults = Self.faults([:], file: file)
         #expect(faults.count == 1, "\(faults)")
         #expect(faults.first?.contains(text) == true, "\(faults)")
         #expect(faults.first?.contains(".yaml") == true, "\(faults)")
+    }
+
+    @Test func `a file may be empty, JSON, or YAML with all that YAML offers`() throws {
+        #expect(try Self.read(file: "").settings.queueName == "seedream.edit")
+        #expect(try Self.read(file: "# nothing yet\n").settings.queueName == "seedream.edit")
+        #expect(try Self.read(file: #"{"queue": {"name": "a\u0062c"}}"#).settings.queueName == "abc")
+        let text = """
+            queue:
+              name: &name "über"   # a comment
+            api: {baseUrl: 'https://example.com'}
+            retry:
+              delays: [1s, 5s]
+            policy: {noAnswer: !!str park}
+            """
+        let settings = try Self.read(file: text).settings
+        #expect(settings.queueName == "über")
+        #expect(settings.apiBaseURL == "https://example.com")
+        #expect(settings.retryDelays == [.seconds(1), .seconds(5)])
+        #expect(
+            try Self.read(file: "queue: {name: &x d, type: classic}\nworker: {concurrency: 7}").settings.concurrency
+                == 7
+        )
     }
 
     @Test func `all faults are told at once`() {
