@@ -105,6 +105,10 @@ extension AMQPConnection {
             commands = held + commands
             held = []
         }
+        // A turn's messages leave together: sending, and the broker's waking up, cost more than all of librabbitmq's work.
+        let isBatch = commands.count > 1 && commands.contains(where: \.isPublish)
+        if isBatch { socket?.holdWrites() }
+        defer { if isBatch { socket?.releaseWrites() } }
         for (index, command) in commands.enumerated() {
             switch command {
             case .acknowledge(let number):
