@@ -28,9 +28,9 @@ let package = Package(
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: [
-        // C libraries: a module map and a shim each.
+        // C libraries: a module map and a shim each; Jansson with an allocator.
         .systemLibrary(name: "CRabbitMQ", pkgConfig: "librabbitmq", providers: [.apt(["librabbitmq-dev"])]),
-        .systemLibrary(name: "CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
+        .target(name: "CJansson", linkerSettings: [.linkedLibrary("jansson")]),
         .systemLibrary(name: "CLinux"),
         // Chooses the allocator of the release build; no module imports it.
         .target(name: "CAllocator", linkerSettings: [.linkedLibrary("jemalloc", .when(configuration: .release))]),

@@ -12,20 +12,17 @@ extension JSONValue {
         guard !bytes.starts(with: [0xEF, 0xBB, 0xBF]) else {
             throw JSONParseError(line: 1, column: 1, reason: "a byte order mark stands before the JSON")
         }
-        var error = json_error_t()
         let flags = Int(JSON_REJECT_DUPLICATES) | Int(JSON_ALLOW_NUL) | Int(JSON_DECODE_ANY)
-        let root = unsafe bytes.withUnsafeBytes { buffer in
-            // An empty array has no address, and `json_loadb` refuses a null one with another error.
-            unsafe json_loadb(buffer.baseAddress ?? UnsafeRawPointer(bitPattern: 1), buffer.count, flags, &error)
-        }
-        guard let tree = unsafe JanssonTree(owning: root) else {
+        let tree = JanssonTree(parsing: bytes, flags: flags)
+        guard let value = tree.value() else {
+            var error = tree.error
             throw unsafe JSONParseError(
                 line: max(1, Int(error.line)),
                 column: max(0, Int(error.column)),
                 reason: Self.reason(seedream_json_error_code(&error))
             )
         }
-        self = tree.value()
+        self = value
     }
 
     /// Jansson's own text is not used: it quotes the input.

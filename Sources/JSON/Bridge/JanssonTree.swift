@@ -1,22 +1,29 @@
 import CJansson
 
-/// Owns a tree of Jansson's values; the tree lives and dies in the function that made it.
+/// A text as Jansson read it; the tree lives and dies in the function that made it.
 @safe struct JanssonTree: ~Copyable {
-    private let root: UnsafeMutablePointer<json_t>
+    private let root: UnsafeMutablePointer<json_t>?
+    /// What is wrong where there is no tree.
+    let error: json_error_t
 
-    /// Takes over the reference; nil where Jansson had none to give.
-    init?(owning root: UnsafeMutablePointer<json_t>?) {
-        guard let root = unsafe root else { return nil }
-        unsafe self.root = root
+    /// Reads a text.
+    init(parsing text: [UInt8], flags: Int) {
+        var error = json_error_t()
+        unsafe root = text.withUnsafeBytes { text in
+            // An empty array has no address, and Jansson refuses a null one with another error.
+            let start = unsafe text.baseAddress ?? UnsafeRawPointer(bitPattern: 1)
+            return unsafe seedream_json_begin(start, text.count, flags, &error)
+        }
+        self.error = error
     }
 
     deinit {
-        unsafe seedream_json_release(root)
+        seedream_json_end()
     }
 
-    /// A copy of the tree that needs Jansson no longer.
-    borrowing func value() -> JSONValue {
-        unsafe Self.value(of: root)
+    /// A copy of the tree that needs Jansson no longer; nil where the text is none.
+    borrowing func value() -> JSONValue? {
+        unsafe root.map { unsafe Self.value(of: $0) }
     }
 
     private static func value(of json: UnsafeMutablePointer<json_t>) -> JSONValue {
