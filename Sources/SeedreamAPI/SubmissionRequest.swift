@@ -28,6 +28,7 @@ package struct SubmissionRequest: Sendable {
 
     /// The job id as a field value: percent-encoded where it is not visible ASCII (RFC 9110 §5.5).
     var idempotencyKey: String {
+        guard jobID.utf8.contains(where: { !(0x21...0x7E).contains($0) }) else { return jobID }
         var key = ""
         for byte in jobID.utf8 {
             if (0x21...0x7E).contains(byte) {

@@ -257,14 +257,26 @@ struct ConnectionPoolTests {
         }
     }
 
-    @Test func `a token that no header can carry is never sent`() async throws {
+    @Test func `what no field can carry is never sent`() async throws {
         let server = try await ScriptedServer { _, _ in .send(Self.accepted) }
         try await Self.with(server) { client in
+            for evil in ["x\r\nX-Evil: 1", "x\ny", "x\u{0}", "ü"] {
+                for field in [\SubmissionRequest.token, \.traceparent!, \.tracestate!] {
+                    var request = Self.request("a")
+                    (request.traceparent, request.tracestate) = ("", "")
+                    request[keyPath: field] = evil
+                    #expect(await client.submit(request) == .failed(.notConnected))
+                }
+            }
             var request = Self.request("a")
-            request.token = "tok\r\nX-Evil: 1"
+            request.token = "two words"
             #expect(await client.submit(request) == .failed(.notConnected))
+            // An id is escaped instead.
+            request = Self.request("x\r\nX-Evil: 1")
+            #expect(await client.submit(request) != .failed(.notConnected))
         }
-        #expect(server.requests.isEmpty)
+        #expect(server.requests.map { $0.header("Idempotency-Key") } == ["x%0D%0AX-Evil:%201"])
+        #expect(server.requests.allSatisfy { $0.header("X-Evil") == nil })
     }
 }
 

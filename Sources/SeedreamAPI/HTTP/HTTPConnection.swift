@@ -3,10 +3,12 @@ import NIOHTTP1
 
 /// One HTTP/1.1 connection: an exchange at a time, the next one only where both sides are done with the last.
 ///
-/// The last handler behind NIO's own encoder and decoder. Never sends anything twice.
+/// The last handler behind NIO's own decoder. Never sends anything twice.
 final class HTTPConnection: ChannelInboundHandler {
     typealias InboundIn = HTTPClientResponsePart
     typealias OutboundOut = HTTPClientRequestPart
+
+    private static let method = HTTPRequestHead(version: .http1_1, method: .POST, uri: "")
 
     /// Who gives out the connection; told when it is free and when it is gone.
     unowned let pool: HTTPConnectionPool
@@ -40,10 +42,9 @@ final class HTTPConnection: ChannelInboundHandler {
         exchange.start(on: self)
         let written = context.eventLoop.makePromise(of: Void.self)
         written.futureResult.assumeIsolated().whenSuccess { self.isWritten = true }
-        context.write(wrapOutboundOut(.head(exchange.request)), promise: nil)
-        context.write(wrapOutboundOut(.body(.byteBuffer(exchange.body))), promise: nil)
-        // Together, so that the request leaves in one system call.
-        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: written)
+        // For the decoder, which must know what an answer is to.
+        context.write(wrapOutboundOut(.head(Self.method)), promise: nil)
+        context.writeAndFlush(wrapOutboundOut(.body(.byteBuffer(exchange.request))), promise: written)
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
@@ -89,5 +90,19 @@ final class HTTPConnection: ChannelInboundHandler {
         exchange = nil
         pool.closed(self)
         context.fireChannelInactive()
+    }
+}
+
+/// Lets requests through that were encoded before, in the place of NIO's encoder.
+final class EncodedRequestHandler: ChannelOutboundHandler {
+    typealias OutboundIn = HTTPClientRequestPart
+    typealias OutboundOut = ByteBuffer
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        guard case .body(.byteBuffer(let request)) = unwrapOutboundIn(data) else {
+            promise?.succeed()
+            return
+        }
+        context.write(wrapOutboundOut(request), promise: promise)
     }
 }

@@ -109,7 +109,7 @@ final class HTTPConnectionPool {
         let connection = HTTPConnection(pool: self)
         do {
             try channel.pipeline.syncOperations.addHandlers([
-                HTTPRequestEncoder(), ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)),
+                EncodedRequestHandler(), ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)),
                 connection,
             ])
         } catch {

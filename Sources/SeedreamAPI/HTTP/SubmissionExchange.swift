@@ -9,10 +9,8 @@ final class SubmissionExchange {
     /// An answer of this API has some hundred bytes.
     static let longestBody = 64 * 1024
 
-    /// The request's line and fields.
-    let request: HTTPRequestHead
-    /// The request's body.
-    let body: ByteBuffer
+    /// The request as it goes over the wire.
+    let request: ByteBuffer
     /// When it is given up.
     let deadline: NIODeadline
     /// Who waits for the end; told once.
@@ -27,9 +25,8 @@ final class SubmissionExchange {
     private var seen: [UInt8] = []
     private var end: SubmissionSighting?
 
-    init(_ request: HTTPRequestHead, body: ByteBuffer, deadline: NIODeadline) {
+    init(_ request: ByteBuffer, deadline: NIODeadline) {
         self.request = request
-        self.body = body
         self.deadline = deadline
     }
 

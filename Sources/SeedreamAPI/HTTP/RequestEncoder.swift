@@ -1,0 +1,50 @@
+import NIOCore
+
+/// Writes submissions as HTTP/1.1 requests, each into one buffer.
+///
+/// Most of a request is the same every time. Writing that part once, and no list of fields for each request, takes a
+/// fraction of what NIO's encoder does. Source: RFC 9112 §3 and §5.
+struct RequestEncoder: Sendable {
+    /// The request's line and the fields that never change.
+    private let start: ByteBuffer
+
+    /// An encoder for `POST` requests to a path below the endpoint's own.
+    init(_ endpoint: APIEndpoint, path: String, version: String) {
+        start = ByteBuffer(
+            string: """
+                POST \(endpoint.path)\(path) HTTP/1.1\r
+                Host: \(endpoint.hostField)\r
+                Content-Type: application/json\r
+                Accept: application/json\r
+                User-Agent: seedream-worker/\(version)\r\n
+                """
+        )
+    }
+
+    /// The request; nil where a text cannot be the value of a field, as a token with a line break.
+    func encode(_ submission: SubmissionRequest) -> ByteBuffer? {
+        guard !submission.token.utf8.contains(UInt8(ascii: " ")) else { return nil }
+        let key = submission.idempotencyKey
+        // A submission has some 400 bytes beside these.
+        var request = ByteBufferAllocator().buffer(capacity: submission.body.count + key.utf8.count + 768)
+        request.writeImmutableBuffer(start)
+        guard Self.write("Authorization: Bearer ", submission.token, to: &request),
+            Self.write("Content-Length: ", String(submission.body.count), to: &request),
+            Self.write("Idempotency-Key: ", key, to: &request),
+            Self.write("traceparent: ", submission.traceparent, to: &request),
+            Self.write("tracestate: ", submission.tracestate, to: &request)
+        else { return nil }
+        request.writeStaticString("\r\n")
+        request.writeBytes(submission.body)
+        return request
+    }
+
+    /// Writes a field where there is a value; false where that has more than visible ASCII and blanks (RFC 9110 §5.5).
+    private static func write(_ name: StaticString, _ value: String?, to request: inout ByteBuffer) -> Bool {
+        guard let value else { return true }
+        request.writeStaticString(name)
+        request.writeString(value)
+        request.writeStaticString("\r\n")
+        return value.utf8.allSatisfy { (0x20...0x7E).contains($0) }
+    }
+}
