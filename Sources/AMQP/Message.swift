@@ -41,8 +41,9 @@ package struct MessageProperties: Hashable, Sendable {
 
     /// Bytes on the wire of all but the headers.
     package var encodedSizeWithoutHeaders: Int {
-        shortStrings.reduce(0) { $0 + $1.bytes.count + 1 } + (deliveryMode == nil ? 0 : 1) + (priority == nil ? 0 : 1)
-            + (timestamp == nil ? 0 : 8)
+        var size = (deliveryMode == nil ? 0 : 1) + (priority == nil ? 0 : 1) + (timestamp == nil ? 0 : 8)
+        forEachShortString { size += $0.bytes.count + 1 }
+        return size
     }
 
     /// Whether the properties and headers go into one frame of that size, as they must.
@@ -50,14 +51,24 @@ package struct MessageProperties: Hashable, Sendable {
     /// No short string, a header's name
     /// included, is longer than 255 bytes.
     package func fits(frameMax: Int) -> Bool {
-        Self.frameOverhead + encodedSizeWithoutHeaders + (headers?.encodedSize ?? 0) <= frameMax
-            && shortStrings.allSatisfy { $0.bytes.count <= 255 }
-            && headers?.entries.allSatisfy { $0.name.bytes.count <= 255 } ?? true
+        var longest = 0
+        forEachShortString { longest = max(longest, $0.bytes.count) }
+        return longest <= 255 && headers?.entries.allSatisfy { $0.name.bytes.count <= 255 } ?? true
+            && Self.frameOverhead + encodedSizeWithoutHeaders + (headers?.encodedSize ?? 0) <= frameMax
     }
 
-    private var shortStrings: [ByteString] {
-        [contentType, contentEncoding, correlationID, replyTo, expiration, messageID, type, userID, appID, clusterID]
-            .compactMap { $0 }
+    /// Not as an array: every message is asked, and most have half of them.
+    private func forEachShortString(_ body: (ByteString) -> Void) {
+        if let contentType { body(contentType) }
+        if let contentEncoding { body(contentEncoding) }
+        if let correlationID { body(correlationID) }
+        if let replyTo { body(replyTo) }
+        if let expiration { body(expiration) }
+        if let messageID { body(messageID) }
+        if let type { body(type) }
+        if let userID { body(userID) }
+        if let appID { body(appID) }
+        if let clusterID { body(clusterID) }
     }
 }
 

@@ -57,10 +57,10 @@ package struct EditJob: Hashable, Sendable {
 
     /// The API's request body: only the fields that the job has, numbers as integers.
     package func requestBody() -> [UInt8] {
-        var members: [JSONMember] = [
-            JSONMember(Field.imageURLs.rawValue, .array(imageURLs.map { .string($0) })),
-            JSONMember(Field.prompt.rawValue, .string(prompt)),
-        ]
+        var members: [JSONMember] = []
+        members.reserveCapacity(Field.allCases.count + additionalFields.count)
+        members.append(JSONMember(Field.imageURLs.rawValue, .array(imageURLs.map { .string($0) })))
+        members.append(JSONMember(Field.prompt.rawValue, .string(prompt)))
         if let imageResolution {
             members.append(JSONMember(Field.imageResolution.rawValue, .string(imageResolution.rawValue)))
         }
@@ -73,7 +73,8 @@ package struct EditJob: Hashable, Sendable {
         if let seed {
             members.append(JSONMember(Field.seed.rawValue, .integer(seed)))
         }
-        return JSONValue.object(members + additionalFields).encoded()
+        members += additionalFields
+        return JSONValue.object(members).encoded()
     }
 }
 

@@ -1,3 +1,5 @@
+import JSON
+
 /// The rules for an image's URL, which must be one that any HTTP client can use as it stands.
 ///
 /// Source: RFC 3986 §3, RFC 9110 §4.2. Non-ASCII is refused because clients disagree on how to encode it.
@@ -15,18 +17,24 @@ enum ImageURL {
         guard let start = authorityStart(bytes) else {
             return "is not an absolute http or https URL such as https://example.com/a.png"
         }
-        var authority: [UInt8] = []
-        for index in start..<bytes.count {
-            let byte = bytes[index]
+        var end = start
+        while end < bytes.count {
+            let byte = bytes[end]
             if byte == UInt8(ascii: "/") || byte == UInt8(ascii: "?") || byte == UInt8(ascii: "#") { break }
             guard byte != UInt8(ascii: "@") else { return "has user information before an @, which is not allowed" }
-            authority.append(byte)
+            end += 1
         }
-        return authorityFault(authority[...])
+        return authorityFault((start..<end).map { bytes[$0] }[...])
     }
 
     private static func characterFault(_ bytes: Span<UInt8>) -> String? {
-        for index in bytes.indices {
+        var index = 0
+        while index < bytes.count {
+            if let eight = EightBytes(bytes, from: index), eight.arePlain {
+                index += 8
+                continue
+            }
+            defer { index += 1 }
             switch bytes[index] {
             case 0: return "has a NUL character"
             case 0x20, 0x09...0x0D: return "has white space; write %20"
@@ -122,5 +130,12 @@ enum ImageURL {
             true
         default: false
         }
+    }
+}
+
+extension EightBytes {
+    /// Whether all may stand in a URL wherever they like.
+    fileprivate var arePlain: Bool {
+        areASCII && !hasByte(below: 0x21) && !has(0x7F) && !has(UInt8(ascii: "%")) && !has(UInt8(ascii: "\\"))
     }
 }

@@ -45,7 +45,9 @@ package struct Reply: Hashable, Sendable {
 
     /// The reply's body; absent members are left out.
     package var json: JSONValue {
-        var members = [JSONMember("job_id", .string(jobID))]
+        var members: [JSONMember] = []
+        members.reserveCapacity(7)
+        members.append(JSONMember("job_id", .string(jobID)))
         switch status {
         case .submitted(let taskID):
             members.append(JSONMember("status", .string("submitted")))

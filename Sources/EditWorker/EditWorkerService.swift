@@ -111,10 +111,11 @@ package struct EditWorkerService: Service, CustomStringConvertible {
             }
         }
         // What the consumer had when it was cancelled comes too, and is given back by the admission.
+        let pipeline = pipeline
         for await delivery in subscription.deliveries {
             inFlight.took()
             start {
-                await run(delivery, on: connection)
+                await pipeline.take(delivery, on: connection)
                 inFlight.landed()
             }
         }
@@ -132,7 +133,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         for await delivery in subscription.deliveries {
             // Before the acknowledgement, or the next job would come.
             try? await connection.cancel(subscription)
-            await run(delivery, on: connection)
+            await pipeline.take(delivery, on: connection)
         }
         health.consuming(false)
         watch.cancel()
@@ -155,8 +156,12 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         }
     }
 
-    private func run(_ delivery: Delivery, on connection: AMQPConnection) async {
-        switch await pipeline.run(delivery, isLive: { connection.isOpen }) {
+}
+
+extension JobPipeline {
+    /// Takes a delivery to its end, and tells the broker.
+    fileprivate func take(_ delivery: Delivery, on connection: AMQPConnection) async {
+        switch await run(delivery, isLive: { connection.isOpen }) {
         case .settled: connection.acknowledge(delivery.tag)
         case .requeue: connection.reject(delivery.tag, requeue: true)
         case .leave: break

@@ -5,8 +5,20 @@ extension JSONValue {
     /// took seven times as long. Source: RFC 8259 §7.
     package func encoded() -> [UInt8] {
         var text: [UInt8] = []
+        text.reserveCapacity(leastSize)
         append(to: &text)
         return text
+    }
+
+    /// The size of the text where nothing needs an escape and numbers are short: growing step by step would copy it
+    /// several times.
+    private var leastSize: Int {
+        switch self {
+        case .null, .boolean, .integer, .real: 4
+        case .string(let value): value.utf8.count + 2
+        case .array(let elements): elements.reduce(2) { $0 + $1.leastSize + 1 }
+        case .object(let members): members.reduce(2) { $0 + $1.name.utf8.count + $1.value.leastSize + 4 }
+        }
     }
 
     private func append(to text: inout [UInt8]) {
@@ -41,9 +53,15 @@ extension JSONValue {
         text.append(quote)
         var string = string
         string.withUTF8 { utf8 in
-            var start = 0
-            for index in 0..<utf8.count {
-                let byte = unsafe utf8[index]
+            let bytes = unsafe utf8.span
+            var (start, index) = (0, 0)
+            while index < bytes.count {
+                if let eight = EightBytes(bytes, from: index), !eight.needEscape {
+                    index += 8
+                    continue
+                }
+                defer { index += 1 }
+                let byte = bytes[index]
                 guard byte < 0x20 || byte == quote || byte == backslash else { continue }
                 unsafe text.append(contentsOf: utf8[start..<index])
                 appendEscape(of: byte, to: &text)
@@ -67,6 +85,13 @@ extension JSONValue {
         }
     }
 
-    private static let quote = UInt8(ascii: "\"")
-    private static let backslash = UInt8(ascii: "\\")
+    fileprivate static let quote = UInt8(ascii: "\"")
+    fileprivate static let backslash = UInt8(ascii: "\\")
+}
+
+extension EightBytes {
+    /// Whether one of them cannot stand in a string as it is.
+    fileprivate var needEscape: Bool {
+        hasByte(below: 0x20) || has(JSONValue.quote) || has(JSONValue.backslash)
+    }
 }

@@ -1,4 +1,5 @@
 import EditJob
+import JSON
 import TestSupport
 import Testing
 
@@ -126,6 +127,29 @@ struct EditJobValidationTests {
         let body: String
         let wanted: String
         var testDescription: String { "\(body.prefix(60).debugDescription) is \(wanted.isEmpty ? "valid" : wanted)" }
+    }
+
+    @Test func `what no URL and no prompt may have is found wherever it stands`() throws {
+        let refused = Set((0...0x20).map { UInt8($0) } + [0x25, 0x5C, 0x7F])
+        for code in 0..<0x80 as Range<UInt8> {
+            for place in 0..<18 {
+                var text = [UInt8](repeating: UInt8(ascii: "a"), count: 18)
+                text[place] = code
+                let characters = String(decoding: text, as: UTF8.self)
+                let job = JSONValue.object([
+                    JSONMember("image_urls", .array([.string("https://h/\(characters)")])),
+                    JSONMember("prompt", .string(characters)),
+                ])
+                // A percent sign before two digits is an escape: \"%aa\".
+                let isEscape = code == UInt8(ascii: "%") && place < 16
+                let expected = [
+                    refused.contains(code) && !isEscape ? "/image_urls/0 url" : nil,
+                    code == 0 ? "/prompt nul_character" : nil,
+                ]
+                let verdict = Self.verdict(String(decoding: job.encoded(), as: UTF8.self))
+                #expect(verdict == expected.compactMap { $0 }.joined(separator: ","), "\(code) at \(place)")
+            }
+        }
     }
 
     @Test(arguments: structure.map { Case(body: $0.0, wanted: $0.1) })

@@ -65,6 +65,39 @@ struct JSONValueTests {
         )
     }
 
+    @Test func `a character is escaped wherever it stands`() throws {
+        for code in 0..<0x80 as Range<UInt8> {
+            for place in 0..<18 {
+                var text = [UInt8](repeating: UInt8(ascii: "a"), count: 18)
+                text[place] = code
+                let value = JSONValue.string(String(decoding: text, as: UTF8.self))
+                let written = value.encoded()
+                #expect(try JSONValue(parsing: written) == value, "\(code) at \(place)")
+                #expect(written.allSatisfy { $0 >= 0x20 })
+            }
+        }
+    }
+
+    @Test func `texts of all sizes are read at the same time, good and bad`() async throws {
+        try await withThrowingTaskGroup(of: Void.self) { tasks in
+            for task in 0..<8 {
+                tasks.addTask {
+                    for size in [0, 10, 1000, 40_000, 300_000, 3] {
+                        let value = JSONValue.array(
+                            [.string(String(repeating: "ü\(task)", count: size))]
+                                + (0..<size / 10).map { .object([JSONMember("n\($0)", .integer(Int64($0)))]) }
+                        )
+                        let text = value.encoded()
+                        let read = try JSONValue(parsing: text)
+                        #expect(read == value)
+                        #expect((try? JSONValue(parsing: text.dropLast())) == nil)
+                    }
+                }
+            }
+            try await tasks.waitForAll()
+        }
+    }
+
     @Test(arguments: [0, -0.5, 2, 1e20, 1e21, .leastNonzeroMagnitude, .greatestFiniteMagnitude, 0.1, 123_456_789.125])
     func `a number with a fraction is the same number again`(_ number: Double) throws {
         let again = try JSONValue(parsing: JSONValue.real(number).encoded())

@@ -28,7 +28,9 @@ private struct StaleDelivery: Error {}
 ///
 /// The journal comes after the gate, so that what waits there has no entry yet: a worker that is killed would leave doubt
 /// about jobs that were never sent.
-package struct JobPipeline: Sendable {
+///
+/// A class, because every job in flight holds it: a copy would count a reference for each of its parts.
+package final class JobPipeline: Sendable {
     private let decoder: JobDecoder
     private let admission: Admission
     private let tokens: TokenSource

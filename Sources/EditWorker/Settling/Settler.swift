@@ -4,6 +4,10 @@ import JSON
 
 /// Puts settlements into effect: every message that replaces a delivery is confirmed when this returns.
 package struct Settler: Sendable {
+    private static let contentType: ByteString = "application/json"
+    private static let replyType: ByteString = "seedream.edit.result"
+    private static let appID: ByteString = "seedream-worker"
+
     private let publisher: any MessagePublisher
     private let queues: JobQueues
     private let replies: ReplyAddress
@@ -131,13 +135,13 @@ package struct Settler: Sendable {
 
     private func properties(of reply: Reply, for job: ReceivedJob) -> MessageProperties {
         var properties = MessageProperties()
-        properties.contentType = "application/json"
+        properties.contentType = Self.contentType
         properties.deliveryMode = 2
         properties.correlationID = job.correlationID
         properties.messageID = ByteString(identity.freshID())
         properties.timestamp = UInt64(clamping: reply.at.seconds)
-        properties.type = "seedream.edit.result"
-        properties.appID = "seedream-worker"
+        properties.type = Self.replyType
+        properties.appID = Self.appID
         var headers: FieldTable = [JobHeader.jobID: .text(JobCopy.cut(reply.jobID))]
         if let trace = TraceContext(job.delivery.properties.headers) {
             headers[JobHeader.traceparent] = .text(trace.traceparent)
