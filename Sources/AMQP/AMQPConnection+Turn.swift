@@ -39,8 +39,9 @@ extension AMQPConnection {
     func receive() throws(AMQPError) {
         while !isFull, let event = try socket?.nextEvent() {
             try handle(event)
+            // After each: the first read of a new consumer has thousands of deliveries.
+            socket?.releaseFrames()
         }
-        socket?.releaseFrames()
     }
 
     func handle(_ event: BrokerEvent) throws(AMQPError) {

@@ -7,7 +7,7 @@ package struct Reply: Hashable, Sendable {
         /// The API has taken it.
         case submitted(taskID: String)
         /// It has not, or nobody knows.
-        case failed(JobFailure)
+        indirect case failed(JobFailure)
     }
 
     /// More violations than a person reads would only make a reply that no queue takes.

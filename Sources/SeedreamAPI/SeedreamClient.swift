@@ -64,12 +64,8 @@ package final class SeedreamClient: Sendable {
     }
 
     /// Sends one submission, at most once, and tells what was seen of it.
-    package func submit(_ submission: SubmissionRequest) async -> SubmissionSighting {
-        guard let request = encoder.encode(submission) else { return .failed(.notConnected) }
-        let exchange = NIOLoopBoundBox.makeBoxSendingValue(
-            SubmissionExchange(request, deadline: .now() + TimeAmount(options.timeout)),
-            eventLoop: loop
-        )
+    package func submit(_ submission: consuming SubmissionRequest) async -> SubmissionSighting {
+        guard let exchange = exchange(consume submission) else { return .failed(.notConnected) }
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 onLoop { [pool] in
@@ -81,6 +77,15 @@ package final class SeedreamClient: Sendable {
             // Never at once: the submission may be just about to begin.
             loop.execute { [pool] in pool.value.cancel(exchange.value) }
         }
+    }
+
+    /// Apart from the waiting, which would keep the request's texts as long as the answer takes.
+    private func exchange(_ submission: SubmissionRequest) -> NIOLoopBoundBox<SubmissionExchange>? {
+        guard let request = encoder.encode(submission) else { return nil }
+        return NIOLoopBoundBox.makeBoxSendingValue(
+            SubmissionExchange(request, deadline: .now() + TimeAmount(options.timeout)),
+            eventLoop: loop
+        )
     }
 
     private func onLoop(_ body: @escaping @Sendable () -> Void) {

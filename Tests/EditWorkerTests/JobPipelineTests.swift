@@ -71,6 +71,34 @@ struct JobPipelineTests {
         }
     }
 
+    @Test func `a job that is held is submitted again as it was`() async throws {
+        let wait = APIAnswer(status: 429, retryAfter: "0", body: .complete([]))
+        let world = Self.world([.answered(wait), Self.accepted.sighting])
+        let delivery = try #require(world.deliver())
+        #expect(await JobPipeline.simulated(in: world, MemoryJournal()).run(delivery) == .settled)
+        let body = try EditJob(parsing: Self.body.utf8).requestBody()
+        #expect(world.bodies == [body, body])
+        #expect(world.replies.first?["task_id"]?.text == "t")
+    }
+
+    @Test func `a journal in memory answers at once, unless a copy is under way`() async throws {
+        let desk = JournalDesk(MemoryJournal())
+        let request = JournalRequest(id: "j", digest: BodyDigest([1]))
+        #expect(desk.beginNow(request) == .begun(mayBeDuplicate: false))
+        #expect(desk.beginNow(request) == nil)
+        let copy = Task { try await desk.begin(request) }
+        try await eventually("the copy waits") { desk.waiting(for: "j") == 1 }
+        #expect(desk.finishNow("j", .accepted(taskID: "t")))
+        let told = JournalAnswer.accepted(taskID: "t", attempts: 1, mayBeDuplicate: false)
+        #expect(try await copy.value == told)
+        #expect(desk.beginNow(request) == told)
+        #expect(desk.beginNow(request) == told)
+        // Another store has to be waited for.
+        let other = JournalDesk(RecordingJournal())
+        #expect(other.beginNow(request) == nil)
+        #expect(!other.finishNow("j", .released))
+    }
+
     @Test func `a job that waits for its start has no entry yet`() async throws {
         let journal = MemoryJournal()
         let world = Self.world([Self.accepted.sighting])

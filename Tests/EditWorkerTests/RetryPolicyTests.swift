@@ -148,7 +148,7 @@ struct FailureTextTests {
     private static func text(_ apiMessage: String) -> String {
         let body = #"{"message":"\#(apiMessage)"}"#
         let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
-        return FailureText.text(.rejected(.init(status: 422)), sighting: sighting, job: job, token: "sk-Tok3n-98765432")
+        return FailureText.text(.rejected(.init(status: 422)), sighting: sighting, token: "sk-Tok3n-98765432") { job }
     }
 
     @Test func `the API's own words are passed on`() {
@@ -174,7 +174,7 @@ struct FailureTextTests {
         let body = #"{"message":"\#(decomposed)"}"#
         let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
         #expect(
-            FailureText.text(.rejected(.init(status: 422)), sighting: sighting, job: job, token: "t0ken-of-ours")
+            FailureText.text(.rejected(.init(status: 422)), sighting: sighting, token: "t0ken-of-ours") { job }
                 == "The API refused the job with status 422."
         )
     }
@@ -184,7 +184,7 @@ struct FailureTextTests {
         let body = "{\"message\":\"bad prompt: \u{1F525}\u{27A1}\u{1F431}\"}"
         let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
         #expect(
-            FailureText.text(.rejected(.init(status: 422)), sighting: sighting, job: job, token: "t0ken-of-ours")
+            FailureText.text(.rejected(.init(status: 422)), sighting: sighting, token: "t0ken-of-ours") { job }
                 == "The API refused the job with status 422."
         )
     }

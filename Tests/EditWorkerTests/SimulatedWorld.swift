@@ -41,6 +41,7 @@ final class SimulatedWorld: Sendable {
         var unknown: [JSONValue] = []
         var copies: [OutboundMessage] = []
         var submissions = 0
+        var bodies: [[UInt8]] = []
         var accepted = 0
         var effects = 0
         var isStopped = false
@@ -94,6 +95,8 @@ final class SimulatedWorld: Sendable {
     var accepted: Int { state.withLockedValue { $0.accepted } }
     /// How often the process was stopped.
     var kills: Int { state.withLockedValue { $0.kills } }
+    /// What was submitted, in turn.
+    var bodies: [[UInt8]] { state.withLockedValue { $0.bodies } }
     var submissions: Int { state.withLockedValue { $0.submissions } }
     var isDone: Bool { state.withLockedValue { $0.queue.isEmpty } }
     var seen: [Effect] { state.withLockedValue { $0.seen } }
@@ -161,6 +164,7 @@ extension SimulatedWorld: Submitter {
         let sighting = perform(.submit) { state in
             let (sighting, isAccepted) = answers(state.submissions)
             state.submissions += 1
+            state.bodies.append(submission.body)
             if isAccepted { state.accepted += 1 }
             return sighting
         }

@@ -6,7 +6,9 @@ package import SeedreamAPI
 /// Sends one submission, at most once.
 package protocol Submitter: Sendable {
     /// What was seen of the submission.
-    func submit(_ submission: SubmissionRequest) async -> SubmissionSighting
+    ///
+    /// Takes the submission over, which then need not be kept while the answer is waited for.
+    func submit(_ submission: consuming SubmissionRequest) async -> SubmissionSighting
 }
 
 extension SeedreamClient: Submitter {}
@@ -107,14 +109,13 @@ package final class JobPipeline: Sendable {
     }
 
     private func decide(_ job: ReceivedJob, _ isLive: @Sendable () -> Bool) async throws -> JobDecision {
-        let edit: EditJob
+        var body: [UInt8]?
         do {
-            edit = try decoder.decode(job)
+            body = try decoder.decode(job).requestBody()
         } catch {
             return job.failed(error)
         }
         if job.isAnonymous { anonymous.note() }
-        let body = edit.requestBody()
         while true {
             var isProbe = false
             if !admission.isOpen {
@@ -125,7 +126,9 @@ package final class JobPipeline: Sendable {
                 admission.handBack(isProbe: isProbe)
                 throw StaleDelivery()
             }
-            if let decision = try await pass(edit, body, for: job, isProbe: isProbe) { return decision }
+            // Made again for the few jobs that are held, instead of kept for the many that wait for an answer.
+            guard let request = body.take() ?? (try? decoder.decode(job))?.requestBody() else { return job.givenBack() }
+            if let decision = try await pass(consume request, for: job, isProbe: isProbe) { return decision }
         }
     }
 
@@ -133,14 +136,21 @@ package final class JobPipeline: Sendable {
     ///
     /// Nil where the service was at fault and the job is held in the worker: it asks the gate again, uncounted.
     private func pass(
-        _ edit: EditJob,
-        _ body: [UInt8],
+        _ body: consuming [UInt8],
         for job: ReceivedJob,
         isProbe: Bool
     ) async throws -> JobDecision? {
         let answer: JournalAnswer
         do throws(JournalFault) {
-            answer = try await begin(job, body)
+            let request = journalRequest(for: job, BodyDigest(copy body))
+            if job.isAnonymous {
+                // Nobody can recognise it when it comes again, so there is nothing to remember of it.
+                answer = .begun(mayBeDuplicate: false)
+            } else if let now = journal.beginNow(request) {
+                answer = now
+            } else {
+                answer = try await journal.begin(request)
+            }
         } catch {
             // Without its entry no job is submitted: the gate closes as after a fault of the API.
             logger.log(.error, "the journal cannot be used", [.error: error.description])
@@ -154,7 +164,7 @@ package final class JobPipeline: Sendable {
         let mark = isMarked || job.mayBeDuplicate
         let attempts = max(job.attempts, earlier)
         do {
-            guard try await hasRequester(job) else {
+            if let requester = requester(of: job), try await !publisher.exists(queue: requester) {
                 admission.handBack(isProbe: isProbe)
                 let decision = job.failed(FailureText.requesterGone, attempts: attempts, mayBeDuplicate: mark)
                 await finish(decision, of: job)
@@ -173,8 +183,7 @@ package final class JobPipeline: Sendable {
             }
         }
         let (decision, isHeld) = await submit(
-            edit,
-            body,
+            consume body,
             for: job,
             isProbe: isProbe,
             attempts: attempts,
@@ -184,26 +193,26 @@ package final class JobPipeline: Sendable {
         return isHeld ? nil : decision
     }
 
-    /// Nobody can recognise a job without an id when it comes again, so there is nothing to remember of it.
-    private func begin(_ job: ReceivedJob, _ body: [UInt8]) async throws(JournalFault) -> JournalAnswer {
-        guard !job.isAnonymous else { return .begun(mayBeDuplicate: false) }
-        var request = JournalRequest(id: job.key, digest: BodyDigest(body), attempts: job.attempts + 1)
+    private func journalRequest(for job: ReceivedJob, _ digest: BodyDigest) -> JournalRequest {
+        var request = JournalRequest(id: job.key, digest: digest, attempts: job.attempts + 1)
         request.replay = job.replayCount
         request.acceptsDoubleCharge = job.acceptsDoubleCharge
         request.takesVerdict = job.delivery.redelivered || job.awaitsVerdict
         request.retriesUnfinished = policy.noAnswer == .retry
-        return try await journal.begin(request)
+        return request
     }
 
-    /// Only now, when nothing but the submission is left to do: an earlier look would be stale, and an accepted job that
-    /// comes again needs none.
-    private func hasRequester(_ job: ReceivedJob) async throws -> Bool {
-        guard case .direct(let queue) = replies.route(job.delivery.properties.replyTo) else { return true }
-        return try await publisher.exists(queue: queue)
+    /// Who waits behind a direct reply-to and may be gone; nil where the replies go to a queue.
+    ///
+    /// Asked for only when nothing but the submission is left to do: an earlier look would be stale, and an accepted job
+    /// that comes again needs none.
+    private func requester(of job: ReceivedJob) -> ByteString? {
+        guard case .direct(let queue) = replies.route(job.delivery.properties.replyTo) else { return nil }
+        return queue
     }
 
     private func finish(_ decision: JobDecision, of job: ReceivedJob) async {
-        guard !job.isAnonymous else { return }
+        guard !job.isAnonymous, !journal.finishNow(job.key, decision.verdict) else { return }
         do throws(JournalFault) {
             try await journal.finish(job.key, decision.verdict)
         } catch {
@@ -214,8 +223,7 @@ package final class JobPipeline: Sendable {
     }
 
     private func submit(
-        _ edit: EditJob,
-        _ body: [UInt8],
+        _ body: consuming [UInt8],
         for job: ReceivedJob,
         isProbe: Bool,
         attempts: Int,
@@ -227,7 +235,7 @@ package final class JobPipeline: Sendable {
         let sighting = await submitter.submit(
             SubmissionRequest(
                 jobID: job.id,
-                body: body,
+                body: consume body,
                 token: token,
                 traceparent: trace?.traceparent,
                 tracestate: trace?.tracestate
@@ -248,7 +256,9 @@ package final class JobPipeline: Sendable {
             for: outcome,
             attempts: attempts,
             mayBeDuplicate: mayBeDuplicate,
-            message: FailureText.text(outcome, sighting: sighting, job: edit, token: token)
+            message: FailureText.text(outcome, sighting: sighting, token: token) {
+                try? decoder.decode(job)
+            }
         )
         return (decision, isHeld)
     }

@@ -2,7 +2,9 @@ package import AMQP
 package import EditJob
 
 /// A delivery of the job queue, read for all but its body.
-package struct ReceivedJob: Sendable {
+///
+/// A class, because every step of a job holds it while the job waits.
+package final class ReceivedJob: Sendable {
     /// The delivery as it came.
     package let delivery: Delivery
     /// The job's identity for people: `message_id`, percent-encoded where it is no UTF-8, or one that the worker made up.

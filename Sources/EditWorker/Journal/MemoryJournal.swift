@@ -4,7 +4,7 @@ import NIOConcurrencyHelpers
 /// A journal in this process: it covers a lost broker connection and a producer that publishes twice, not a killed worker.
 ///
 /// Bounded: beyond `capacity` the oldest finished entries are forgotten first. What is under way is never forgotten.
-package final class MemoryJournal: SubmissionJournal {
+package final class MemoryJournal: ImmediateJournal {
     private struct State {
         private var kept: Set<PackedEntry> = []
         /// Finished entries, oldest first; one that changed since stands further behind once more.
@@ -64,7 +64,7 @@ package final class MemoryJournal: SubmissionJournal {
     /// Entries at the moment.
     package var count: Int { state.withLockedValue { $0.count } }
 
-    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+    package func beginNow(_ request: JournalRequest) -> JournalAnswer {
         state.withLockedValue { state in
             let (answer, write) = JournalEntry.answer(
                 to: request,
@@ -78,7 +78,7 @@ package final class MemoryJournal: SubmissionJournal {
         }
     }
 
-    package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
+    package func finishNow(_ id: String, _ verdict: JournalVerdict) {
         state.withLockedValue { state in
             guard let entry = state[id] else { return }
             let now = Timestamp.now.milliseconds

@@ -18,6 +18,20 @@ package protocol SubmissionJournal: Sendable {
     func close() async
 }
 
+/// A journal that answers without waiting and without failing: one in memory.
+package protocol ImmediateJournal: SubmissionJournal {
+    /// As `begin`.
+    func beginNow(_ request: JournalRequest) -> JournalAnswer
+    /// As `finish`.
+    func finishNow(_ id: String, _ verdict: JournalVerdict)
+}
+
+extension ImmediateJournal {
+    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer { beginNow(request) }
+
+    package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) { finishNow(id, verdict) }
+}
+
 /// A job that wants to be submitted.
 package struct JournalRequest: Hashable, Sendable {
     /// The job.
@@ -51,7 +65,7 @@ package enum JournalAnswer: Hashable, Sendable {
     /// It was accepted before.
     case accepted(taskID: String, attempts: Int, mayBeDuplicate: Bool)
     /// It has failed before, and this is the delivery that it failed with.
-    case failed(JobFailure, attempts: Int, mayBeDuplicate: Bool)
+    indirect case failed(JobFailure, attempts: Int, mayBeDuplicate: Bool)
     /// It was submitted before, and nobody knows how that ended.
     case doubtful(attempts: Int)
     /// Somebody is submitting it just now.
@@ -65,7 +79,7 @@ package enum JournalVerdict: Hashable, Sendable {
     /// Accepted.
     case accepted(taskID: String)
     /// The job has failed; with `charged: maybe` nobody knows whether it was accepted.
-    case failed(JobFailure)
+    indirect case failed(JobFailure)
     /// Not accepted for certain, or not sent: nothing needs to be remembered.
     case released
     /// Perhaps accepted, and a policy lets the job be submitted again by itself.

@@ -27,14 +27,14 @@ package enum FailureText {
 
     /// The sentence for an outcome that ends a job; empty for an acceptance.
     ///
-    /// Repeats nothing of the job's texts nor of the token.
+    /// Repeats nothing of the job's texts nor of the token; `job` is asked for only where the API has said something.
     package static func text(
         _ outcome: SubmissionOutcome,
         sighting: SubmissionSighting,
-        job: EditJob,
-        token: String
+        token: String,
+        job: () -> EditJob?
     ) -> String {
-        var secrets: [String] { [token, job.prompt] + job.imageURLs }
+        var secrets: [String]? { job().map { [token, $0.prompt] + $0.imageURLs } }
         switch outcome {
         case .accepted:
             return ""
@@ -63,8 +63,10 @@ package enum FailureText {
     }
 
     /// What the API says for a person, unless it repeats a secret: no prompt may get into a header or a log.
-    private static func quote(_ sighting: SubmissionSighting, hiding secrets: [String]) -> String {
-        guard case .answered(let answer) = sighting, let message = answer.message else { return "" }
+    private static func quote(_ sighting: SubmissionSighting, hiding secrets: @autoclosure () -> [String]?) -> String {
+        guard case .answered(let answer) = sighting, let message = answer.message, let secrets = secrets() else {
+            return ""
+        }
         let start = message.unicodeScalars.prefix(longestQuote)
         let quote = String(String.UnicodeScalarView(start.filter { !$0.properties.isWhitespace || $0 == " " }))
         guard !quote.isEmpty, !isEscaped(quote), !secrets.contains(where: { RepeatedText.repeats($0, in: quote) })

@@ -5,7 +5,9 @@ package enum Settlement: Hashable, Sendable {
     /// The API has taken it: reply.
     case submitted(taskID: String)
     /// It has ended without: reply and dead letter, the latter to `Q.unknown` where money may have been spent.
-    case failed(JobFailure)
+    ///
+    /// Apart, because few jobs end so, and every decision would be as large.
+    indirect case failed(JobFailure)
     /// It waits for its next attempt: a copy in a retry queue.
     case retry(after: Duration)
     /// It was not submitted, for no reason of its own: a copy in the first retry queue, uncounted.

@@ -40,6 +40,11 @@ struct EndpointConnector: Sendable {
         let bootstrap = ClientBootstrap(group: loop)
             .connectTimeout(timeout)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            // Answers are short, and every connection has a buffer.
+            .channelOption(
+                .recvAllocator,
+                value: AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 512, maximum: 16384)
+            )
         let connection =
             endpoint.socketAddress.map { bootstrap.connect(to: $0) }
             ?? bootstrap.connect(host: endpoint.host, port: endpoint.port)

@@ -39,12 +39,12 @@ final class HTTPConnection: ChannelInboundHandler {
         guard let context else { return exchange.fail(.notWritten) }
         self.exchange = exchange
         (isWritten, isReusable) = (false, false)
-        exchange.start(on: self)
+        let request = exchange.start(on: self)
         let written = context.eventLoop.makePromise(of: Void.self)
         written.futureResult.assumeIsolated().whenSuccess { self.isWritten = true }
         // For the decoder, which must know what an answer is to.
         context.write(wrapOutboundOut(.head(Self.method)), promise: nil)
-        context.writeAndFlush(wrapOutboundOut(.body(.byteBuffer(exchange.request))), promise: written)
+        context.writeAndFlush(wrapOutboundOut(.body(.byteBuffer(request))), promise: written)
     }
 
     func handlerAdded(context: ChannelHandlerContext) {

@@ -25,8 +25,10 @@ struct RequestEncoder: Sendable {
     func encode(_ submission: SubmissionRequest) -> ByteBuffer? {
         guard !submission.token.utf8.contains(UInt8(ascii: " ")) else { return nil }
         let key = submission.idempotencyKey
-        // A submission has some 400 bytes beside these.
-        var request = ByteBufferAllocator().buffer(capacity: submission.body.count + key.utf8.count + 768)
+        // A buffer's size is a power of two: one that is too small by a little is copied, one too large is twice as large.
+        let fields = [submission.token, key, submission.traceparent, submission.tracestate]
+            .reduce(128) { $0 + ($1?.utf8.count ?? 0) }
+        var request = ByteBufferAllocator().buffer(capacity: start.readableBytes + fields + submission.body.count)
         request.writeImmutableBuffer(start)
         guard Self.write("Authorization: Bearer ", submission.token, to: &request),
             Self.write("Content-Length: ", String(submission.body.count), to: &request),

@@ -9,8 +9,8 @@ final class SubmissionExchange {
     /// An answer of this API has some hundred bytes.
     static let longestBody = 64 * 1024
 
-    /// The request as it goes over the wire.
-    let request: ByteBuffer
+    /// The request as it goes over the wire, until it goes.
+    private var request: ByteBuffer
     /// When it is given up.
     let deadline: NIODeadline
     /// Who waits for the end; told once.
@@ -33,10 +33,12 @@ final class SubmissionExchange {
     /// Whether it has its end.
     var isDone: Bool { end != nil }
 
-    /// It is about to be written.
-    func start(on connection: HTTPConnection) {
+    /// Gives the request, which is about to be written; it is not kept beside.
+    func start(on connection: HTTPConnection) -> ByteBuffer {
         self.connection = connection
         mayBeWritten = true
+        defer { request = ByteBuffer() }
+        return request
     }
 
     /// A status line and fields have come.
