@@ -73,17 +73,19 @@ package struct MessageProperties: Hashable, Sendable {
 }
 
 /// A message on its way to the broker.
-package struct OutboundMessage: Hashable, Sendable {
+///
+/// A class, because it goes through many hands: a copy would count a reference for each of its texts.
+package final class OutboundMessage: Sendable {
     /// The exchange; empty is the default exchange, which routes by queue name.
-    package var exchange: ByteString
+    package let exchange: ByteString
     /// The routing key; on the default exchange the queue's name.
-    package var routingKey: ByteString
+    package let routingKey: ByteString
     /// Properties and headers.
-    package var properties: MessageProperties
+    package let properties: MessageProperties
     /// The body, sent as it is.
-    package var body: [UInt8]
+    package let body: [UInt8]
     /// Whether the broker gives back what reaches no queue.
-    package var mandatory: Bool
+    package let mandatory: Bool
 
     /// A message, by default to a queue through the default exchange and mandatory.
     package init(

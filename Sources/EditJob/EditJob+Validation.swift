@@ -58,9 +58,10 @@ private struct JobCheck {
     private func pointer(_ field: EditJob.Field) -> JSONPointer { .root.member(field.rawValue) }
 
     private mutating func value(_ field: EditJob.Field) -> JSONValue? {
-        guard let member = members.first(where: { $0.name == field.rawValue }) else { return nil }
+        // By its index: every member in a variable would be a copy.
+        guard let index = members.indices.first(where: { members[$0].name == field.rawValue }) else { return nil }
         known += 1
-        return member.value
+        return members[index].value
     }
 
     /// Notes a violation; its place is made only here, because most jobs have none.

@@ -43,13 +43,29 @@ extension Timestamp: CustomStringConvertible {
         let days = time < 0 ? day - 1 : day
         let rest = time < 0 ? time + 86_400_000 : time
         let (year, month, dayOfMonth) = Self.civil(days)
-        func pad(_ number: Int64, _ width: Int) -> String {
-            let digits = String(number)
-            return String(repeating: "0", count: max(0, width - digits.count)) + digits
+        // Digit by digit: every reply has one, and strings of its parts cost more than the rest of the reply.
+        var text: [UInt8] = []
+        text.reserveCapacity(24)
+        func append(_ number: Int64, _ digits: Int, then end: UInt8) {
+            if number < 0 { text.append(UInt8(ascii: "-")) }
+            let number = abs(number)
+            var unit: Int64 = digits == 2 ? 10 : digits == 3 ? 100 : 1000
+            // A year beyond 9999 has more digits.
+            while number / unit >= 10 { unit *= 10 }
+            while unit > 0 {
+                text.append(UInt8(ascii: "0") + UInt8(number / unit % 10))
+                unit /= 10
+            }
+            text.append(end)
         }
-        let date = "\(pad(year, 4))-\(pad(month, 2))-\(pad(dayOfMonth, 2))"
-        let clock = "\(pad(rest / 3_600_000, 2)):\(pad(rest / 60_000 % 60, 2)):\(pad(rest / 1000 % 60, 2))"
-        return "\(date)T\(clock).\(pad(rest % 1000, 3))Z"
+        append(year, 4, then: UInt8(ascii: "-"))
+        append(month, 2, then: UInt8(ascii: "-"))
+        append(dayOfMonth, 2, then: UInt8(ascii: "T"))
+        append(rest / 3_600_000, 2, then: UInt8(ascii: ":"))
+        append(rest / 60_000 % 60, 2, then: UInt8(ascii: ":"))
+        append(rest / 1000 % 60, 2, then: UInt8(ascii: "."))
+        append(rest % 1000, 3, then: UInt8(ascii: "Z"))
+        return String(decoding: text, as: UTF8.self)
     }
 
     /// Source: as above, `civil_from_days`.

@@ -16,8 +16,10 @@ extension JSONValue {
         switch self {
         case .null, .boolean, .integer, .real: 4
         case .string(let value): value.utf8.count + 2
-        case .array(let elements): elements.reduce(2) { $0 + $1.leastSize + 1 }
-        case .object(let members): members.reduce(2) { $0 + $1.name.utf8.count + $1.value.leastSize + 4 }
+        case .array(let elements): elements.indices.reduce(2) { $0 + elements[$1].leastSize + 1 }
+        // By their indices, here and below: a member in a variable is a copy, which counts two references.
+        case .object(let members):
+            members.indices.reduce(2) { $0 + members[$1].name.utf8.count + members[$1].value.leastSize + 4 }
         }
     }
 
@@ -31,18 +33,18 @@ extension JSONValue {
         case .string(let value): Self.append(value, to: &text)
         case .array(let elements):
             text.append(UInt8(ascii: "["))
-            for (index, element) in elements.enumerated() {
+            for index in elements.indices {
                 if index > 0 { text.append(UInt8(ascii: ",")) }
-                element.append(to: &text)
+                elements[index].append(to: &text)
             }
             text.append(UInt8(ascii: "]"))
         case .object(let members):
             text.append(UInt8(ascii: "{"))
-            for (index, member) in members.enumerated() {
+            for index in members.indices {
                 if index > 0 { text.append(UInt8(ascii: ",")) }
-                Self.append(member.name, to: &text)
+                Self.append(members[index].name, to: &text)
                 text.append(UInt8(ascii: ":"))
-                member.value.append(to: &text)
+                members[index].value.append(to: &text)
             }
             text.append(UInt8(ascii: "}"))
         }

@@ -22,11 +22,16 @@ struct FrameAssembler {
         case returned(code: UInt16, text: String, exchange: ByteString, key: ByteString)
     }
 
-    private struct Content {
-        var method: Method
+    /// A class, so that what has come is handed on instead of copied at each frame.
+    private final class Content {
+        let method: Method
         var properties: MessageProperties?
         var remaining: UInt64 = 0
         var body: [UInt8] = []
+
+        init(method: Method) {
+            self.method = method
+        }
     }
 
     /// The largest room set aside on the word of a header alone; a larger body grows as it comes.
@@ -46,33 +51,29 @@ struct FrameAssembler {
             guard content == nil else { throw Self.violation("a method before the content of the last was complete") }
             return unsafe takeMethod(frame.payload.method)
         case AMQP_FRAME_HEADER:
-            guard var open = content, open.properties == nil else { throw Self.violation("a header without a method") }
+            guard let open = content, open.properties == nil else { throw Self.violation("a header without a method") }
             guard let decoded = unsafe frame.payload.properties.decoded else { throw Self.violation("an empty header") }
             open.properties = unsafe MessageProperties(
                 copying: decoded.assumingMemoryBound(to: amqp_basic_properties_t.self).pointee
             )
             unsafe open.remaining = frame.payload.properties.body_size
             open.body.reserveCapacity(Int(min(open.remaining, Self.largestReserve)))
-            content = open
-            return complete()
+            return complete(open)
         case AMQP_FRAME_BODY:
             let fragment = unsafe frame.payload.body_fragment
-            guard content?.properties != nil, unsafe UInt64(fragment.len) <= content?.remaining ?? 0 else {
+            guard let open = content, open.properties != nil, unsafe UInt64(fragment.len) <= open.remaining else {
                 throw Self.violation("a body frame that no header announced")
             }
-            unsafe content?.body
-                .append(
-                    contentsOf: UnsafeRawBufferPointer(start: fragment.bytes, count: fragment.len)
-                )
-            unsafe content?.remaining -= UInt64(fragment.len)
-            return complete()
+            unsafe open.body.append(contentsOf: UnsafeRawBufferPointer(start: fragment.bytes, count: fragment.len))
+            unsafe open.remaining -= UInt64(fragment.len)
+            return complete(open)
         default:
             return nil
         }
     }
 
-    private mutating func complete() -> BrokerEvent? {
-        guard let open = content, let properties = open.properties, open.remaining == 0 else { return nil }
+    private mutating func complete(_ open: Content) -> BrokerEvent? {
+        guard open.remaining == 0, let properties = open.properties.take() else { return nil }
         content = nil
         switch open.method {
         case .deliver(let consumer, let number, let redelivered, let exchange, let key):

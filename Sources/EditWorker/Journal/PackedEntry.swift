@@ -51,15 +51,19 @@ struct PackedEntry: Hashable, Sendable {
         )
     }
 
-    static func == (one: PackedEntry, other: PackedEntry) -> Bool { one.id == other.id }
+    static func == (one: PackedEntry, other: PackedEntry) -> Bool {
+        let end = one.idEnd
+        guard end == other.idEnd else { return false }
+        return unsafe one.bytes.withUnsafeBytes { one in
+            unsafe other.bytes.withUnsafeBytes { other in unsafe one[4..<end].elementsEqual(other[4..<end]) }
+        }
+    }
 
     func hash(into hasher: inout Hasher) {
         unsafe bytes.withUnsafeBytes { unsafe hasher.combine(bytes: UnsafeRawBufferPointer(rebasing: $0[4..<idEnd])) }
     }
 
     private static let fixedSize = 38
-
-    private var id: ArraySlice<UInt8> { bytes[4..<idEnd] }
 
     private var idEnd: Int { 4 + Int(number(at: 0) as UInt32) }
 

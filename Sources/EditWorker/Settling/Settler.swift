@@ -100,36 +100,40 @@ package struct Settler: Sendable {
             mayBeDuplicate: decision.mayBeDuplicate,
             duplicateOfDelivery: decision.duplicateOfDelivery
         )
-        var message = OutboundMessage(
-            routingKey: queues.results,
-            properties: properties(of: reply, for: job),
-            body: reply.json.encoded()
-        )
+        let properties = properties(of: reply, for: job)
+        let body = reply.json.encoded()
+        func message(to queue: ByteString, mandatory: Bool = true, undeliverableTo: ByteString? = nil)
+            -> OutboundMessage
+        {
+            guard let undeliverableTo else {
+                return OutboundMessage(routingKey: queue, properties: properties, body: body, mandatory: mandatory)
+            }
+            var marked = properties
+            marked.headers?[JobHeader.undeliverableReplyTo] = .string(undeliverableTo)
+            return OutboundMessage(routingKey: queue, properties: marked, body: body, mandatory: mandatory)
+        }
+        var undeliverable: ByteString?
         switch replies.route(job.delivery.properties.replyTo) {
         case .results:
             break
         case .refused(let queue):
-            message.markUndeliverable(queue)
+            undeliverable = queue
         case .direct(let queue):
             if try await publisher.exists(queue: queue) {
-                message.routingKey = queue
                 // Some brokers return a direct reply although they delivered it.
-                message.mandatory = false
-                _ = try await publisher.publish(message)
+                _ = try await publisher.publish(message(to: queue, mandatory: false))
                 metrics.replied(.confirmed)
                 return
             }
             metrics.replied(.returned)
-            message.markUndeliverable(queue)
+            undeliverable = queue
         case .queue(let queue):
-            message.routingKey = queue
-            let receipt = try await publisher.publish(message)
+            let receipt = try await publisher.publish(message(to: queue))
             metrics.replied(receipt.replyResult)
             if receipt == .confirmed { return }
-            message.routingKey = queues.results
-            message.markUndeliverable(queue)
+            undeliverable = queue
         }
-        try await publishToOwnQueue(message)
+        try await publishToOwnQueue(message(to: queues.results, undeliverableTo: undeliverable))
         metrics.replied(.confirmed)
     }
 
@@ -149,12 +153,6 @@ package struct Settler: Sendable {
         }
         properties.headers = headers
         return properties
-    }
-}
-
-extension OutboundMessage {
-    fileprivate mutating func markUndeliverable(_ queue: ByteString) {
-        properties.headers?[JobHeader.undeliverableReplyTo] = .string(queue)
     }
 }
 
