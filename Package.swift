@@ -131,7 +131,7 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: strict,
-            // One file that runs without a toolchain, in 44 MB with its function names. Each flag's part is in the guide
+            // One file that runs without a toolchain, in 40 MB with its function names. Each flag's part is in the guide
             // "What a job costs".
             linkerSettings: [
                 .unsafeFlags(
