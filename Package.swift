@@ -189,7 +189,8 @@ let package = Package(
         .testTarget(name: "RoomTests", swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "EditJobTests", dependencies: ["EditJob", "JSON", "TestSupport"], swiftSettings: strict),
-        .testTarget(name: "AMQPTests", dependencies: ["AMQP", "TestSupport"], swiftSettings: strict),
+        .systemLibrary(name: "CMalloc", path: "Tests/CMalloc"),
+        .testTarget(name: "AMQPTests", dependencies: ["AMQP", "CMalloc", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "SeedreamAPITests",
             dependencies: [
@@ -226,8 +227,8 @@ let package = Package(
         .testTarget(
             name: "ProgramTests",
             dependencies: [
-                "seedream-worker", "job-body-fuzzer", "api-answer-fuzzer", "AMQP", "EditJob", "JSON",
-                "OperatorTools", "TestSupport",
+                "seedream-worker", "job-body-fuzzer", "api-answer-fuzzer", "AMQP", "EditJob", "EditWorker", "JSON",
+                "OperatorTools", "SeedreamAPI", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
             ],

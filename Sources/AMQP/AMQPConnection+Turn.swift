@@ -47,11 +47,15 @@ extension AMQPConnection {
     func handle(_ event: BrokerEvent) throws(AMQPError) {
         switch event {
         case .delivery(let consumer, let delivery):
-            guard acknowledgements.opened(delivery.tag.number) else {
+            let consumer = consumers[consumer]
+            if consumer?.acknowledges == false {
+                // Nothing is owed; and RabbitMQ gives all direct replies of a channel the same tag.
+                if acknowledgements.opened(delivery.tag.number) { _ = acknowledgements.remove(delivery.tag.number) }
+            } else if !acknowledgements.opened(delivery.tag.number) {
                 throw AMQPError(.protocolViolation, "the broker skipped a delivery tag")
             }
             if options.mostUntaken != nil { untaken.withLockedValue { $0 += 1 } }
-            consumers[consumer].flatMap { streams[$0] }?.yield(delivery)
+            consumer.flatMap { streams[$0.subscription] }?.yield(delivery)
         case .returned(let message, let replyCode, let replyText):
             markReturned(message, .returned(replyCode: replyCode, replyText: replyText))
         case .confirmed(let number, let multiple):
@@ -114,8 +118,10 @@ extension AMQPConnection {
             switch command {
             case .acknowledge(let number):
                 _ = acknowledgements.settle(number)
+                socket?.settled(number)
             case .reject(let number, let requeue):
                 guard acknowledgements.remove(number) else { continue }
+                socket?.settled(number)
                 do {
                     try socket?.reject(number, requeue: requeue)
                 } catch {
@@ -161,8 +167,13 @@ extension AMQPConnection {
         _ body: (BrokerSocket) throws(AMQPError) -> Result
     ) throws(AMQPError) -> Result {
         guard let socket else { throw Self.closedError }
-        // The answer may have been read together with deliveries, which `poll` no longer sees.
-        defer { thread.wake() }
+        defer {
+            // Otherwise librabbitmq keeps the frames of every answer until the next event, and a connection that only asks
+            // has none.
+            socket.releaseFrames()
+            // The answer may have been read together with deliveries, which `poll` no longer sees.
+            thread.wake()
+        }
         do {
             return try body(socket)
         } catch {

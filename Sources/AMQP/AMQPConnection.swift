@@ -44,6 +44,19 @@ package actor AMQPConnection {
         var returned: PublishResult?
     }
 
+    /// A consumer as it was registered.
+    struct Consumer {
+        /// The subscription whose deliveries it brings.
+        let subscription: ByteString
+        let queue: ByteString
+        /// Deliveries that may be unacknowledged; 0 for any number.
+        let prefetch: UInt16
+        /// Whether its deliveries are to be acknowledged.
+        let acknowledges: Bool
+        /// The channel's first delivery tag that may be its own.
+        let firstTag: UInt64
+    }
+
     enum Command {
         case acknowledge(UInt64)
         case reject(UInt64, requeue: Bool)
@@ -73,9 +86,9 @@ package actor AMQPConnection {
     var socket: BrokerSocket?
     var acknowledgements = AcknowledgementLedger()
     var confirms = ConfirmLedger<PendingPublish>()
-    /// The streams by their subscription, and which subscription each consumer feeds.
+    /// The streams by their subscription, and the consumers by their tags.
     var streams: [ByteString: AsyncStream<Delivery>.Continuation] = [:]
-    var consumers: [ByteString: ByteString] = [:]
+    var consumers: [ByteString: Consumer] = [:]
     var consumersEver = 0
     var isBlocked = false
     /// Publishes that wait for the broker to read again, in their order.
@@ -151,6 +164,10 @@ package actor AMQPConnection {
 
     /// Asks for a queue without changing anything; throws `AMQPError` with `notFound` where there is none.
     package func inspect(queue: ByteString) throws -> QueueStatus {
+        try inspectNow(queue)
+    }
+
+    private func inspectNow(_ queue: ByteString) throws(AMQPError) -> QueueStatus {
         try onSocket { socket throws(AMQPError) in
             try socket.declare(QueueDeclaration(name: queue), passive: true)
         }
@@ -203,7 +220,13 @@ package actor AMQPConnection {
         _ acknowledges: Bool
     ) throws(AMQPError) {
         // Before asking: the broker may send deliveries before it says that it will.
-        consumers[tag] = subscription
+        consumers[tag] = Consumer(
+            subscription: subscription,
+            queue: queue,
+            prefetch: prefetch,
+            acknowledges: acknowledges,
+            firstTag: acknowledgements.next
+        )
         do {
             try onSocket { socket throws(AMQPError) in
                 try socket.consume(from: queue, tag: tag, prefetch: prefetch, acknowledges: acknowledges)
@@ -218,24 +241,56 @@ package actor AMQPConnection {
     ///
     /// What was delivered before stays in its stream, unacknowledged, and the stream then ends. Throws `AMQPError`.
     package func cancel(_ subscription: Subscription) throws {
-        for (tag, fed) in consumers where fed == subscription.tag {
+        let ending = consumers.filter { $0.value.subscription == subscription.tag }
+        try awaitDeliveries(of: ending.values.map { $0 })
+        for tag in ending.keys {
             try onSocket { socket throws(AMQPError) in try socket.cancelConsumer(tag) }
-            // While waiting for the answer librabbitmq put deliveries aside; unread, they would be nobody's.
-            do {
-                try receive()
-            } catch {
-                end(error)
-                throw error
-            }
+            try receiveAside()
             removeConsumer(tag)
+        }
+    }
+
+    /// Waits until the broker has nothing more on its way to consumers that are about to end.
+    ///
+    /// What a quorum queue has sent to a channel, and the channel to nobody because its consumer is gone, comes back as
+    /// delivered before (`rabbit_fifo_client`), although no worker has seen it. Nothing is on its way once the consumers
+    /// have as much as they may, since no acknowledgement is sent meanwhile, or once the queue is empty. Bounded: a job
+    /// that comes back so is in doubt, no more.
+    private func awaitDeliveries(of ending: [Consumer]) throws(AMQPError) {
+        guard let queue = ending.first?.queue, let first = ending.map(\.firstTag).min(),
+            ending.allSatisfy({ $0.acknowledges && $0.prefetch > 0 })
+        else { return }
+        let most = ending.reduce(0) { $0 + Int($1.prefetch) }
+        let deadline = ContinuousClock.now + .milliseconds(250)
+        while acknowledgements.openCount(from: first) < most, .now < deadline {
+            let isEmpty: Bool
+            do {
+                isEmpty = try inspectNow(queue).messageCount == 0
+            } catch {
+                // A user who may not look: a round trip less to wait for.
+                guard socket != nil else { throw error }
+                isEmpty = true
+            }
+            try receiveAside()
+            if isEmpty { return }
+        }
+    }
+
+    /// Reads what librabbitmq put aside while it waited for an answer; unread, it would be nobody's.
+    private func receiveAside() throws(AMQPError) {
+        do {
+            try receive()
+        } catch {
+            end(error)
+            throw error
         }
     }
 
     /// Forgets a consumer; its subscription ends with its last.
     func removeConsumer(_ tag: ByteString) {
-        guard let subscription = consumers.removeValue(forKey: tag), !consumers.values.contains(subscription) else {
-            return
-        }
+        guard let subscription = consumers.removeValue(forKey: tag)?.subscription,
+            !consumers.values.contains(where: { $0.subscription == subscription })
+        else { return }
         streams.removeValue(forKey: subscription)?.finish()
     }
 

@@ -24,6 +24,14 @@ package struct AMQPConnectionOptions: Hashable, Sendable {
     /// Whoever sets it calls `take` for each, and sets no heartbeat: librabbitmq sends its own only as it reads.
     package var mostUntaken: Int?
 
+    /// The largest body, in bytes, that every delivery may have in memory; nil for no limit.
+    ///
+    /// A larger body is kept only while there is `roomForLargerBodies`; otherwise it is read from the socket and dropped,
+    /// and `Delivery.isBodyKept` is false. The room of a kept one is free again when its delivery is settled.
+    package var largestBody: Int?
+    /// Bytes for all bodies together that are larger than `largestBody`.
+    package var roomForLargerBodies = 16 << 20
+
     /// How to trust and be trusted over TLS.
     package var tls = TLS()
 

@@ -38,11 +38,21 @@ package struct AcknowledgementLedger: Sendable {
     /// Deliveries that are neither acknowledged nor rejected.
     package private(set) var openCount = 0
 
+    /// The tag of the next delivery.
+    package var next: UInt64 { lowest + UInt64(states.count - head) }
+
+    /// Deliveries from a tag on that are neither acknowledged nor rejected; linear in those that are kept.
+    package func openCount(from number: UInt64) -> Int {
+        guard number > lowest else { return openCount }
+        guard number < next else { return 0 }
+        return states[index(of: number)...].count { $0 == .open }
+    }
+
     /// Notes a delivery.
     ///
     /// Tags rise by one on a channel; false for one that does not, which is a broker's fault.
     package mutating func opened(_ number: UInt64) -> Bool {
-        guard number == lowest + UInt64(states.count - head) else { return false }
+        guard number == next else { return false }
         states.append(.open)
         openCount += 1
         return true
@@ -92,7 +102,7 @@ package struct AcknowledgementLedger: Sendable {
     }
 
     private mutating func close(_ number: UInt64, as state: State) -> Bool {
-        guard number >= lowest, number < lowest + UInt64(states.count - head) else { return false }
+        guard number >= lowest, number < next else { return false }
         guard states[index(of: number)] == .open else { return false }
         states[index(of: number)] = state
         openCount -= 1

@@ -133,17 +133,23 @@ package final class Delivery: Sendable {
     package let routingKey: ByteString
     /// Properties and headers.
     package let properties: MessageProperties
-    /// The body, byte for byte.
+    /// The body, byte for byte; empty if it was too large to be kept.
     package let body: [UInt8]
+    /// The size of the body in bytes, as the content header announced it.
+    package let bodySize: UInt64
 
-    /// A delivery, also for tests of what handles one.
+    /// Whether `body` is all of the body; see `AMQPConnectionOptions.largestBody`.
+    package var isBodyKept: Bool { UInt64(body.count) == bodySize }
+
+    /// A delivery, also for tests of what handles one; without `bodySize` the body is all of it.
     package init(
         tag: DeliveryTag,
         redelivered: Bool = false,
         exchange: ByteString = "",
         routingKey: ByteString,
         properties: MessageProperties,
-        body: [UInt8]
+        body: [UInt8],
+        bodySize: UInt64? = nil
     ) {
         self.tag = tag
         self.redelivered = redelivered
@@ -151,6 +157,7 @@ package final class Delivery: Sendable {
         self.routingKey = routingKey
         self.properties = properties
         self.body = body
+        self.bodySize = bodySize ?? UInt64(body.count)
     }
 }
 

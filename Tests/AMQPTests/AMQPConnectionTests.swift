@@ -1,4 +1,5 @@
 import AMQP
+import CMalloc
 import TestSupport
 import Testing
 
@@ -41,6 +42,83 @@ struct AMQPConnectionTests {
                 #expect(delivery.exchange == "")
                 #expect(!delivery.redelivered)
             }
+        }
+    }
+
+    @Test func `a body above the limit is kept while there is room, and its room comes back`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            var options = AMQPConnectionOptions(name: "test")
+            options.largestBody = 1000
+            options.roomForLargerBodies = 5000
+            let connection = try await AMQPConnection.open(broker.url, options: options)
+            try await connection.selectConfirms()
+            _ = try await connection.declare(QueueDeclaration(name: "q"))
+            func publish(_ size: Int) async throws {
+                let body = [UInt8](repeating: UInt8(ascii: "x"), count: size)
+                #expect(try await connection.publish(OutboundMessage(routingKey: "q", body: body)) == .confirmed)
+            }
+            let subscription = try await connection.consume(from: "q", prefetch: 0)
+            var deliveries = subscription.deliveries.makeAsyncIterator()
+            for size in [1000, 3000, 2500, 2000, 0] { try await publish(size) }
+            var taken: [Delivery] = []
+            for isKept in [true, true, false, true, true] {
+                let delivery = try #require(await deliveries.next())
+                #expect(delivery.isBodyKept == isKept, "\(delivery.bodySize)")
+                #expect(delivery.body.count == (isKept ? Int(delivery.bodySize) : 0))
+                taken.append(delivery)
+            }
+            #expect(taken[2].bodySize == 2500)
+            connection.acknowledge(taken[1].tag)
+            connection.reject(taken[3].tag, requeue: false)
+            // Commands are in the order of their posting, and so is the next message.
+            try await publish(5000)
+            #expect(await deliveries.next()?.isBodyKept == true)
+            await connection.close()
+        }
+    }
+
+    @Test func `a consumer that ends under load makes no message look as if it had been delivered before`() async throws
+    {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                let queue = QueueDeclaration(name: "q", arguments: ["x-queue-type": .text("quorum")])
+                _ = try await connection.declare(queue)
+                let publishes = (0..<6000).map { connection.startPublishing(Self.message(to: "q", "\($0)")) }
+                for publish in publishes { #expect(try await publish.value == .confirmed) }
+                var taken = 0
+                var again = 0
+                while taken < 6000 {
+                    let subscription = try await connection.consume(from: "q", prefetch: 50)
+                    let most = min(6000 - taken, .random(in: 1...200))
+                    var own = 0
+                    for await delivery in subscription.deliveries {
+                        own += 1
+                        if delivery.redelivered { again += 1 }
+                        connection.acknowledge(delivery.tag)
+                        if own == most { try await connection.cancel(subscription) }
+                    }
+                    taken += own
+                }
+                #expect(taken == 6000)
+                #expect(again == 0)
+            }
+        }
+    }
+
+    @Test func `a connection that only asks keeps no memory of it`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            let connection = try await broker.connect()
+            _ = try await connection.declare(QueueDeclaration(name: "q"))
+            func ask(_ times: Int) async throws {
+                for _ in 0..<times { _ = try await connection.inspect(queue: "q") }
+            }
+            try await ask(500)
+            let before = mallinfo2().uordblks
+            try await ask(10_000)
+            let after = mallinfo2().uordblks
+            // Other tests allocate meanwhile; 215 bytes per question would be two megabytes.
+            #expect(Int(after) - Int(before) < 1_000_000, "\(Int(after) - Int(before)) bytes")
+            await connection.close()
         }
     }
 

@@ -26,7 +26,9 @@ struct FrameAssembler {
     private final class Content {
         let method: Method
         var properties: MessageProperties?
+        var size: UInt64 = 0
         var remaining: UInt64 = 0
+        var isKept = true
         var body: [UInt8] = []
 
         init(method: Method) {
@@ -34,14 +36,27 @@ struct FrameAssembler {
         }
     }
 
-    /// The largest room set aside on the word of a header alone; a larger body grows as it comes.
+    /// The largest room set aside on the word of a header alone where nothing limits bodies; a larger one grows as it comes.
     private static let largestReserve: UInt64 = 1 << 20
 
     let epoch: UInt64
+    private let largestBody: UInt64?
+    /// What is left for bodies above `largestBody`.
+    private var room: UInt64
+    /// The tags of deliveries whose bodies take some of that room, and how much.
+    private var larger: [UInt64: UInt64] = [:]
     private var content: Content?
 
-    init(epoch: UInt64) {
+    init(epoch: UInt64, options: AMQPConnectionOptions) {
         self.epoch = epoch
+        largestBody = options.largestBody.map { UInt64(clamping: $0) }
+        room = UInt64(clamping: options.roomForLargerBodies)
+    }
+
+    /// Gives back what the body of a delivery took of the room for larger ones, now that it is settled.
+    mutating func settled(_ number: UInt64) {
+        guard !larger.isEmpty, let size = larger.removeValue(forKey: number) else { return }
+        room += size
     }
 
     /// Takes a frame; an event where it completes one.
@@ -56,20 +71,39 @@ struct FrameAssembler {
             open.properties = unsafe MessageProperties(
                 copying: decoded.assumingMemoryBound(to: amqp_basic_properties_t.self).pointee
             )
-            unsafe open.remaining = frame.payload.properties.body_size
-            open.body.reserveCapacity(Int(min(open.remaining, Self.largestReserve)))
+            unsafe open.size = frame.payload.properties.body_size
+            open.remaining = open.size
+            open.isKept = takeRoom(for: open)
+            if open.isKept {
+                // What is limited is set aside in one piece: growing by doubling would take up to three times as much.
+                let most = largestBody == nil ? Self.largestReserve : open.size
+                open.body.reserveCapacity(Int(clamping: min(open.size, most)))
+            }
             return complete(open)
         case AMQP_FRAME_BODY:
             let fragment = unsafe frame.payload.body_fragment
             guard let open = content, open.properties != nil, unsafe UInt64(fragment.len) <= open.remaining else {
                 throw Self.violation("a body frame that no header announced")
             }
-            unsafe open.body.append(contentsOf: UnsafeRawBufferPointer(start: fragment.bytes, count: fragment.len))
+            if open.isKept {
+                unsafe open.body.append(contentsOf: UnsafeRawBufferPointer(start: fragment.bytes, count: fragment.len))
+            }
             unsafe open.remaining -= UInt64(fragment.len)
             return complete(open)
         default:
             return nil
         }
+    }
+
+    /// Whether the body may be kept; one above the limit takes its size from the room for such.
+    private mutating func takeRoom(for open: Content) -> Bool {
+        guard let largestBody, open.size > largestBody, case .deliver(_, let number, _, _, _) = open.method else {
+            return true
+        }
+        guard open.size <= room else { return false }
+        room -= open.size
+        larger[number] = open.size
+        return true
     }
 
     private mutating func complete(_ open: Content) -> BrokerEvent? {
@@ -83,7 +117,8 @@ struct FrameAssembler {
                 exchange: exchange,
                 routingKey: key,
                 properties: properties,
-                body: open.body
+                body: open.body,
+                bodySize: open.size
             )
             return .delivery(consumer: consumer, delivery)
         case .returned(let code, let text, let exchange, let key):

@@ -26,7 +26,7 @@ import Glibc
             throw AMQPError(.protocolViolation, "librabbitmq has no memory for a connection")
         }
         unsafe self.state = state
-        assembler = FrameAssembler(epoch: epoch)
+        assembler = FrameAssembler(epoch: epoch, options: options)
         do {
             try connect(url, options)
             var timeout = timeval(options.connectTimeout)
@@ -146,6 +146,8 @@ import Glibc
                 throw AMQPError(status: status, while: "reading from the broker")
             }
             if let event = unsafe try assembler.take(frame) { return event }
+            // A large body has many frames: all of them at once would be as large as it is.
+            if unsafe Int32(frame.frame_type) == AMQP_FRAME_BODY { releaseFrames() }
         }
     }
 
@@ -208,8 +210,16 @@ import Glibc
     }
 
     /// Gives one delivery back to its queue, or lets the broker drop or dead-letter it.
+    ///
+    /// By `basic.nack`: from RabbitMQ 4.3 what it gives back does not count towards the delivery limit, what
+    /// `basic.reject` gives back does. Source: RabbitMQ's "Quorum Queues", "Poison Message Handling".
     func reject(_ number: UInt64, requeue: Bool) throws(AMQPError) {
-        try check(unsafe amqp_basic_reject(state, Self.workingChannel, number, requeue ? 1 : 0), "rejecting")
+        try check(unsafe amqp_basic_nack(state, Self.workingChannel, number, 0, requeue ? 1 : 0), "rejecting")
+    }
+
+    /// Notes that a delivery was acknowledged or rejected, so that the room of a large body is free again.
+    func settled(_ number: UInt64) {
+        assembler.settled(number)
     }
 
     // MARK: - Asking and waiting for the answer
@@ -301,15 +311,19 @@ import Glibc
         isThrowawayOpen = true
         defer { isThrowawayOpen = false }
         let result = try body(Self.throwawayChannel)
-        _ = unsafe amqp_channel_close(state, Self.throwawayChannel, Int32(AMQP_REPLY_SUCCESS))
-        try checkReply("closing a channel")
+        // Its result, and not `amqp_get_rpc_reply`, which tells of the call before.
+        let reply = unsafe amqp_channel_close(state, Self.throwawayChannel, Int32(AMQP_REPLY_SUCCESS))
+        try unsafe check(reply, "closing a channel")
         return result
     }
 
     /// Throws where the last question was answered by a refusal; a closed channel is acknowledged, so that its number
     /// can be used again.
     private func checkReply(_ doing: String) throws(AMQPError) {
-        let reply = unsafe amqp_get_rpc_reply(state)
+        try unsafe check(amqp_get_rpc_reply(state), doing)
+    }
+
+    private func check(_ reply: amqp_rpc_reply_t, _ doing: String) throws(AMQPError) {
         guard let failure = unsafe AMQPError.failure(of: reply, while: doing) else { return }
         if isThrowawayOpen, unsafe reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION,
             unsafe reply.reply.id == amqp_method_number_t(AMQP_CHANNEL_CLOSE_METHOD)
