@@ -14,24 +14,58 @@ struct ConnectionPoolTests {
         APIAnswer(status: 200, body: .complete(Array(#"{"task_id":"t"}"#.utf8)))
     )
 
+    /// How the server is spoken to: a connection that is being closed is another thing under TLS.
+    enum Transport: String, CaseIterable, Sendable {
+        case plain, tls
+    }
+
+    private static let certificate = Task { try await TestCertificate(for: "IP:127.0.0.1") }
+
+    /// A server that is scripted, and how a client reaches it.
+    private struct Server {
+        let scripted: ScriptedServer
+        let certificate: TestCertificate?
+
+        init(
+            _ transport: Transport,
+            _ script: @escaping @Sendable (Int, ScriptedServer.Request) -> ScriptedServer.Step
+        ) async throws {
+            certificate = transport == .tls ? try await ConnectionPoolTests.certificate.value : nil
+            scripted = try await ScriptedServer(certificate: certificate, script)
+        }
+
+        var requests: [ScriptedServer.Request] { scripted.requests }
+
+        func options(connections: Int) -> SeedreamClient.Options {
+            let scheme = certificate == nil ? "http" : "https"
+            var options = SeedreamClient.Options(
+                baseURL: "\(scheme)://127.0.0.1:\(scripted.port)",
+                connections: connections,
+                version: "1"
+            )
+            options.caFile = certificate?.certificatePath
+            return options
+        }
+    }
+
     private static func with(
-        _ server: ScriptedServer,
+        _ server: Server,
         connections: Int = 8,
         timeout: Duration = .seconds(20),
         _ body: (SeedreamClient) async throws -> Void
     ) async throws {
-        try await with(url: "http://127.0.0.1:\(server.port)", connections: connections, timeout: timeout, body)
+        var options = server.options(connections: connections)
+        options.timeout = timeout
+        try await SeedreamClient.with(options, body)
     }
 
     private static func with(
         url: String,
         connections: Int = 8,
-        timeout: Duration = .seconds(20),
         connectTimeout: Duration = .seconds(5),
         _ body: (SeedreamClient) async throws -> Void
     ) async throws {
         var options = SeedreamClient.Options(baseURL: url, connections: connections, version: "1")
-        options.timeout = timeout
         options.connectTimeout = connectTimeout
         try await SeedreamClient.with(options, body)
     }
@@ -41,8 +75,9 @@ struct ConnectionPoolTests {
     }
 
     /// Submits two, one after the other, and tells on which connections of the server they came.
-    private static func connectionsOfTwo(after first: ScriptedServer.Step) async throws -> [Int] {
-        let server = try await ScriptedServer { index, _ in index == 0 ? first : .send(accepted) }
+    private static func connectionsOfTwo(after first: ScriptedServer.Step, _ transport: Transport) async throws -> [Int]
+    {
+        let server = try await Server(transport) { index, _ in index == 0 ? first : .send(accepted) }
         try await with(server) { client in
             _ = await client.submit(request("first"))
             #expect(await client.submit(request("second")) == answered)
@@ -50,10 +85,11 @@ struct ConnectionPoolTests {
         return server.requests.map(\.connection)
     }
 
-    @Test func `every status means the same over a connection as in the table`() async throws {
+    @Test(arguments: Transport.allCases)
+    func `every status means the same over a connection as in the table`(_ transport: Transport) async throws {
         // 101 has its own test; 1xx are no answers; these have no body, whatever a server says.
         let bodiless = [204, 304]
-        let server = try await ScriptedServer { _, request in
+        let server = try await Server(transport) { _, request in
             let status = request.header("Idempotency-Key").flatMap { Int($0) } ?? 0
             return bodiless.contains(status)
                 ? .send("HTTP/1.1 \(status) X\r\n\r\n")
@@ -75,8 +111,9 @@ struct ConnectionPoolTests {
         #expect(Set(server.requests.map(\.connection)) == [0], "each answer leaves the connection usable")
     }
 
-    @Test func `no more connections than allowed, and nobody in the line is forgotten`() async throws {
-        let server = try await ScriptedServer { _, _ in .send(Self.accepted) }
+    @Test(arguments: Transport.allCases)
+    func `no more connections than allowed, and nobody in the line is forgotten`(_ transport: Transport) async throws {
+        let server = try await Server(transport) { _, _ in .send(Self.accepted) }
         try await Self.with(server, connections: 3) { client in
             await withTaskGroup(of: SubmissionSighting.self) { group in
                 for index in 0..<200 { group.addTask { await client.submit(Self.request("\(index)")) } }
@@ -87,8 +124,9 @@ struct ConnectionPoolTests {
         #expect(Set(server.requests.map(\.connection)).isSubset(of: [0, 1, 2]))
     }
 
-    @Test func `whoever waits in vain for a connection has sent nothing`() async throws {
-        let server = try await ScriptedServer { _, _ in .hang }
+    @Test(arguments: Transport.allCases)
+    func `whoever waits in vain for a connection has sent nothing`(_ transport: Transport) async throws {
+        let server = try await Server(transport) { _, _ in .hang }
         try await Self.with(server, connections: 1, timeout: .milliseconds(300)) { client in
             async let first = client.submit(Self.request("first"))
             try await eventually("the first request") { server.requests.count == 1 }
@@ -105,8 +143,9 @@ struct ConnectionPoolTests {
         #expect(!server.requests.contains { $0.header("Idempotency-Key") == "third" })
     }
 
-    @Test func `a timeout ends each request at its own time`() async throws {
-        let server = try await ScriptedServer { index, _ in index.isMultiple(of: 2) ? .send(Self.accepted) : .hang }
+    @Test(arguments: Transport.allCases)
+    func `a timeout ends each request at its own time`(_ transport: Transport) async throws {
+        let server = try await Server(transport) { index, _ in index.isMultiple(of: 2) ? .send(Self.accepted) : .hang }
         try await Self.with(server, timeout: .milliseconds(200)) { client in
             for round in 0..<4 {
                 let start = ContinuousClock.now
@@ -117,8 +156,11 @@ struct ConnectionPoolTests {
         }
     }
 
-    @Test func `a request that is cancelled may have been sent, and its connection is not used again`() async throws {
-        let server = try await ScriptedServer { index, _ in index == 0 ? .hang : .send(Self.accepted) }
+    @Test(arguments: Transport.allCases)
+    func `a request that is cancelled may have been sent, and its connection is not used again`(_ transport: Transport)
+        async throws
+    {
+        let server = try await Server(transport) { index, _ in index == 0 ? .hang : .send(Self.accepted) }
         try await Self.with(server) { client in
             let first = Task { await client.submit(Self.request("first")) }
             try await eventually("the request") { server.requests.count == 1 }
@@ -129,19 +171,24 @@ struct ConnectionPoolTests {
         #expect(server.requests.map(\.connection) == [0, 1])
     }
 
-    @Test func `a connection whose end was announced is not used again`() async throws {
+    @Test(arguments: Transport.allCases)
+    func `a connection whose end was announced is not used again`(_ transport: Transport) async throws {
         let body = #"{"task_id":"t"}"#
         let closing = ScriptedServer.answer(200, body, headers: "Connection: close\r\n")
-        #expect(try await Self.connectionsOfTwo(after: .send(closing)) == [0, 1])
+        #expect(try await Self.connectionsOfTwo(after: .send(closing), transport) == [0, 1])
         let old = "HTTP/1.0 200 OK\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
-        #expect(try await Self.connectionsOfTwo(after: .send(old)) == [0, 1])
-        #expect(try await Self.connectionsOfTwo(after: .send("HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n")) == [0, 1])
-        #expect(try await Self.connectionsOfTwo(after: .send(Self.accepted)) == [0, 0])
+        #expect(try await Self.connectionsOfTwo(after: .send(old), transport) == [0, 1])
+        #expect(
+            try await Self.connectionsOfTwo(after: .send("HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n"), transport) == [0, 1]
+        )
+        #expect(try await Self.connectionsOfTwo(after: .send(Self.accepted), transport) == [0, 0])
     }
 
-    @Test func `a second answer to one request is nobody's, least of all the next job's`() async throws {
+    @Test(arguments: Transport.allCases)
+    func `a second answer to one request is nobody's, least of all the next job's`(_ transport: Transport) async throws
+    {
         let second = ScriptedServer.answer(200, #"{"task_id":"of nobody"}"#)
-        let server = try await ScriptedServer { index, _ in
+        let server = try await Server(transport) { index, _ in
             .send(index == 0 ? Self.accepted + second : Self.accepted)
         }
         // One connection, so that the next job waits for just this one.
@@ -154,20 +201,41 @@ struct ConnectionPoolTests {
         #expect(server.requests.map(\.connection).max() == 1)
     }
 
-    @Test func `an answer is read in whatever form it comes`() async throws {
+    @Test(arguments: Transport.allCases)
+    func `an answer that is too long ends its connection, and the next job is not begun on it`(
+        _ transport: Transport
+    ) async throws {
+        let long = ScriptedServer.answer(200, String(repeating: "x", count: 70_000))
+        let server = try await Server(transport) { index, _ in .send(index % 2 == 0 ? long : Self.accepted) }
+        // One connection, so that the next job waits for just this one.
+        try await Self.with(server, connections: 1) { client in
+            for round in 0..<20 {
+                async let first = client.submit(Self.request("\(round) first"))
+                async let second = client.submit(Self.request("\(round) second"))
+                let both = await [first, second]
+                #expect(both.contains(.answered(APIAnswer(status: 200, body: .tooLong))), "\(both)")
+                #expect(both.contains(Self.answered), "\(both)")
+            }
+        }
+        #expect(server.requests.count == 40)
+    }
+
+    @Test(arguments: Transport.allCases)
+    func `an answer is read in whatever form it comes`(_ transport: Transport) async throws {
         let forms: [ScriptedServer.Step] = [
             .send("HTTP/1.1 103 Early Hints\r\n\r\n" + Self.accepted),
             .send("HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"task_i\r\n7\r\nd\":\"t\"}\r\n0\r\n\r\n"),
             .sendAndClose("HTTP/1.1 200 X\r\n\r\n{\"task_id\":\"t\"}"),
         ]
-        let server = try await ScriptedServer { index, _ in forms[index] }
+        let server = try await Server(transport) { index, _ in forms[index] }
         try await Self.with(server) { client in
             for index in forms.indices { #expect(await client.submit(Self.request("\(index)")) == Self.answered) }
         }
     }
 
-    @Test func `a connection that the server closed while it was free costs no request`() async throws {
-        let server = try await ScriptedServer { index, _ in
+    @Test(arguments: Transport.allCases)
+    func `a connection that the server closed while it was free costs no request`(_ transport: Transport) async throws {
+        let server = try await Server(transport) { index, _ in
             index == 0 ? .sendAndClose(Self.accepted) : .send(Self.accepted)
         }
         try await Self.with(server) { client in
@@ -221,15 +289,12 @@ struct ConnectionPoolTests {
         try await silent.close()
     }
 
-    @Test func `what is in flight when the client ends is cancelled, and what comes later is not sent`() async throws {
-        let server = try await ScriptedServer { _, _ in .hang }
-        var options = SeedreamClient.Options(
-            baseURL: "http://127.0.0.1:\(server.port)",
-            connections: 1,
-            version: "1"
-        )
-        options.timeout = .seconds(20)
-        let client = try SeedreamClient(options, group: MultiThreadedEventLoopGroup.singleton)
+    @Test(arguments: Transport.allCases)
+    func `what is in flight when the client ends is cancelled, and what comes later is not sent`(_ transport: Transport)
+        async throws
+    {
+        let server = try await Server(transport) { _, _ in .hang }
+        let client = try SeedreamClient(server.options(connections: 1), group: MultiThreadedEventLoopGroup.singleton)
         async let first = client.submit(Self.request("first"))
         try await eventually("the request") { server.requests.count == 1 }
         async let waiting = client.submit(Self.request("waiting"))
@@ -257,8 +322,9 @@ struct ConnectionPoolTests {
         }
     }
 
-    @Test func `what no field can carry is never sent`() async throws {
-        let server = try await ScriptedServer { _, _ in .send(Self.accepted) }
+    @Test(arguments: Transport.allCases)
+    func `what no field can carry is never sent`(_ transport: Transport) async throws {
+        let server = try await Server(transport) { _, _ in .send(Self.accepted) }
         try await Self.with(server) { client in
             for evil in ["x\r\nX-Evil: 1", "x\ny", "x\u{0}", "ü"] {
                 for field in [\SubmissionRequest.token, \.traceparent!, \.tracestate!] {

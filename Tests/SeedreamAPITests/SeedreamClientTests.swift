@@ -158,6 +158,18 @@ struct SeedreamClientTests {
         #expect(misnamed.requests.isEmpty)
     }
 
+    @Test func `TLS before 1.2 is refused, and nothing is sent`() async throws {
+        let certificate = try await TestCertificate(for: "IP:127.0.0.1")
+        let server = try await ScriptedServer(certificate: certificate, isOutdated: true) { _, _ in
+            .send(Self.accepted)
+        }
+        let url = "https://127.0.0.1:\(server.port)"
+        try await Self.withClient(port: server.port, baseURL: url, caFile: certificate.certificatePath) { client in
+            #expect(await client.submit(Self.request()) == .failed(.tls))
+        }
+        #expect(server.requests.isEmpty)
+    }
+
     @Test func `many requests are in flight at once, a connection each`() async throws {
         let server = try await ScriptedServer { _, _ in .hang }
         try await Self.withClient(port: server.port) { client in

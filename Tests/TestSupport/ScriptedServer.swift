@@ -59,22 +59,26 @@ package final class ScriptedServer: Sendable {
 
     /// Listens on a free port; `script` is asked for each request, with its number from 0.
     ///
-    /// With a certificate, over TLS.
+    /// With a certificate, over TLS; `isOutdated` speaks only versions of it that are broken.
     package init(
         group: MultiThreadedEventLoopGroup = .singleton,
         port: Int = 0,
         certificate: TestCertificate? = nil,
+        isOutdated: Bool = false,
         _ script: @escaping @Sendable (Int, Request) -> Step
     ) async throws {
         let state = state
         let tls = try certificate.map { certificate in
-            try NIOSSLContext(
-                configuration: .makeServerConfiguration(
-                    certificateChain: NIOSSLCertificate.fromPEMFile(certificate.certificatePath)
-                        .map { .certificate($0) },
-                    privateKey: .privateKey(NIOSSLPrivateKey(file: certificate.keyPath, format: .pem))
-                )
+            var configuration = TLSConfiguration.makeServerConfiguration(
+                certificateChain: try NIOSSLCertificate.fromPEMFile(certificate.certificatePath)
+                    .map { .certificate($0) },
+                privateKey: .privateKey(try NIOSSLPrivateKey(file: certificate.keyPath, format: .pem))
             )
+            if isOutdated {
+                configuration.minimumTLSVersion = .tlsv1
+                configuration.maximumTLSVersion = .tlsv11
+            }
+            return try NIOSSLContext(configuration: configuration)
         }
         channel = try await ServerBootstrap(group: group)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)

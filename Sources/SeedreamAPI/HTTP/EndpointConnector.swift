@@ -28,6 +28,8 @@ struct EndpointConnector: Sendable {
         }
         var configuration = TLSConfiguration.makeClientConfiguration()
         if let caFile { configuration.trustRoots = .file(caFile) }
+        // RFC 8996: what is older is broken.
+        configuration.minimumTLSVersion = .tlsv12
         configuration.applicationProtocols = ["http/1.1"]
         tls = try NIOSSLContext(configuration: configuration)
     }

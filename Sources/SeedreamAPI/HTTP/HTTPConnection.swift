@@ -19,6 +19,8 @@ final class HTTPConnection: ChannelInboundHandler {
     private var isWritten = true
     private var isReusable = false
     private var isAnswered = false
+    /// Under TLS a connection that is being closed stays active until the server has closed its side too.
+    private var isClosing = false
     /// The exchange under way.
     private(set) var exchange: SubmissionExchange?
 
@@ -27,10 +29,11 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     /// Whether an exchange may begin.
-    var isFree: Bool { exchange == nil && context?.channel.isActive == true }
+    var isFree: Bool { exchange == nil && !isClosing && context?.channel.isActive == true }
 
     /// Closes the connection, and with it what is under way.
     func close() {
+        isClosing = true
         context?.close(promise: nil)
     }
 
@@ -56,7 +59,7 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard let exchange else { return close() }
+        guard let exchange, !isClosing else { return close() }
         switch unwrapInboundIn(data) {
         case .head(let head):
             isReusable = head.isKeepAlive && head.status != .switchingProtocols
@@ -73,7 +76,7 @@ final class HTTPConnection: ChannelInboundHandler {
     /// Only now, when all that came has been read: what stands behind an answer must not become the next one's.
     func channelReadComplete(context: ChannelHandlerContext) {
         context.fireChannelReadComplete()
-        guard isAnswered else { return }
+        guard isAnswered, !isClosing else { return }
         isAnswered = false
         // An answer to half a request: the other half would be read as the next request.
         if isReusable, isWritten { pool.free(self) } else { close() }
