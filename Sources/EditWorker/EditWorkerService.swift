@@ -63,13 +63,18 @@ package struct EditWorkerService: Service, CustomStringConvertible {
             logger.log(.info, "draining: no more jobs are taken")
             health.draining()
             admission.drain()
-            // Wakes the intake where it waits for a connection that may never come.
-            Task { await consumer.release() }
+            // Wakes the intake if it waits for a connection that may never come.
+            Task {
+                await consumer.release()
+                await publisher.releaseBeforeFirst()
+            }
         }
     }
 
     /// Ends when the drain has begun and every job that was taken has its end.
     private func takeJobs() async {
+        // A job that is paid for must be told: none is taken before there has been a connection to tell it on.
+        guard await publisher.connection() != nil else { return }
         var earlier: [JobsInFlight] = []
         await withDiscardingTaskGroup { jobs in
             while !Task.isCancelled {
@@ -115,7 +120,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         for await delivery in subscription.deliveries {
             inFlight.took()
             start {
-                await pipeline.take(delivery, on: connection)
+                await pipeline.take(delivery, by: connection)
                 inFlight.landed()
             }
         }
@@ -133,7 +138,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         for await delivery in subscription.deliveries {
             // Before the acknowledgement, or the next job would come.
             try? await connection.cancel(subscription)
-            await pipeline.take(delivery, on: connection)
+            await pipeline.take(delivery, by: connection)
         }
         health.consuming(false)
         watch.cancel()
@@ -156,17 +161,6 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         }
     }
 
-}
-
-extension JobPipeline {
-    /// Takes a delivery to its end, and tells the broker.
-    fileprivate func take(_ delivery: Delivery, on connection: AMQPConnection) async {
-        switch await run(delivery, isLive: { connection.isOpen }) {
-        case .settled: connection.acknowledge(delivery.tag)
-        case .requeue: connection.reject(delivery.tag, requeue: true)
-        case .leave: break
-        }
-    }
 }
 
 extension [JobsInFlight] {

@@ -116,6 +116,7 @@ package enum GateReason: String, Hashable, Sendable, CaseIterable {
     case featureDisabled = "feature_disabled"
     case originDown = "origin_down"
     case serverError = "server_error"
+    case noAnswer = "no_answer"
     case contract
     /// Never of the API: the worker's own journal cannot be written.
     case journal

@@ -97,7 +97,7 @@ package enum SettingCatalogue {
             "worker.rateLimit",
             default: nil,
             "Most submissions of this process in a time.",
-            allowed: "a count and a duration such as 18/10s"
+            allowed: "a count from 1 to 1000000 and a duration, such as 18/10s"
         ) { text, settings throws(SettingDefinition.Refusal) in
             guard let limit = RateLimit(text) else { throw .init() }
             guard limit.interval <= Gate.longestHeldWait else {

@@ -79,7 +79,9 @@ package struct SettingsReader: Sendable {
     }
 
     /// Reads and checks all; throws every fault at once.
-    package func read() throws(Faults) -> Result {
+    ///
+    /// With `needsToken` a missing `api.token` is one of them.
+    package func read(needsToken: Bool = false) throws(Faults) -> Result {
         var faults: [Fault] = unknownVariables()
         let file = readFile(&faults)
         var settings = Settings()
@@ -96,6 +98,15 @@ package struct SettingsReader: Sendable {
         }
         preferNearerToken(entries, &settings)
         faults += contradictions(settings, entries)
+        let isTokenGiven = entries.contains { $0.definition.key.hasPrefix("api.token") && $0.text != nil }
+        if needsToken, !isTokenGiven {
+            faults.append(
+                Fault(
+                    description:
+                        "api.token is missing; set SEEDREAM_API_TOKEN_FILE to the path of a file with the token"
+                )
+            )
+        }
         guard faults.isEmpty else { throw Faults(all: faults) }
         return Result(settings: settings, entries: entries)
     }

@@ -29,7 +29,7 @@ struct Run: AsyncParsableCommand {
     var flags: SettingFlags
 
     func run() async throws {
-        let settings = try flags.read().settings
+        let settings = try flags.read(needsToken: true).settings
         let tokens = try tokens(settings)
         let logger = Self.logger(settings)
         let worker = try WorkerComposition(settings, tokens: tokens, failFast: failFast, logger: logger)
@@ -101,9 +101,7 @@ struct Run: AsyncParsableCommand {
                 throw ExitCode(ExitStatus.settings)
             }
         case nil:
-            Console.error(
-                "seedream-worker: api.token is missing; set SEEDREAM_API_TOKEN_FILE to the path of a file with the token"
-            )
+            // The reader has told already that it is missing.
             throw ExitCode(ExitStatus.settings)
         }
     }

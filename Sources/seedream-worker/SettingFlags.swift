@@ -63,9 +63,9 @@ struct SettingFlags: ParsableArguments {
     }
 
     /// The effective settings; prints every fault and ends with 78 where there is one.
-    func read() throws -> SettingsReader.Result {
+    func read(needsToken: Bool = false) throws -> SettingsReader.Result {
         do {
-            return try reader.read()
+            return try reader.read(needsToken: needsToken)
         } catch {
             for fault in error.all { Console.error("seedream-worker: \(fault)") }
             throw ExitCode(ExitStatus.settings)

@@ -43,6 +43,8 @@ struct WorkerComposition {
             var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(purpose)")
             options.heartbeat = settings.amqpHeartbeat
             options.tls = settings.amqpTLS
+            // Whatever a producer sends, memory is bounded: by this for each job in flight, and by the room for larger ones.
+            options.largestBody = settings.maxMessageBytes
             return options
         }
         func link(_ role: BrokerLink.Role, _ setup: @escaping BrokerLink.Setup) -> BrokerLink {

@@ -38,11 +38,23 @@ struct CrashPointTests {
         var body: String { self == .invalid ? "{}" : #"{"image_urls":["https://a"],"prompt":"x"}"# }
     }
 
-    /// Where submissions are remembered, and what a stop takes with it.
+    /// Where submissions are remembered, what a stop takes with it, and who gets the job then.
     enum Setup: String, CaseIterable, Sendable {
-        case memoryConnectionLost, sqliteKill, sqliteConnectionLost
+        case memoryConnectionLost, memoryKill, sqliteKill, sqliteConnectionLost
+        /// Two replicas, each with a journal of its own; after a stop the other one gets the job.
+        case memoryEachKill, memoryEachConnectionLost, sqliteEachKill
 
-        var stop: SimulatedWorld.Stop { self == .sqliteKill ? .kill : .connectionLost }
+        var stop: SimulatedWorld.Stop {
+            switch self {
+            case .memoryConnectionLost, .sqliteConnectionLost, .memoryEachConnectionLost: .connectionLost
+            case .memoryKill, .sqliteKill, .memoryEachKill, .sqliteEachKill: .kill
+            }
+        }
+
+        var hasFile: Bool { [.sqliteKill, .sqliteConnectionLost, .sqliteEachKill].contains(self) }
+        var replicas: Int { [.memoryEachKill, .memoryEachConnectionLost, .sqliteEachKill].contains(self) ? 2 : 1 }
+        /// Whether whoever gets the job after a stop has the journal that it was written into.
+        var keepsJournal: Bool { replicas == 1 && self != .memoryKill }
     }
 
     /// Runs one job to its end through the given crashes, and gives the world for a look.
@@ -50,47 +62,58 @@ struct CrashPointTests {
         _ outcome: Class,
         _ setup: Setup,
         _ crashes: [SimulatedWorld.CrashPoint],
-        gateway: RetryPolicy.Doubtful = .retry
+        gateway: RetryPolicy.Doubtful = .retry,
+        noAnswer: RetryPolicy.Doubtful = .park
     ) async throws -> SimulatedWorld {
         let world = SimulatedWorld(body: outcome.body, crashes: crashes, stop: setup.stop) { outcome.answer($0) }
-        let path = JournalTests.freshPath()
-        var memory = MemoryJournal()
-        var sqlite = setup == .memoryConnectionLost ? nil : try SQLiteJournal(path: path)
-        var pipeline = JobPipeline.simulated(in: world, sqlite ?? memory, gateway: gateway)
-        for _ in 0..<500 {
-            guard await world.step(pipeline) else { break }
-            guard world.isStopped else { continue }
-            world.restart()
-            // The process is gone with all that it held; the file is not.
-            memory = MemoryJournal()
-            await sqlite?.close()
-            sqlite = nil
-            if setup != .memoryConnectionLost { sqlite = try SQLiteJournal(path: path) }
-            pipeline = .simulated(in: world, sqlite ?? memory, gateway: gateway)
+        let paths = (0..<setup.replicas).map { _ in JournalTests.freshPath() }
+        func start(_ path: String) throws -> (journal: any SubmissionJournal, pipeline: JobPipeline) {
+            let journal: any SubmissionJournal = setup.hasFile ? try SQLiteJournal(path: path) : MemoryJournal()
+            return (journal, .simulated(in: world, journal, gateway: gateway, noAnswer: noAnswer))
         }
-        await sqlite?.close()
+        var replicas = try paths.map { try start($0) }
+        var turn = 0
+        for _ in 0..<500 {
+            let wasCrashed = world.crashedAt
+            guard await world.step(replicas[turn].pipeline) else { break }
+            if world.isStopped {
+                world.restart()
+                // The process is gone with all that it held; the file is not.
+                await replicas[turn].journal.close()
+                replicas[turn] = try start(paths[turn])
+            }
+            if world.crashedAt != wasCrashed { turn = (turn + 1) % setup.replicas }
+        }
+        for replica in replicas { await replica.journal.close() }
         return world
     }
 
     /// The four promises, as words of what is broken.
-    private static func broken(_ world: SimulatedWorld, _ outcome: Class) -> [String] {
+    private static func broken(_ world: SimulatedWorld, _ outcome: Class, _ setup: Setup) -> [String] {
         var broken: [String] = []
         let replies = world.replies
         let submitted = Set(replies.compactMap { $0["task_id"]?.text })
-        let failed = Set(replies.compactMap { $0["error"]?["code"]?.text })
+        var failed = Set(replies.compactMap { $0["error"]?["code"]?.text })
+        if !failed.isEmpty, world.deadLetters + world.unknown == 0 { broken.append("failed without a dead letter") }
+        // Who has not the journal of the one before cannot know that there was an end, and says that it does not know.
+        if !setup.keepsJournal, world.isRedelivered, failed.count + submitted.count > 1 {
+            failed.remove("outcome_unknown")
+        }
         if !world.isDone { broken.append("the job is still on the queue") }
         if replies.isEmpty { broken.append("lost: no reply") }
-        if submitted.count > 1 { broken.append("two task ids: \(submitted)") }
+        // The policy submits a gateway's doubt again, and marks it; who has another journal does not know how that ended.
+        let mayBeTwo = outcome == .gateway && !setup.keepsJournal && world.isRedelivered
+        if submitted.count > 1, !mayBeTwo { broken.append("two task ids: \(submitted)") }
         if !submitted.isEmpty, !failed.isEmpty { broken.append("two ends: \(submitted) and \(failed)") }
         if failed.count > 1 { broken.append("two failures: \(failed)") }
         let isMarked = replies.contains { $0["may_be_duplicate"] == .boolean(true) } || world.unknown > 0
         if world.accepted > 1, !isMarked { broken.append("paid \(world.accepted) times unseen") }
         if world.accepted > 0, submitted.isEmpty, world.unknown == 0 { broken.append("paid and not told") }
-        if !failed.isEmpty, world.deadLetters + world.unknown == 0 { broken.append("failed without a dead letter") }
         if outcome == .service, world.deadLetters > 0 { broken.append("a sick API burned the queue") }
-        // Doubt needs a reason: an answer that says little, or a process that was stopped.
+        // Doubt needs a reason: an answer that says little, or a delivery that came again, perhaps from somebody else.
         let isClear = [.accepted, .rejected, .retry, .service, .invalid].contains(outcome)
-        if isClear, world.unknown > 0, world.kills == 0 { broken.append("doubtful for no reason") }
+        if isClear, world.unknown > 0, !world.isRedelivered { broken.append("doubtful for no reason") }
+        if outcome == .invalid, world.unknown > 0 { broken.append("an invalid job is doubtful") }
         return broken
     }
 
@@ -111,7 +134,19 @@ struct CrashPointTests {
         runs += points.flatMap { first in points.map { [first, $0] } }
         for crashes in [[]] + runs {
             let world = try await Self.run(outcome, setup, crashes)
-            #expect(Self.broken(world, outcome) == [], "\(outcome), \(setup), stopped \(crashes)")
+            #expect(Self.broken(world, outcome, setup) == [], "\(outcome), \(setup), stopped \(crashes)")
+        }
+    }
+
+    @Test(arguments: [Setup.memoryKill, .memoryEachKill, .sqliteEachKill])
+    func `what may be submitted again by a policy is marked, whoever gets it`(_ setup: Setup) async throws {
+        for outcome in Class.allCases where outcome != .invalid {
+            let points = Self.points(try await Self.effects(outcome))
+            for crashes in points.map({ [$0] }) + points.flatMap({ first in points.map { [first, $0] } }) {
+                let world = try await Self.run(outcome, setup, crashes, noAnswer: .retry)
+                let broken = Self.broken(world, outcome, setup).filter { !$0.hasPrefix("two task ids") }
+                #expect(broken == [], "\(outcome), \(setup), stopped \(crashes)")
+            }
         }
     }
 
@@ -129,7 +164,7 @@ struct CrashPointTests {
                     )
                 }
             let world = try await Self.run(outcome, setup, crashes)
-            #expect(Self.broken(world, outcome) == [], "seed \(seed): \(outcome), \(setup), stopped \(crashes)")
+            #expect(Self.broken(world, outcome, setup) == [], "seed \(seed): \(outcome), \(setup), stopped \(crashes)")
         }
     }
 

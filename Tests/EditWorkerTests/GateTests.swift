@@ -190,6 +190,27 @@ struct GateTests {
         #expect(scene.closure?.reason == .serverError)
     }
 
+    @Test func `five submissions without an answer in a row close it, whatever the jobs`() {
+        let scene = Scene()
+        for _ in 0..<4 { #expect(!scene.leave(Self.doubt(.silent))) }
+        scene.leave(Self.accepted)
+        for number in 0..<4 { #expect(!scene.leave(Self.doubt(.silent), job: "\(number)")) }
+        // An answer that says little is no sign that silence is over.
+        #expect(!scene.leave(Self.doubt(.gateway)))
+        #expect(scene.leave(Self.doubt(.silent)))
+        #expect(scene.closure?.reason == .noAnswer)
+        // One probe at a time: the next only after that one's end, and later.
+        scene.pass(.seconds(1))
+        #expect(scene.enter() == .probe)
+        #expect(scene.enter() == .giveBack)
+        #expect(!scene.leave(Self.doubt(.silent), probe: true))
+        #expect(scene.remaining == .seconds(2))
+        scene.pass(.seconds(2))
+        #expect(scene.enter() == .probe)
+        scene.leave(Self.accepted, probe: true)
+        for _ in 0..<4 { #expect(!scene.leave(Self.doubt(.silent))) }
+    }
+
     @Test func `three different jobs with an unfamiliar 4xx close it`() {
         let scene = Scene()
         let outcome = SubmissionOutcome.rejected(.init(status: 418, isUnfamiliar: true))
@@ -216,7 +237,7 @@ struct RateLimitTests {
         #expect(RateLimit(text) == RateLimit(count: count, period: .seconds(seconds)))
     }
 
-    @Test(arguments: ["", "18", "0/1s", "-1/1s", "18/", "18/10", "/10s", "18/0s", "a/1s", "18/10s/2"])
+    @Test(arguments: ["", "18", "0/1s", "-1/1s", "18/", "18/10", "/10s", "18/0s", "a/1s", "18/10s/2", "1000001/1s"])
     func `another form is no limit`(_ text: String) {
         #expect(RateLimit(text) == nil)
     }

@@ -12,6 +12,7 @@ extension JobPipeline {
         in world: SimulatedWorld,
         _ journal: any SubmissionJournal,
         gateway: RetryPolicy.Doubtful = .retry,
+        noAnswer: RetryPolicy.Doubtful = .park,
         maxAttempts: Int = 3,
         admission: Admission? = nil,
         publisher: (any MessagePublisher)? = nil
@@ -29,7 +30,7 @@ extension JobPipeline {
             policy: RetryPolicy(
                 maxAttempts: maxAttempts,
                 delays: [.milliseconds(1)],
-                noAnswer: .park,
+                noAnswer: noAnswer,
                 gatewayError: gateway
             ),
             replies: replies,

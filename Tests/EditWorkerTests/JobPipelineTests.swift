@@ -242,10 +242,11 @@ struct JobPipelineTests {
         let pipeline = JobPipeline.simulated(in: world, MemoryJournal())
         #expect(await pipeline.run(delivery, isLive: { false }) == .leave)
         #expect(world.submissions == 0)
-        #expect(world.seen == [])
+        #expect(world.seen == [.journalBegin, .journalFinish])
         // It goes while the job is being submitted.
         for (answer, isTold) in [
-            (Self.accepted.sighting, true), (Self.answered(422), false), (.failed(.timedOut), true),
+            // The journal keeps an unknown for the next delivery, which tells it: once.
+            (Self.accepted.sighting, true), (Self.answered(422), false), (.failed(.timedOut), false),
         ] {
             let world = Self.world([answer])
             let delivery = try #require(world.deliver())
@@ -256,12 +257,100 @@ struct JobPipelineTests {
         }
     }
 
+    @Test func `an unknown of a delivery that is gone is told once, by the next`() async throws {
+        let journal = MemoryJournal()
+        let world = Self.world([.failed(.timedOut)])
+        let pipeline = JobPipeline.simulated(in: world, journal)
+        let first = try #require(world.deliver())
+        #expect(await pipeline.run(first) { world.submissions == 0 } == .leave)
+        #expect(world.replies.isEmpty && world.unknown == 0)
+        #expect(await world.step(pipeline))
+        #expect(world.replies.count == 1)
+        #expect(world.unknown == 1)
+        #expect(world.submissions == 1)
+        #expect(world.isDone)
+    }
+
+    @Test func `a delivery that goes while its job waits is not submitted`() async throws {
+        // Live until the journal has its entry: what comes after that are the waits for requester and start.
+        let world = Self.world([Self.accepted.sighting]) { $0.replyTo = "amq.rabbitmq.reply-to.x" }
+        let delivery = try #require(world.deliver())
+        let pipeline = JobPipeline.simulated(in: world, MemoryJournal())
+        #expect(await pipeline.run(delivery) { world.seen.isEmpty } == .leave)
+        #expect(world.submissions == 0)
+        #expect(world.seen == [.journalBegin, .journalFinish])
+    }
+
+    @Test(arguments: [RetryPolicy.Doubtful.park, .retry])
+    func `a job without an id that was delivered before is in doubt`(_ policy: RetryPolicy.Doubtful) async throws {
+        let world = Self.world([Self.accepted.sighting]) { $0.messageID = nil }
+        _ = world.deliver()
+        await Self.runAll(world, .simulated(in: world, MemoryJournal(), noAnswer: policy))
+        let reply = try #require(world.replies.first)
+        #expect(world.submissions == (policy == .park ? 0 : 1))
+        #expect(reply["error"]?["code"]?.text == (policy == .park ? "outcome_unknown" : nil))
+        #expect(reply["may_be_duplicate"] == (policy == .park ? nil : .boolean(true)))
+        #expect(world.unknown == (policy == .park ? 1 : 0))
+    }
+
+    @Test func `a mark that only the journal knows goes with the job when the gate closes`() async throws {
+        let journal = MemoryJournal()
+        let digest = BodyDigest(try EditJob(parsing: Self.body.utf8).requestBody())
+        _ = journal.beginNow(JournalRequest(id: "job", digest: digest))
+        journal.finishNow("job", .retrying)
+        let admission = Admission.simulated()
+        let world = Self.world([Self.accepted.sighting]) { $0.replyTo = "amq.rabbitmq.reply-to.x" }
+        let closing = ClosingPublisher(world: world, admission: admission)
+        let pipeline = JobPipeline.simulated(in: world, journal, admission: admission, publisher: closing)
+        let delivery = try #require(world.deliver())
+        #expect(await pipeline.run(delivery) == .settled)
+        #expect(world.submissions == 0)
+        let copy = try #require(world.copies.first)
+        #expect(copy.properties.headers?["x-may-be-duplicate"] == .boolean(true))
+        #expect(copy.properties.headers?["x-attempts"]?.integer == 1)
+    }
+
+    @Test func `a body that was too large to be kept is told, and the broker dead-letters it`() async throws {
+        let world = Self.world([Self.accepted.sighting])
+        let delivery = Delivery(
+            tag: DeliveryTag(epoch: 1, number: 1),
+            routingKey: "q",
+            properties: MessageProperties(),
+            body: [],
+            bodySize: 100 << 20
+        )
+        #expect(await JobPipeline.simulated(in: world, MemoryJournal()).run(delivery) == .deadLetter)
+        let reply = try #require(world.replies.first)
+        #expect(reply["error"]?["code"]?.text == "message_too_large")
+        #expect(reply["error"]?["message"]?.text?.contains("104857600 bytes") == true)
+        #expect(world.deadLetters == 0 && world.submissions == 0)
+    }
+
     @Test func `a job that cannot be settled for its own reason goes back to the queue`() async throws {
         let world = Self.world([Self.answered(422)])
         let delivery = try #require(world.deliver())
         let pipeline = JobPipeline.simulated(in: world, MemoryJournal(), publisher: RefusingPublisher())
-        #expect(await pipeline.run(delivery) == .requeue)
+        #expect(await pipeline.run(delivery) == .putBack(after: .seconds(1)))
     }
+}
+
+/// A publisher whose answer about a requester comes after the gate has closed.
+private struct ClosingPublisher: MessagePublisher {
+    let world: SimulatedWorld
+    let admission: Admission
+
+    func publish(_ message: OutboundMessage) async throws -> PublishReceipt { try await world.publish(message) }
+    func exists(queue: ByteString) async throws -> Bool {
+        // For as long as a gate whose pauses are a microsecond can be: closed again by every answer.
+        admission.leave(
+            .serviceFault(.init(reason: .auth, retryAfter: .seconds(3600))),
+            job: "other",
+            isProbe: false
+        )
+        return true
+    }
+    func restoreTopology() async throws {}
+    var frameMax: Int { get async throws { 131_072 } }
 }
 
 /// A publisher for which every message is too large.
@@ -291,6 +380,7 @@ private final class FailingJournal: SubmissionJournal {
         if fails.withLockedValue({ $0.contains(.finish) }) { throw JournalFault(description: "broken") }
         try await journal.finish(id, verdict)
     }
+    func acknowledged(_ id: String) async throws(JournalFault) { try await journal.acknowledged(id) }
     func sweep(before moment: Int64) async throws(JournalFault) {}
     func close() async {}
 }
@@ -304,6 +394,7 @@ private final class RecordingJournal: SubmissionJournal {
         return .begun(mayBeDuplicate: false)
     }
     func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {}
+    func acknowledged(_ id: String) async throws(JournalFault) {}
     func sweep(before moment: Int64) async throws(JournalFault) {}
     func close() async {}
 }

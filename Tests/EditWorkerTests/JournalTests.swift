@@ -31,12 +31,16 @@ struct JournalTests {
         _ id: String = "j",
         body: String = "b",
         replay: Int64 = 0,
-        again: Bool = false
+        again: Bool = false,
+        elsewhere: Bool = false,
+        retries: Bool = false
     ) -> JournalRequest {
         var request = JournalRequest(id: id, digest: BodyDigest(Array(body.utf8)))
         request.replay = replay
         request.acceptsDoubleCharge = replay > 0
         request.takesVerdict = again
+        request.mayBeSubmittedElsewhere = elsewhere
+        request.retriesUnfinished = retries
         return request
     }
 
@@ -99,6 +103,88 @@ struct JournalTests {
             try await journal.finish("j", .failed(Self.rejected))
             #expect(try await journal.begin(Self.request(replay: 1, again: true)) == .begun(mayBeDuplicate: false))
         }
+    }
+
+    @Test(arguments: Store.allCases)
+    func `a job that was delivered before and is not known is in doubt, and stays so`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            let request = Self.request(again: true, elsewhere: true)
+            let doubt = JournalAnswer.failed(FailureText.deliveredBefore, attempts: 1, mayBeDuplicate: false)
+            let first = try await journal.begin(request)
+            #expect(first == doubt)
+            // The same delivery once more, and then a new publication of the job.
+            #expect(try await journal.begin(request) == doubt)
+            #expect(try await journal.begin(Self.request()) == .doubtful(attempts: 1))
+            #expect(try await journal.begin(Self.request(replay: 1)) == .begun(mayBeDuplicate: true))
+            let retried = Self.request("other", again: true, elsewhere: true, retries: true)
+            #expect(try await journal.begin(retried) == .begun(mayBeDuplicate: true, earlier: 1))
+            // A new delivery is no reason for doubt.
+            #expect(try await journal.begin(Self.request("third")) == .begun(mayBeDuplicate: false))
+        }
+    }
+
+    @Test(arguments: Store.allCases)
+    func `a refusal whose acknowledgement was lost is told again`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            _ = try await journal.begin(Self.request())
+            try await journal.finish("j", .failed(Self.rejected))
+            try await journal.acknowledged("j")
+            try await journal.acknowledged("nobody")
+            let again = Self.request(again: true, elsewhere: true)
+            #expect(try await journal.begin(again) == .failed(Self.rejected, attempts: 1, mayBeDuplicate: false))
+            #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
+            // What was not refused for certain is not touched.
+            try await journal.finish("j", .accepted(taskID: "t"))
+            try await journal.acknowledged("j")
+            #expect(try await journal.begin(again) == Self.accepted)
+        }
+    }
+
+    @Test func `a refusal that was acknowledged long ago is not told to a new publication that is delivered again`() {
+        let again = Self.request(again: true, elsewhere: true)
+        func answer(after milliseconds: Int64, _ request: JournalRequest) -> JournalAnswer {
+            let refused = JournalEntry(
+                digest: request.digest,
+                state: .refused(Self.rejected),
+                attempts: 1,
+                replay: 0,
+                mayBeDuplicate: false,
+                changedAt: 1_000_000
+            )
+            return
+                JournalEntry.answer(
+                    to: request,
+                    given: refused,
+                    by: "me",
+                    now: 1_000_000 + milliseconds,
+                    isAlive: { _ in false }
+                )
+                .answer
+        }
+        let told = JournalAnswer.failed(Self.rejected, attempts: 1, mayBeDuplicate: false)
+        #expect(answer(after: 59_000, again) == told)
+        // It may have been submitted elsewhere since; a store that all share would know.
+        #expect(
+            answer(after: 61_000, again)
+                == .failed(FailureText.deliveredBefore, attempts: 1, mayBeDuplicate: false)
+        )
+        #expect(answer(after: 61_000, Self.request(again: true)) == .begun(mayBeDuplicate: false))
+    }
+
+    @Test func `an id that is refused again and again takes the place of one`() async throws {
+        let journal = MemoryJournal()
+        for _ in 0..<20_000 {
+            #expect(journal.beginNow(Self.request()) == .begun(mayBeDuplicate: false))
+            journal.finishNow("j", .failed(Self.rejected))
+            journal.acknowledgedNow("j")
+        }
+        #expect(journal.count == 1)
+        #expect(journal.rowLength < 2000)
+        // It is still the oldest, and goes first.
+        _ = journal.beginNow(Self.request("other"))
+        journal.finishNow("other", .accepted(taskID: "t"))
+        try await journal.sweep(before: .max)
+        #expect(journal.count == 0)
     }
 
     @Test(arguments: Store.allCases)

@@ -189,6 +189,19 @@ struct FailureTextTests {
         )
     }
 
+    @Test func `nor where they repeat a field that this version does not know`() throws {
+        let text = #"{"image_urls":["https://a"],"prompt":"x","style":{"of":["watercolour pastel"]},"secret_tag":1}"#
+        let job = try EditJob(parsing: text.utf8, unknownFields: .forward)
+        for said in ["style Watercolour Pastel is unknown", "no field named secret-tag"] {
+            let body = #"{"message":"\#(said)"}"#
+            let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
+            #expect(
+                FailureText.text(.rejected(.init(status: 422)), sighting: sighting, token: "t0ken-of-ours") { job }
+                    == "The API refused the job with status 422."
+            )
+        }
+    }
+
     @Test func `and not at any length`() {
         #expect(Self.text(String(repeating: "z", count: 5000)).count < 400)
     }

@@ -50,7 +50,7 @@ final class SimulatedWorld: Sendable {
         var seen: [Effect] = []
         var crashedAt: Set<String> = []
         var nextTag: UInt64 = 1
-        var delivered: Set<DeliveryTag> = []
+        var deliveries: [DeliveryTag: Int64] = [:]
     }
 
     private let state = NIOLockedValueBox(State())
@@ -93,6 +93,8 @@ final class SimulatedWorld: Sendable {
     var deadLetters: Int { state.withLockedValue { $0.deadLetters } }
     var unknown: Int { state.withLockedValue { $0.unknown.count } }
     var accepted: Int { state.withLockedValue { $0.accepted } }
+    /// Whether the job was delivered to somebody who left it without an end.
+    var isRedelivered: Bool { state.withLockedValue { $0.deliveries.values.contains { $0 > 1 } } }
     /// How often the process was stopped.
     var kills: Int { state.withLockedValue { $0.kills } }
     /// What was submitted, in turn.
@@ -116,12 +118,17 @@ final class SimulatedWorld: Sendable {
     func deliver() -> Delivery? {
         state.withLockedValue { state in
             guard let next = state.queue.first else { return nil }
-            let isAgain = !state.delivered.insert(next.tag).inserted
+            let earlier = state.deliveries[next.tag, default: 0]
+            state.deliveries[next.tag] = earlier + 1
+            // As a quorum queue counts.
+            var properties = next.properties
+            if earlier > 0 { properties.headers = properties.headers ?? [:] }
+            if earlier > 0 { properties.headers?["x-delivery-count"] = .int64(earlier) }
             return Delivery(
                 tag: next.tag,
-                redelivered: isAgain,
+                redelivered: earlier > 0,
                 routingKey: next.routingKey,
-                properties: next.properties,
+                properties: properties,
                 body: next.body
             )
         }
@@ -206,12 +213,26 @@ extension SimulatedWorld: MessagePublisher {
     /// Takes the next delivery through a pipeline; false where the queue is empty.
     func step(_ pipeline: JobPipeline) async -> Bool {
         guard let delivery = deliver() else { return false }
-        if await pipeline.run(delivery) == .settled { acknowledge(delivery.tag) }
+        await pipeline.take(delivery, by: self)
         return true
     }
+}
 
-    private func acknowledge(_ tag: DeliveryTag) {
-        _ = perform(.acknowledge) { state in state.queue.removeAll { $0.tag == tag } }
+extension SimulatedWorld: Acknowledger {
+    var isLive: Bool { true }
+
+    func acknowledge(_ tag: DeliveryTag) -> Bool {
+        perform(.acknowledge) { state in state.queue.removeAll { $0.tag == tag } } != nil
+    }
+
+    /// It is the first of the queue already.
+    func putBack(_ tag: DeliveryTag) {}
+
+    func deadLetter(_ tag: DeliveryTag) {
+        state.withLockedValue { state in
+            state.queue.removeAll { $0.tag == tag }
+            state.deadLetters += 1
+        }
     }
 }
 
@@ -233,6 +254,7 @@ struct StoppableJournal: SubmissionJournal {
         guard world.mayGoOn(.journalFinish) else { throw JournalFault(description: "stopped") }
     }
 
+    func acknowledged(_ id: String) async throws(JournalFault) { try await journal.acknowledged(id) }
     func sweep(before moment: Int64) async throws(JournalFault) { try await journal.sweep(before: moment) }
     func close() async {}
 }

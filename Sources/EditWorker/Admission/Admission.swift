@@ -234,6 +234,7 @@ extension GateReason {
         case .endpoint: "check api.baseUrl; the API's path or protocol may have changed"
         case .rateLimited: "set worker.rateLimit below the account's limit"
         case .maintenance, .unavailable, .originDown, .serverError: "wait for the API; see its status page"
+        case .noAnswer: "wait for the API, or raise api.timeout; see the jobs in the queue of unknown outcomes"
         case .featureDisabled: "ask the API's support to enable the operation"
         case .journal: "see the log for what is wrong with journal.store"
         case .contract: "compare the API's answers with its documentation; they cannot be read"

@@ -37,11 +37,14 @@ package struct Gate: Sendable {
     private static let unreadableLimit = 3
     private static let unfamiliarLimit = 3
     private static let gatewayLimit = 5
+    private static let silentLimit = 5
 
     private let minDelay: Duration
     private let maxDelay: Duration
     private var unreadable = 0
     private var gateway = 0
+    /// Submissions without an answer since the last definite one; answers that say little are none.
+    private var silent = 0
     private var unfamiliarJobs: Set<String> = []
 
     /// Nil while the gate is open.
@@ -104,14 +107,15 @@ package struct Gate: Sendable {
             return gateway >= Self.gatewayLimit
                 ? .init(reason: .serverError, status: doubt.status, retryAfter: doubt.retryAfter) : nil
         case .rejected(let rejection) where rejection.isUnfamiliar:
-            (unreadable, gateway) = (0, 0)
+            (unreadable, gateway, silent) = (0, 0, 0)
             unfamiliarJobs.insert(job)
             return unfamiliarJobs.count >= Self.unfamiliarLimit
                 ? .init(reason: .endpoint, status: rejection.status) : nil
-        case .unknown:
-            return nil
+        case .unknown(let doubt):
+            silent += 1
+            return silent >= Self.silentLimit ? .init(reason: .noAnswer, status: doubt.status) : nil
         case .accepted, .rejected, .retry:
-            (unreadable, gateway, unfamiliarJobs) = (0, 0, [])
+            (unreadable, gateway, silent, unfamiliarJobs) = (0, 0, 0, [])
             return nil
         }
     }

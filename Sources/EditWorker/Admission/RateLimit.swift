@@ -16,7 +16,8 @@ package struct RateLimit: Hashable, Sendable {
     /// Reads `18/10s`; nil where the text is nothing of the kind.
     package init?(_ text: String) {
         let parts = text.split(separator: "/", maxSplits: 1)
-        guard parts.count == 2, let count = Int(parts[0]), count > 0,
+        // Every start within the period is remembered: a million are 16 MiB.
+        guard parts.count == 2, let count = Int(parts[0]), (1...1_000_000).contains(count),
             let period = DurationText.parse(String(parts[1])), period > .zero
         else { return nil }
         self.init(count: count, period: period)

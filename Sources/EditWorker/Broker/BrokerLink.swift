@@ -32,6 +32,7 @@ package actor BrokerLink {
     private var openedAt = ContinuousClock.now
     private var isStopped = false
     private var isReleased = false
+    private var hasConnected = false
     private var lastFault: String?
     /// The wait before the next attempt.
     private var pausing: Task<Void?, Never>?
@@ -70,7 +71,7 @@ package actor BrokerLink {
             let url = urls[attempt % urls.count]
             do {
                 let connection = try await open(url)
-                let end = await watch(connection)
+                let end = await watch(connection, at: url)
                 // One that the broker ends at once has brought nothing: the wait goes on growing.
                 let isStable = ContinuousClock.now - openedAt > .seconds(1)
                 if isStable {
@@ -170,6 +171,11 @@ package actor BrokerLink {
         await connection.close()
     }
 
+    /// As `release`, unless there has been a connection: jobs may be in flight then, which need the next.
+    package func releaseBeforeFirst() {
+        if !hasConnected { release() }
+    }
+
     private func dropWaiter(_ id: Int) {
         waiters.removeValue(forKey: id)?.resume(returning: nil)
     }
@@ -192,6 +198,7 @@ package actor BrokerLink {
             throw CancellationError()
         }
         current = connection
+        hasConnected = true
         openedAt = .now
         health.connected(role)
         logger.log(.info, "connected to the broker", [.role: role.rawValue, .broker: url.redacted])
@@ -201,7 +208,7 @@ package actor BrokerLink {
     }
 
     /// Follows the connection until it ends.
-    private func watch(_ connection: AMQPConnection) async -> AMQPError? {
+    private func watch(_ connection: AMQPConnection, at url: AMQPURL) async -> AMQPError? {
         for await event in connection.events {
             switch event {
             case .blocked(let reason):
@@ -216,7 +223,7 @@ package actor BrokerLink {
                 current = nil
                 guard !isStopped else { return error }
                 if ContinuousClock.now - openedAt > .seconds(1) { lastFault = nil }
-                report(error, at: nil)
+                report(error, at: url)
                 return error
             }
         }
@@ -226,7 +233,7 @@ package actor BrokerLink {
     }
 
     /// One line for each change: a broker that is down for an hour says so once.
-    private func report(_ error: any Error, at url: AMQPURL?) {
+    private func report(_ error: any Error, at url: AMQPURL) {
         guard !isStopped, !(error is CancellationError) else { return }
         let fault = error as? AMQPError
         let text = fault?.message ?? "\(error)"
@@ -240,7 +247,7 @@ package actor BrokerLink {
             .warning,
             "no connection to the broker; trying again",
             [
-                .role: role.rawValue, .error: text, .code: fault?.shortDescription ?? "internal",
+                .role: role.rawValue, .broker: url.redacted, .error: text, .code: fault?.shortDescription ?? "internal",
                 .remedy: fault?.remedy ?? "see the error",
             ]
         )

@@ -60,7 +60,11 @@ package struct BrokerPublisher: MessagePublisher {
             do {
                 switch try await connection.publish(message) {
                 case .confirmed: return .confirmed
-                case .returned: return .unroutable
+                case .returned:
+                    if isOwn(message.routingKey) {
+                        logger.log(.warning, "a queue of the service is missing", [.queue: message.routingKey.text])
+                    }
+                    return .unroutable
                 case .refused:
                     logger.log(.warning, "the broker refused a message", [.queue: message.routingKey.text])
                     refusals += 1
@@ -70,8 +74,7 @@ package struct BrokerPublisher: MessagePublisher {
                     }
                     try await Task.sleep(for: backoff.next())
                     // Our own queues are not full: then it is the channel, and not the queue, that refuses.
-                    let queue = message.routingKey
-                    if refusals > 1, queue == topology.queues.results || topology.queues.isOwn(queue) {
+                    if refusals > 1, isOwn(message.routingKey) {
                         await publisher.renew(connection)
                     }
                 }
@@ -82,6 +85,10 @@ package struct BrokerPublisher: MessagePublisher {
                 try await Task.sleep(for: .milliseconds(50))
             }
         }
+    }
+
+    private func isOwn(_ queue: ByteString) -> Bool {
+        queue == topology.queues.results || topology.queues.isOwn(queue)
     }
 
     package func exists(queue: ByteString) async throws -> Bool {

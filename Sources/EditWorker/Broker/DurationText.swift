@@ -25,15 +25,16 @@ package enum DurationText {
 }
 
 extension Duration {
-    /// Nanoseconds, cut to whole ones.
-    package var wholeNanoseconds: Int64 {
-        let (seconds, attoseconds) = components
-        return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
-    }
+    /// Whole nanoseconds, rounded towards zero; the largest or smallest number where they are more.
+    package var wholeNanoseconds: Int64 { whole(perSecond: 1_000_000_000) }
 
-    /// Milliseconds, cut to whole ones.
-    package var wholeMilliseconds: Int64 {
+    /// Whole milliseconds, rounded towards zero; the largest or smallest number where they are more.
+    package var wholeMilliseconds: Int64 { whole(perSecond: 1000) }
+
+    private func whole(perSecond units: Int64) -> Int64 {
         let (seconds, attoseconds) = components
-        return seconds * 1000 + attoseconds / 1_000_000_000_000_000
+        let (whole, isTooLarge) = seconds.multipliedReportingOverflow(by: units)
+        let (sum, isSumTooLarge) = whole.addingReportingOverflow(attoseconds / (1_000_000_000_000_000_000 / units))
+        return isTooLarge || isSumTooLarge ? (seconds < 0 ? .min : .max) : sum
     }
 }

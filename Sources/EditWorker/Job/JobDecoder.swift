@@ -31,10 +31,10 @@ package struct JobDecoder: Sendable {
                 "The job's content_encoding must be absent, utf-8 or identity; send it uncompressed in UTF-8."
             )
         }
-        guard delivery.body.count <= maxMessageBytes else {
+        guard delivery.isBodyKept, delivery.body.count <= maxMessageBytes else {
             throw JobFailure(
                 .messageTooLarge,
-                "The job has \(delivery.body.count) bytes; at most \(maxMessageBytes) are taken (worker.maxMessageBytes)."
+                "The job has \(delivery.bodySize) bytes; at most \(maxMessageBytes) are taken (worker.maxMessageBytes)."
             )
         }
         do {

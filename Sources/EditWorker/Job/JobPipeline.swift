@@ -17,9 +17,14 @@ extension SeedreamClient: Submitter {}
 package enum Disposition: Hashable, Sendable {
     /// All that replaces it is confirmed: acknowledge it.
     case settled
-    /// It could not be settled for a reason of its own: back to the queue, where the delivery limit counts it.
-    case requeue
-    /// The worker ends before the job does: the broker delivers it again.
+    /// As `settled`, and its job was refused for certain: the journal is to know when it is acknowledged.
+    case refused(key: String)
+    /// Its body was too large to be kept, and its producer has been told: the broker is to dead-letter it.
+    case deadLetter
+    /// It could not be settled for a reason of its own: after that wait back to the queue, where the delivery limit may
+    /// count it.
+    case putBack(after: Duration)
+    /// The worker ends before the job does, or the connection is gone: the broker delivers it again.
     case leave
 }
 
@@ -77,10 +82,27 @@ package final class JobPipeline: Sendable {
         anonymous = AnonymousJobs(metrics: metrics, logger: logger)
     }
 
-    /// Takes a delivery to its end.
+    /// Takes a delivery to its end and tells the broker.
+    package func take(_ delivery: Delivery, by acknowledger: some Acknowledger) async {
+        switch await run(delivery, isLive: { acknowledger.isLive }) {
+        case .settled:
+            _ = acknowledger.acknowledge(delivery.tag)
+        case .refused(let key):
+            if acknowledger.acknowledge(delivery.tag) { await journal.acknowledged(key) }
+        case .deadLetter:
+            acknowledger.deadLetter(delivery.tag)
+        case .putBack(let wait):
+            try? await Task.sleep(for: wait)
+            acknowledger.putBack(delivery.tag)
+        case .leave:
+            break
+        }
+    }
+
+    /// Takes a delivery to its end, all but what the broker is to be told of it.
     ///
     /// `isLive` tells whether the connection that it came from is still there: otherwise the broker has given the job to
-    /// somebody else, and all that may still be done is to tell what money was spent on.
+    /// somebody else, and only an acceptance may still be told, which nobody else can know.
     package func run(
         _ delivery: Delivery,
         isLive: @escaping @Sendable () -> Bool = { true }
@@ -91,11 +113,13 @@ package final class JobPipeline: Sendable {
         let job = ReceivedJob(delivery, freshID: identity.freshID)
         do {
             let decision = try await decide(job, isLive)
-            guard isLive() || decision.mayHaveCost else { throw StaleDelivery() }
+            // All else is told to the next delivery, from the journal.
+            guard isLive() || decision.isNewlyAccepted else { throw StaleDelivery() }
             try await settler.settle(decision, of: job)
             metrics.settled(decision, after: start.duration(to: .now), age: job.age)
             report(decision, of: job)
-            return .settled
+            guard delivery.isBodyKept else { return .deadLetter }
+            return decision.isRefusal && !job.isAnonymous ? .refused(key: job.key) : .settled
         } catch is StaleDelivery {
             logger.log(.debug, "a job's connection is gone; the broker delivers it again", [.jobID: job.id])
             return .leave
@@ -103,9 +127,19 @@ package final class JobPipeline: Sendable {
             logger.log(.warning, "the worker ends before a job; the broker delivers it again", [.jobID: job.id])
             return .leave
         } catch {
-            logger.log(.error, "a job cannot be settled and goes back", [.jobID: job.id, .error: "\(error)"])
-            return .requeue
+            let wait = Self.wait(beforePuttingBack: job)
+            logger.log(
+                .error,
+                "a job cannot be settled and goes back",
+                [.jobID: job.id, .error: "\(error)", .wait: DurationText.text(wait)]
+            )
+            return .putBack(after: wait)
         }
+    }
+
+    /// Doubles up to a minute: 20 returns, the usual delivery limit, take a quarter of an hour.
+    private static func wait(beforePuttingBack job: ReceivedJob) -> Duration {
+        .seconds(min(60, 1 << min(job.countedDeliveries, 6)))
     }
 
     private func decide(_ job: ReceivedJob, _ isLive: @Sendable () -> Bool) async throws -> JobDecision {
@@ -116,90 +150,100 @@ package final class JobPipeline: Sendable {
             return job.failed(error)
         }
         if job.isAnonymous { anonymous.note() }
+        var history = SubmissionHistory(job)
         while true {
             var isProbe = false
             if !admission.isOpen {
-                guard case .submit(let mustProbe) = await admission.enter() else { return job.givenBack() }
+                guard case .submit(let mustProbe) = await admission.enter() else { return job.givenBack(history) }
                 isProbe = mustProbe
             }
-            guard isLive() else {
-                admission.handBack(isProbe: isProbe)
-                throw StaleDelivery()
-            }
             // Made again for the few jobs that are held, instead of kept for the many that wait for an answer.
-            guard let request = body.take() ?? (try? decoder.decode(job))?.requestBody() else { return job.givenBack() }
-            if let decision = try await pass(consume request, for: job, isProbe: isProbe) { return decision }
+            guard let request = body.take() ?? (try? decoder.decode(job))?.requestBody() else {
+                admission.handBack(isProbe: isProbe)
+                return job.givenBack(history)
+            }
+            if let decision = try await pass(consume request, for: job, &history, isProbe: isProbe, isLive) {
+                return decision
+            }
         }
     }
 
     /// From the open gate over the journal to the API, and back to the journal with the verdict.
     ///
-    /// Nil where the service was at fault and the job is held in the worker: it asks the gate again, uncounted.
+    /// Nil if the service was at fault and the job is held in the worker: it asks the gate again, uncounted.
     private func pass(
         _ body: consuming [UInt8],
         for job: ReceivedJob,
-        isProbe: Bool
+        _ history: inout SubmissionHistory,
+        isProbe: Bool,
+        _ isLive: @Sendable () -> Bool
     ) async throws -> JobDecision? {
         let answer: JournalAnswer
         do throws(JournalFault) {
-            let request = journalRequest(for: job, BodyDigest(copy body))
-            if job.isAnonymous {
-                // Nobody can recognise it when it comes again, so there is nothing to remember of it.
-                answer = .begun(mayBeDuplicate: false)
-            } else if let now = journal.beginNow(request) {
-                answer = now
-            } else {
-                answer = try await journal.begin(request)
-            }
+            answer = try await begin(job, history, BodyDigest(copy body))
         } catch {
             // Without its entry no job is submitted: the gate closes as after a fault of the API.
             logger.log(.error, "the journal cannot be used", [.error: error.description])
             admission.leave(.serviceFault(.init(reason: .journal)), job: job.key, isProbe: isProbe)
-            return job.givenBack()
+            return job.givenBack(history)
         }
         guard case .begun(let isMarked, let earlier) = answer else {
             admission.handBack(isProbe: isProbe)
             return job.decision(by: answer)
         }
-        let mark = isMarked || job.mayBeDuplicate
-        let attempts = max(job.attempts, earlier)
+        history.mayBeDuplicate = history.mayBeDuplicate || isMarked
+        history.attempts = max(history.attempts, earlier)
         do {
             if let requester = requester(of: job), try await !publisher.exists(queue: requester) {
                 admission.handBack(isProbe: isProbe)
-                let decision = job.failed(FailureText.requesterGone, attempts: attempts, mayBeDuplicate: mark)
+                let decision = job.failed(
+                    FailureText.requesterGone,
+                    attempts: history.attempts,
+                    mayBeDuplicate: history.mayBeDuplicate
+                )
                 await finish(decision, of: job)
                 return decision
             }
         } catch {
             admission.handBack(isProbe: isProbe)
-            await finish(job.givenBack(mayBeDuplicate: mark), of: job)
+            await finish(job.givenBack(history), of: job)
             throw error
         }
         if !admission.isOpen {
             guard await admission.start(isProbe: isProbe) else {
                 admission.handBack(isProbe: isProbe)
-                await finish(job.givenBack(mayBeDuplicate: mark), of: job)
+                await finish(job.givenBack(history), of: job)
                 return nil
             }
         }
-        let (decision, isHeld) = await submit(
-            consume body,
-            for: job,
-            isProbe: isProbe,
-            attempts: attempts,
-            mayBeDuplicate: mark
-        )
+        // Last, after everything that may have taken time: the broker may have given the job to somebody else meanwhile.
+        guard isLive() else {
+            admission.handBack(isProbe: isProbe)
+            await finish(job.givenBack(history), of: job)
+            throw StaleDelivery()
+        }
+        let (decision, isHeld) = await submit(consume body, for: job, history, isProbe: isProbe)
         await finish(decision, of: job)
         return isHeld ? nil : decision
     }
 
-    private func journalRequest(for job: ReceivedJob, _ digest: BodyDigest) -> JournalRequest {
-        var request = JournalRequest(id: job.key, digest: digest, attempts: job.attempts + 1)
+    private func begin(
+        _ job: ReceivedJob,
+        _ history: SubmissionHistory,
+        _ digest: BodyDigest
+    ) async throws(JournalFault) -> JournalAnswer {
+        var request = JournalRequest(id: job.key, digest: digest, attempts: history.attempts + 1)
         request.replay = job.replayCount
         request.acceptsDoubleCharge = job.acceptsDoubleCharge
-        request.takesVerdict = job.delivery.redelivered || job.awaitsVerdict
+        request.takesVerdict = job.wasDeliveredBefore || job.awaitsVerdict
         request.retriesUnfinished = policy.noAnswer == .retry
-        return request
+        request.mayBeSubmittedElsewhere = job.wasDeliveredBefore
+        guard !job.isAnonymous else {
+            // Nobody can recognise it when it comes again, so that there is nothing to remember of it.
+            return JournalEntry.answer(to: request, given: nil, by: "", now: 0, isAlive: { _ in false }).answer
+        }
+        if let now = journal.beginNow(request) { return now }
+        return try await journal.begin(request)
     }
 
     /// Who waits behind a direct reply-to and may be gone; nil where the replies go to a queue.
@@ -225,9 +269,8 @@ package final class JobPipeline: Sendable {
     private func submit(
         _ body: consuming [UInt8],
         for job: ReceivedJob,
-        isProbe: Bool,
-        attempts: Int,
-        mayBeDuplicate: Bool
+        _ history: SubmissionHistory,
+        isProbe: Bool
     ) async -> (decision: JobDecision, isHeld: Bool) {
         let trace = TraceContext(job.delivery.properties.headers)
         let token = tokens.token
@@ -254,8 +297,8 @@ package final class JobPipeline: Sendable {
         }
         let decision = policy.decision(
             for: outcome,
-            attempts: attempts,
-            mayBeDuplicate: mayBeDuplicate,
+            attempts: history.attempts,
+            mayBeDuplicate: history.mayBeDuplicate,
             message: FailureText.text(outcome, sighting: sighting, token: token) {
                 try? decoder.decode(job)
             }

@@ -58,12 +58,22 @@ package final class ReceivedJob: Sendable {
 
     /// The time since the job's `timestamp`; nil without one, and where it lies in the future: in milliseconds, say.
     package var age: Duration? {
+        // Anything may stand there, and arithmetic that overflows would end the process.
         guard let timestamp = delivery.properties.timestamp.flatMap({ Int64(exactly: $0) }) else { return nil }
-        let (milliseconds, isTooLarge) = timestamp.multipliedReportingOverflow(by: 1000)
-        let age = Timestamp.now.milliseconds - milliseconds
+        let age = Timestamp.now.seconds.subtractingReportingOverflow(timestamp)
         // The property counts whole seconds, and clocks differ a little.
-        return isTooLarge || age < -60_000 ? nil : .milliseconds(max(0, age))
+        return age.overflow || age.partialValue < -60 ? nil : .seconds(max(0, age.partialValue))
     }
+
+    /// How often the job came back to its queue, as far as the broker counts: a classic queue does not.
+    ///
+    /// Source: RabbitMQ's "Quorum Queues", "Poison Message Handling", `x-delivery-count`.
+    package var countedDeliveries: Int64 {
+        max(0, delivery.properties.headers?[JobHeader.deliveryCount]?.integer ?? 0)
+    }
+
+    /// Whether a worker, this one or another, may have had the job before and left it without an end.
+    package var wasDeliveredBefore: Bool { delivery.redelivered || countedDeliveries > 0 }
 
     /// Whether the job was given back because another copy of it was being submitted: that one's verdict is its own.
     package var awaitsVerdict: Bool {
@@ -107,6 +117,8 @@ package enum JobHeader {
     package static let workerVersion: ByteString = "x-worker-version"
     package static let acceptDoubleCharge: ByteString = "x-accept-double-charge"
     package static let replayCount: ByteString = "x-replay-count"
+    /// The broker's own.
+    package static let deliveryCount: ByteString = "x-delivery-count"
     /// Between workers only.
     package static let awaitsVerdict: ByteString = "x-awaits-verdict"
     package static let headersDropped: ByteString = "x-headers-dropped"

@@ -93,6 +93,13 @@ package final class JournalDesk: Sendable {
         }
     }
 
+    /// Notes that the delivery which a job was refused with is acknowledged.
+    package func acknowledged(_ id: String) async {
+        if let immediate { return immediate.acknowledgedNow(id) }
+        // Without the note a later publication of the job may be told the same refusal, no more.
+        try? await journal.acknowledged(id)
+    }
+
     private var hasKept: Bool { state.withLockedValue { !$0.unwritten.isEmpty } }
 
     private func writeKept() async throws(JournalFault) {

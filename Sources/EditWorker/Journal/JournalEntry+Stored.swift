@@ -9,6 +9,7 @@ extension JournalEntry.State {
         case .accepted(let taskID): (1, taskID)
         case .failed(let failure): (2, failure.stored)
         case .retrying: (3, nil)
+        case .refused(let failure): (4, failure.stored)
         }
     }
 
@@ -18,6 +19,7 @@ extension JournalEntry.State {
         case 0: self = .begun(owner: detail)
         case 1: self = .accepted(taskID: detail)
         case 2: self = .failed(JobFailure(stored: detail))
+        case 4: self = .refused(JobFailure(stored: detail))
         default: self = .retrying
         }
     }

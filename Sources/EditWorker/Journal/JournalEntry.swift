@@ -14,7 +14,13 @@ package struct JournalEntry: Hashable, Sendable {
         indirect case failed(JobFailure)
         /// Perhaps accepted, to be submitted again by itself.
         case retrying
+        /// Refused for certain, and the delivery is acknowledged: it comes again only if that acknowledgement was lost.
+        indirect case refused(JobFailure)
     }
+
+    /// How long after an acknowledgement the same delivery may come again because that was lost with its connection, in
+    /// milliseconds: longer than anybody takes to notice.
+    private static let lostAcknowledgement: Int64 = 60_000
 
     /// The digest of what was submitted.
     package var digest: BodyDigest
@@ -60,23 +66,40 @@ package struct JournalEntry: Hashable, Sendable {
             let begun = JournalEntry(
                 digest: request.digest,
                 state: .begun(owner: owner),
-                attempts: max(request.attempts, earlier + 1),
+                attempts: max(request.attempts, min(earlier, Int.max - 1) + 1),
                 replay: max(request.replay, entry?.replay ?? 0),
                 mayBeDuplicate: mayBeDuplicate,
                 changedAt: now
             )
             return (.begun(mayBeDuplicate: mayBeDuplicate, earlier: earlier), begun)
         }
-        guard let entry else { return begin(mayBeDuplicate: false) }
+        /// The answer if nothing is known of this publication. Another worker may have submitted it whose journal is not
+        /// this one, and may have been killed since; what this worker then says must stand for the copies that follow.
+        func beginUnknown() -> (JournalAnswer, JournalEntry?) {
+            guard request.mayBeSubmittedElsewhere else { return begin(mayBeDuplicate: false) }
+            guard !request.retriesUnfinished else { return begin(mayBeDuplicate: true, earlier: request.attempts) }
+            let doubtful = JournalEntry(
+                digest: request.digest,
+                state: .failed(FailureText.deliveredBefore),
+                attempts: request.attempts,
+                replay: max(request.replay, entry?.replay ?? 0),
+                mayBeDuplicate: false,
+                changedAt: now
+            )
+            return (.failed(FailureText.deliveredBefore, attempts: request.attempts, mayBeDuplicate: false), doubtful)
+        }
+        guard let entry else { return beginUnknown() }
         // Each replay counts once: a replayed job that is delivered again is no new permission.
         let isNewReplay = request.replay > entry.replay
-        if case .failed(let failure) = entry.state {
-            let isSame = entry.digest == request.digest && request.takesVerdict && !isNewReplay
+        if let failure = entry.failure {
+            let isSame =
+                entry.digest == request.digest && request.takesVerdict && !isNewReplay
+                && !entry.isRefusedAndGone(at: now)
             if isSame {
                 return (.failed(failure, attempts: entry.attempts, mayBeDuplicate: entry.mayBeDuplicate), nil)
             }
             // After a definite no it is a new job.
-            if failure.charged == .no { return begin(mayBeDuplicate: false) }
+            if failure.charged == .no { return beginUnknown() }
         }
         guard entry.digest == request.digest else { return (.conflict, nil) }
         switch entry.state {
@@ -84,17 +107,42 @@ package struct JournalEntry: Hashable, Sendable {
             let answer = JournalAnswer.accepted(
                 taskID: taskID,
                 attempts: entry.attempts,
-                mayBeDuplicate: entry.mayBeDuplicate
+                // A worker with another journal may have had the delivery in between, and the policy lets it submit.
+                mayBeDuplicate: entry.mayBeDuplicate || request.mayBeSubmittedElsewhere && request.retriesUnfinished
             )
             return (answer, nil)
         case .begun(let other) where isAlive(other): return (.inFlight, nil)
         case .begun where request.retriesUnfinished, .retrying:
             // The copy that would have carried the count may never have been published.
             return begin(mayBeDuplicate: true, earlier: isNewReplay ? 0 : entry.attempts)
-        case .begun, .failed:
+        case .begun, .failed, .refused:
             guard isNewReplay, request.acceptsDoubleCharge else { return (.doubtful(attempts: entry.attempts), nil) }
             return begin(mayBeDuplicate: true)
         }
+    }
+
+    /// Why the job failed, nil if it did not.
+    private var failure: JobFailure? {
+        switch state {
+        case .failed(let failure), .refused(let failure): failure
+        case .begun, .accepted, .retrying: nil
+        }
+    }
+
+    /// Whether the delivery that was refused is acknowledged for so long that one which comes again is another.
+    private func isRefusedAndGone(at now: Int64) -> Bool {
+        guard case .refused = state else { return false }
+        let (age, isTooLarge) = now.subtractingReportingOverflow(changedAt)
+        return isTooLarge || age > Self.lostAcknowledgement
+    }
+
+    /// The entry after the delivery that a definite no was told to is acknowledged; nil if it holds anything else.
+    package func afterAcknowledgement(now: Int64) -> JournalEntry? {
+        guard case .failed(let failure) = state, failure.charged == .no else { return nil }
+        var entry = self
+        entry.state = .refused(failure)
+        entry.changedAt = now
+        return entry
     }
 
     /// The entry after a verdict, nil where nothing needs to be remembered.

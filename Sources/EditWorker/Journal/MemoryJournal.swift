@@ -16,6 +16,26 @@ package final class MemoryJournal: ImmediateJournal {
         /// The oldest finished entry.
         var oldest: PackedEntry? { head < finished.count ? finished[head] : nil }
 
+        /// Whether most of the row are places of entries that have changed since, such as a job that is refused again and
+        /// again.
+        var isRowStale: Bool { finished.count - head > 2 * kept.count + 1024 }
+
+        private func isCurrent(_ old: PackedEntry) -> Set<PackedEntry>.Index? {
+            guard let index = kept.firstIndex(of: old), kept[index].changedAt == old.changedAt,
+                kept[index].entry.isFinished
+            else { return nil }
+            return index
+        }
+
+        /// Takes the places out of the row whose entries have changed since.
+        mutating func tidyRow() {
+            var seen: Set<PackedEntry> = []
+            // From the newest: two changes in one millisecond look alike.
+            let current = finished[head...].reversed().filter { isCurrent($0) != nil && seen.insert($0).inserted }
+            finished = current.reversed()
+            head = 0
+        }
+
         subscript(id: String) -> JournalEntry? {
             get {
                 let probe = PackedEntry(probing: id)
@@ -41,11 +61,7 @@ package final class MemoryJournal: ImmediateJournal {
         mutating func forgetOldest() {
             let old = finished[head]
             head += 1
-            if let index = kept.firstIndex(of: old), kept[index].changedAt == old.changedAt,
-                kept[index].entry.isFinished
-            {
-                kept.remove(at: index)
-            }
+            if let index = isCurrent(old) { kept.remove(at: index) }
             guard head > 1024, head > finished.count / 2 else { return }
             finished.removeFirst(head)
             head = 0
@@ -73,7 +89,9 @@ package final class MemoryJournal: ImmediateJournal {
                 now: Timestamp.now.milliseconds,
                 isAlive: { _ in true }
             )
-            if let write { state[request.id] = write }
+            if let write {
+                if write.isFinished { self.keep(write, of: request.id, in: &state) } else { state[request.id] = write }
+            }
             return answer
         }
     }
@@ -86,9 +104,24 @@ package final class MemoryJournal: ImmediateJournal {
                 state[id] = nil
                 return
             }
-            state.finish(id, ended)
-            while state.count > capacity, state.oldest != nil { state.forgetOldest() }
+            keep(ended, of: id, in: &state)
         }
+    }
+
+    package func acknowledgedNow(_ id: String) {
+        state.withLockedValue { state in
+            guard let entry = state[id]?.afterAcknowledgement(now: Timestamp.now.milliseconds) else { return }
+            keep(entry, of: id, in: &state)
+        }
+    }
+
+    /// Places in the row of finished entries, for a test that it stays bounded.
+    package var rowLength: Int { state.withLockedValue { $0.finished.count } }
+
+    private func keep(_ entry: JournalEntry, of id: String, in state: inout State) {
+        state.finish(id, entry)
+        if state.isRowStale { state.tidyRow() }
+        while state.count > capacity, state.oldest != nil { state.forgetOldest() }
     }
 
     package func sweep(before moment: Int64) async throws(JournalFault) {

@@ -10,10 +10,12 @@ package actor SQLiteJournal: SubmissionJournal {
     private enum Operation {
         case begin(JournalRequest, CheckedContinuation<Result<JournalAnswer, JournalFault>, Never>)
         case finish(String, JournalVerdict, CheckedContinuation<Result<JournalAnswer, JournalFault>, Never>)
+        case acknowledged(String, CheckedContinuation<Result<JournalAnswer, JournalFault>, Never>)
 
         var continuation: CheckedContinuation<Result<JournalAnswer, JournalFault>, Never> {
             switch self {
-            case .begin(_, let continuation), .finish(_, _, let continuation): continuation
+            case .begin(_, let continuation), .finish(_, _, let continuation), .acknowledged(_, let continuation):
+                continuation
             }
         }
     }
@@ -78,6 +80,10 @@ package actor SQLiteJournal: SubmissionJournal {
 
     package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
         _ = try await withCheckedContinuation { enqueue(.finish(id, verdict, $0)) }.get()
+    }
+
+    package func acknowledged(_ id: String) async throws(JournalFault) {
+        _ = try await withCheckedContinuation { enqueue(.acknowledged(id, $0)) }.get()
     }
 
     package func sweep(before moment: Int64) async throws(JournalFault) {
@@ -180,6 +186,11 @@ package actor SQLiteJournal: SubmissionJournal {
                 try database.run("DELETE FROM submission WHERE id = ?", [.text(id)])
             }
             return .begun(mayBeDuplicate: false)
+        case .acknowledged(let id, _):
+            if let entry = try entry(id, in: database)?.afterAcknowledgement(now: now) {
+                try store(entry, as: id, in: database)
+            }
+            return .begun(mayBeDuplicate: false)
         }
     }
 
@@ -191,7 +202,8 @@ package actor SQLiteJournal: SubmissionJournal {
             JournalEntry(
                 digest: BodyDigest(stored: row.bytes(0)),
                 state: .init(stored: row.integer(1), detail: row.text(2)),
-                attempts: Int(row.integer(3)),
+                // A file may hold any number.
+                attempts: Int(Int32(clamping: row.integer(3))),
                 replay: row.integer(4),
                 mayBeDuplicate: row.integer(5) != 0,
                 changedAt: row.integer(6)

@@ -12,6 +12,9 @@ package protocol SubmissionJournal: Sendable {
     func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer
     /// Notes how the submission of a job ended. Throws `JournalFault`; the entry then stays without a verdict.
     func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault)
+    /// Notes that the delivery which a job was refused with is acknowledged: what comes later under the id is another
+    /// publication. Throws `JournalFault`; the refusal is then told to that one too, if it is delivered again.
+    func acknowledged(_ id: String) async throws(JournalFault)
     /// Forgets what ended before a moment.
     func sweep(before moment: Int64) async throws(JournalFault)
     /// Ends the use of the store.
@@ -24,12 +27,16 @@ package protocol ImmediateJournal: SubmissionJournal {
     func beginNow(_ request: JournalRequest) -> JournalAnswer
     /// As `finish`.
     func finishNow(_ id: String, _ verdict: JournalVerdict)
+    /// As `acknowledged`.
+    func acknowledgedNow(_ id: String)
 }
 
 extension ImmediateJournal {
     package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer { beginNow(request) }
 
     package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) { finishNow(id, verdict) }
+
+    package func acknowledged(_ id: String) async throws(JournalFault) { acknowledgedNow(id) }
 }
 
 /// A job that wants to be submitted.
@@ -48,6 +55,8 @@ package struct JournalRequest: Hashable, Sendable {
     package var takesVerdict = false
     /// Whether a submission that began and never ended may be made again (`policy.noAnswer=retry`).
     package var retriesUnfinished = false
+    /// Whether the job was delivered before, perhaps to a worker that submitted it and whose journal is another.
+    package var mayBeSubmittedElsewhere = false
 
     /// A request for a first submission.
     package init(id: String, digest: BodyDigest, attempts: Int = 1) {

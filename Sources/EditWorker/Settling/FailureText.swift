@@ -1,4 +1,5 @@
 package import EditJob
+import JSON
 package import SeedreamAPI
 
 /// Puts an outcome into a sentence for the producer: what the API said or did, and what to do.
@@ -25,6 +26,14 @@ package enum FailureText {
         charged: .maybe
     )
 
+    /// The failure of a job that was delivered before, to a worker whose journal is not this one.
+    package static let deliveredBefore = JobFailure(
+        .outcomeUnknown,
+        "The job was delivered before, perhaps to a worker that submitted it and was killed: it may have been accepted "
+            + "and charged. Look for it in the account before replaying it.",
+        charged: .maybe
+    )
+
     /// The sentence for an outcome that ends a job; empty for an acceptance.
     ///
     /// Repeats nothing of the job's texts nor of the token; `job` is asked for only where the API has said something.
@@ -34,7 +43,9 @@ package enum FailureText {
         token: String,
         job: () -> EditJob?
     ) -> String {
-        var secrets: [String]? { job().map { [token, $0.prompt] + $0.imageURLs } }
+        var secrets: [String]? {
+            job().map { [token, $0.prompt] + $0.imageURLs + $0.additionalFields.flatMap(\.texts) }
+        }
         switch outcome {
         case .accepted:
             return ""
@@ -78,5 +89,21 @@ package enum FailureText {
     private static func isEscaped(_ text: String) -> Bool {
         ["\\u", "\\x", "&#", "=?"].contains { text.contains($0) }
             || text.matches(of: /%[0-9A-Fa-f]{2}/).count > 0
+    }
+}
+
+extension JSONMember {
+    /// The member's name and all texts in its value.
+    fileprivate var texts: [String] { [name] + value.texts }
+}
+
+extension JSONValue {
+    fileprivate var texts: [String] {
+        switch self {
+        case .string(let text): [text]
+        case .array(let elements): elements.flatMap(\.texts)
+        case .object(let members): members.flatMap(\.texts)
+        case .null, .boolean, .integer, .real: []
+        }
     }
 }

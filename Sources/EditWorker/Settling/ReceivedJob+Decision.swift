@@ -1,5 +1,20 @@
 import EditJob
 
+/// What is known of a job's submissions before this one, from its headers and from the journal: it must go with every
+/// copy of the job, since the next worker may have another journal.
+struct SubmissionHistory {
+    /// Counted submissions.
+    var attempts: Int
+    /// Whether one of them may have been accepted.
+    var mayBeDuplicate: Bool
+
+    /// What the job's headers say.
+    init(_ job: ReceivedJob) {
+        attempts = job.attempts
+        mayBeDuplicate = job.mayBeDuplicate
+    }
+}
+
 extension ReceivedJob {
     /// The decision that the job has failed without a submission.
     ///
@@ -16,12 +31,13 @@ extension ReceivedJob {
         )
     }
 
-    /// The decision that the job goes back as it came; `mayBeDuplicate` also where only the journal knows of it.
-    func givenBack(mayBeDuplicate: Bool = false) -> JobDecision {
-        JobDecision(
+    /// The decision that the job goes back, with what is known of its earlier submissions.
+    func givenBack(_ history: SubmissionHistory? = nil) -> JobDecision {
+        let history = history ?? SubmissionHistory(self)
+        return JobDecision(
             settlement: .giveBack,
-            attempts: attempts,
-            mayBeDuplicate: mayBeDuplicate || self.mayBeDuplicate
+            attempts: history.attempts,
+            mayBeDuplicate: history.mayBeDuplicate
         )
     }
 

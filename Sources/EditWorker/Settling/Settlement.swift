@@ -54,13 +54,16 @@ package struct JobDecision: Hashable, Sendable {
         }
     }
 
-    /// Whether it tells of money that is or may be spent.
-    package var mayHaveCost: Bool {
-        switch settlement {
-        case .submitted: true
-        case .failed(let failure): failure.charged == .maybe
-        case .retry, .giveBack: false
-        }
+    /// Whether this very delivery was accepted by the API, which must be told whatever happens to the delivery.
+    package var isNewlyAccepted: Bool {
+        guard case .submitted = settlement else { return false }
+        return !duplicateOfDelivery
+    }
+
+    /// Whether the job was refused for certain.
+    package var isRefusal: Bool {
+        guard case .failed(let failure) = settlement else { return false }
+        return failure.charged == .no
     }
 
     /// What the journal has to remember of the submission that led here.

@@ -4,6 +4,9 @@ import JSON
 
 /// Puts settlements into effect: every message that replaces a delivery is confirmed when this returns.
 package struct Settler: Sendable {
+    /// Much longer than a publish takes, and much shorter than anything that it may wait for.
+    private static let quickPublish = Duration.milliseconds(250)
+
     private static let contentType: ByteString = "application/json"
     private static let replyType: ByteString = "seedream.edit.result"
     private static let appID: ByteString = "seedream-worker"
@@ -37,7 +40,10 @@ package struct Settler: Sendable {
         case .submitted(let taskID):
             try await reply(.submitted(taskID: taskID), to: job, decision)
         case .failed(let failure):
-            try await publishDeadLetter(failure, of: job, attempts: decision.attempts)
+            // A body that was too large to be kept gets into the dead letters by the broker, when the delivery is rejected.
+            if job.delivery.isBodyKept {
+                try await publishDeadLetter(failure, of: job, attempts: decision.attempts)
+            }
             try await reply(.failed(failure), to: job, decision)
         case .retry(let wait):
             let queue = queues.retryQueue(for: wait) ?? queues.retries[queues.retries.count - 1]
@@ -81,10 +87,13 @@ package struct Settler: Sendable {
 
     /// A queue of ours that is gone is made again; the job is not acknowledged before its copy is safe.
     private func publishToOwnQueue(_ message: OutboundMessage) async throws {
+        var backoff = ReconnectBackoff()
         while true {
             switch try await publisher.publish(message) {
             case .confirmed: return
-            case .unroutable: try await publisher.restoreTopology()
+            case .unroutable:
+                try await publisher.restoreTopology()
+                try await Task.sleep(for: backoff.next())
             // Full: an operator's matter, and there is no other place for the message.
             case .refused: continue
             }
@@ -119,9 +128,8 @@ package struct Settler: Sendable {
         case .refused(let queue):
             undeliverable = queue
         case .direct(let queue):
-            if try await publisher.exists(queue: queue) {
-                // Some brokers return a direct reply although they delivered it.
-                _ = try await publisher.publish(message(to: queue, mandatory: false))
+            // Some brokers return a direct reply although they delivered it: not mandatory.
+            if try await publishDirect(message(to: queue, mandatory: false)) {
                 metrics.replied(.confirmed)
                 return
             }
@@ -135,6 +143,18 @@ package struct Settler: Sendable {
         }
         try await publishToOwnQueue(message(to: queues.results, undeliverableTo: undeliverable))
         metrics.replied(.confirmed)
+    }
+
+    /// Publishes a reply to somebody who waits; false if they are gone, or may have gone before it reached them.
+    ///
+    /// The broker confirms a direct reply that it drops. Who was there right before a quick publish has it; after a slow
+    /// one, which waited for a blocked broker or a new connection, only who is still there has it for certain.
+    private func publishDirect(_ message: OutboundMessage) async throws -> Bool {
+        guard try await publisher.exists(queue: message.routingKey) else { return false }
+        let asked = ContinuousClock.now
+        _ = try await publisher.publish(message)
+        guard ContinuousClock.now - asked > Self.quickPublish else { return true }
+        return try await publisher.exists(queue: message.routingKey)
     }
 
     private func properties(of reply: Reply, for job: ReceivedJob) -> MessageProperties {
