@@ -24,11 +24,18 @@ package struct DeadLetter: Sendable {
         jobID = headers[JobHeader.jobID]?.text ?? delivery.properties.messageID?.text ?? Self.noID
         // Without our headers the broker itself has put it here: its limit of deliveries, say.
         // Its last reason: the first is that of a retry queue, where the job was in one.
-        code =
-            headers[JobHeader.errorCode]?.text ?? Self.newestDeath(headers)?["reason"]?.text
-            ?? headers["x-first-death-reason"]?.text ?? "unknown"
-        message = headers[JobHeader.errorMessage]?.text ?? ""
+        let reason =
+            Self.newestDeath(headers)?["reason"]?.text ?? headers["x-first-death-reason"]?.text ?? "unknown"
+        // A worker rejects only what is too large to be copied.
+        let isTooLarge = headers[JobHeader.errorCode] == nil && reason == "rejected"
+        code = headers[JobHeader.errorCode]?.text ?? (isTooLarge ? JobFailure.Code.messageTooLarge.rawValue : reason)
+        message = headers[JobHeader.errorMessage]?.text ?? (isTooLarge ? Self.tooLarge(delivery) : "")
         failedAt = headers[JobHeader.failedAt]?.text.flatMap { Timestamp(rfc3339: $0) } ?? Self.deathTime(headers)
+    }
+
+    private static func tooLarge(_ delivery: Delivery) -> String {
+        "The job has \(delivery.bodySize) bytes, more than a worker takes (worker.maxMessageBytes) and more than it copies: "
+            + "the broker has put it here."
     }
 
     /// The broker's own newest entry.
@@ -50,8 +57,27 @@ package struct DeadLetter: Sendable {
     /// Submissions that counted; nil where nobody has said.
     package var attempts: Int64? { delivery.properties.headers?[JobHeader.attempts]?.integer }
 
-    /// Whether the job was paid for: `no`, `yes` or `maybe`; nil where nobody has said.
-    package var charged: String? { delivery.properties.headers?[JobHeader.errorCharged]?.text }
+    /// Whether the job was paid for: `no` or `maybe`; nil where nobody has said.
+    package var charged: String? {
+        if let said = delivery.properties.headers?[JobHeader.errorCharged]?.text { return said }
+        // The broker's limit: each of the workers that it was delivered to may have submitted it and died.
+        return isMarked || code == JobFailure.Code.deliveryLimit.rawValue ? JobFailure.Charge.maybe.rawValue : nil
+    }
+
+    /// Whether the job may have been paid for, so that submitting it again needs somebody's consent.
+    package var mayHaveBeenCharged: Bool { (charged ?? JobFailure.Charge.no.rawValue) != JobFailure.Charge.no.rawValue }
+
+    /// Whether an earlier attempt may have been accepted.
+    private var isMarked: Bool {
+        let headers = delivery.properties.headers
+        return headers?[JobHeader.mayBeDuplicate] == .boolean(true)
+            || headers?[JobHeader.acceptDoubleCharge] == .boolean(true)
+    }
+
+    /// How often the job has been replayed; a larger number than 2^31 - 2 counts as that.
+    private var replayCount: Int64 {
+        min(max(0, delivery.properties.headers?[JobHeader.replayCount]?.integer ?? 0), Int64(Int32.max) - 1)
+    }
 
     /// The time since it failed; nil where nobody has said when.
     package func age(at now: Timestamp) -> Duration? {
@@ -75,8 +101,7 @@ package struct DeadLetter: Sendable {
         var kept = headers.entries.filter { !JobCopy.isDropped($0.name) }
         kept.removeAll { [JobHeader.attempts, JobHeader.acceptDoubleCharge, JobHeader.replayCount].contains($0.name) }
         var table = FieldTable(entries: kept)
-        let earlier = min(max(0, headers[JobHeader.replayCount]?.integer ?? 0), Int64(Int32.max) - 1)
-        table[JobHeader.replayCount] = .int32(Int32(earlier) + 1)
+        table[JobHeader.replayCount] = .int32(Int32(replayCount) + 1)
         if acceptsDoubleCharge { table[JobHeader.acceptDoubleCharge] = .boolean(true) }
         properties.headers = table
         properties.deliveryMode = 2
@@ -92,10 +117,18 @@ package struct DeadLetter: Sendable {
     package var exported: JSONValue {
         var facts = [JSONMember("job_id", .string(jobID)), JSONMember("code", .string(code))]
         if !message.isEmpty { facts.append(JSONMember("message", .string(message))) }
-        if let charged { facts.append(JSONMember("charged", .string(charged))) }
+        if let charged { facts.append(JSONMember(ExportedJob.Fact.charged, .string(charged))) }
         if let attempts { facts.append(JSONMember("attempts", .integer(attempts))) }
         if let failedAt { facts.append(JSONMember("failed_at", .string(failedAt.description))) }
         if !violations.isEmpty { facts.append(JSONMember("violations", .array(violations))) }
+        if isMarked { facts.append(JSONMember(ExportedJob.Fact.mayBeDuplicate, .boolean(true))) }
+        if replayCount > 0 { facts.append(JSONMember(ExportedJob.Fact.replayCount, .integer(replayCount))) }
+        for (name, value) in [
+            (ExportedJob.Fact.replyTo, delivery.properties.replyTo),
+            (ExportedJob.Fact.correlationID, delivery.properties.correlationID),
+        ] {
+            if let text = value?.exactText { facts.append(JSONMember(name, .string(text))) }
+        }
         var members: [JSONMember] = []
         if case .object(let job)? = try? JSONValue(parsing: delivery.body) {
             members = job.filter { $0.name != Self.exportMember }

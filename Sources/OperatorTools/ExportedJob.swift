@@ -7,6 +7,23 @@ package struct ExportedJob: Sendable {
     package let id: String?
     /// The job's text without the member.
     package let text: [UInt8]
+    /// The queue that the job named for its reply; nil for a requester that waited on a direct reply-to, and is gone.
+    package let replyTo: String?
+    /// The job's correlation id.
+    package let correlationID: String?
+    /// Whether the job may have been paid for, so that submitting it again needs somebody's consent.
+    package let mayHaveBeenCharged: Bool
+    /// How often the job had been replayed.
+    package let replayCount: Int32
+
+    /// The names of the facts that travel with an exported job.
+    enum Fact {
+        static let charged = "charged"
+        static let mayBeDuplicate = "may_be_duplicate"
+        static let replayCount = "replay_count"
+        static let replyTo = "reply_to"
+        static let correlationID = "correlation_id"
+    }
 
     /// Reads a job's text; nil where it was not exported.
     package init?(_ text: [UInt8]) {
@@ -16,7 +33,18 @@ package struct ExportedJob: Sendable {
         else { return nil }
         let id = facts["job_id"]?.text
         self.id = id == DeadLetter.noID ? nil : id
+        replyTo = Self.shortText(facts[Fact.replyTo]).flatMap { $0.hasPrefix("amq.rabbitmq.reply-to") ? nil : $0 }
+        correlationID = Self.shortText(facts[Fact.correlationID])
+        // What is not certain to have cost nothing may have.
+        let isFree = facts[Fact.charged].map { $0.text == "no" } ?? true
+        mayHaveBeenCharged = !isFree || facts[Fact.mayBeDuplicate] == .boolean(true)
+        replayCount = Int32(clamping: max(0, facts[Fact.replayCount]?.exactInteger ?? 0))
         self.text = JSONValue.object(members.filter { $0.name != DeadLetter.exportMember }).encoded()
+    }
+
+    /// A text that AMQP takes for a name.
+    private static func shortText(_ value: JSONValue?) -> String? {
+        value?.text.flatMap { (1...255).contains($0.utf8.count) ? $0 : nil }
     }
 
     private static let quotedMember = Array("\"\(DeadLetter.exportMember)\"".utf8)

@@ -3,8 +3,6 @@ import ArgumentParser
 import EditJob
 import EditWorker
 import Glibc
-import JSON
-import OperatorTools
 import WorkerSettings
 
 /// `submit`: puts jobs on the queue, and with `--wait` prints their replies.
@@ -41,6 +39,9 @@ struct Submit: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The member of each job that is its id; it is taken out.", valueName: "name"))
     var idField: String?
 
+    @Flag(help: "Also submit exported jobs that may have been paid for.")
+    var acceptDoubleCharge = false
+
     @Option(
         help: ArgumentHelp("Go on where an interrupted run has ended; it has printed this.", valueName: "run:count")
     )
@@ -74,6 +75,10 @@ struct Submit: AsyncParsableCommand {
     /// Lines for invalid jobs; `validate` shows them all.
     private static let mostFaults = 20
 
+    private func submitted(_ job: JobFile.Job) throws(SubmittedJob.Refusal) -> SubmittedJob {
+        try SubmittedJob(job, idField: idField, acceptsDoubleCharge: acceptDoubleCharge)
+    }
+
     /// Checks all jobs and tells their number.
     private func check(_ sources: [JobSource], _ settings: Settings) async throws -> Int {
         var progress = ProgressLine("checked")
@@ -84,13 +89,10 @@ struct Submit: AsyncParsableCommand {
                 jobs += 1
                 progress.show(jobs)
                 do {
-                    let (_, text) = try identity(of: job)
-                    _ = try EditJob(parsing: text, unknownFields: settings.unknownFields)
-                } catch let fault as EditJob.Invalid {
+                    _ = try EditJob(parsing: submitted(job).text, unknownFields: settings.unknownFields)
+                } catch {
                     invalid += 1
-                    if invalid <= Self.mostFaults { Console.error("\(job.place): \(JobFailure(fault).message)") }
-                } catch let fault as MissingID {
-                    invalid += 1
+                    let fault = (error as? EditJob.Invalid).map { JobFailure($0).message } ?? "\(error)"
                     if invalid <= Self.mostFaults { Console.error("\(job.place): \(fault)") }
                 }
             }
@@ -100,7 +102,9 @@ struct Submit: AsyncParsableCommand {
         if invalid > Self.mostFaults {
             Console.error("… and \(invalid - Self.mostFaults) more; see: seedream-worker validate")
         }
-        Console.error("\(invalid) invalid jobs; nothing was published. Correct them, or see: submit --no-check")
+        Console.error(
+            "\(invalid) jobs cannot be submitted; nothing was published. Correct them, or see: submit --no-check"
+        )
         throw ExitCode(ExitStatus.someFailed)
     }
 
@@ -149,9 +153,8 @@ struct Submit: AsyncParsableCommand {
                 read += 1
                 guard read > skipped else { return true }
                 do {
-                    let (id, text) = try identity(of: job)
-                    try await session.publish(text, id: id, name: job.place)
-                } catch let fault as MissingID {
+                    try await session.publish(submitted(job), name: job.place)
+                } catch let fault as SubmittedJob.Refusal {
                     await session.fail("\(job.place): \(fault)")
                 }
                 return true
@@ -160,26 +163,4 @@ struct Submit: AsyncParsableCommand {
         }
         return true
     }
-
-    /// The job's id, and its text without the member that holds it.
-    private func identity(of job: JobFile.Job) throws -> (id: String?, text: [UInt8]) {
-        guard let idField else {
-            guard let exported = ExportedJob(job.text) else { return (nil, job.text) }
-            return (exported.id, exported.text)
-        }
-        guard case .object(let members)? = try? JSONValue(parsing: job.text) else { return (nil, job.text) }
-        let id: String
-        switch members.first(where: { $0.name == idField })?.value {
-        case .string(let text)? where (1...255).contains(text.utf8.count): id = text
-        case .integer(let number)?: id = "\(number)"
-        default: throw MissingID(field: idField)
-        }
-        return (id, JSONValue.object(members.filter { $0.name != idField }).encoded())
-    }
-}
-
-/// A job without the member that is to be its id.
-private struct MissingID: Error, CustomStringConvertible {
-    let field: String
-    var description: String { "\(field) must be a string of 1 to 255 bytes or an integer: it becomes the job's id" }
 }

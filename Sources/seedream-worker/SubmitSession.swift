@@ -86,16 +86,17 @@ actor SubmitSession {
     }
 
     /// Publishes a job; waits only where too many are in flight already.
-    func publish(_ text: [UInt8], id: String?, name: String) async throws {
+    func publish(_ job: SubmittedJob, name: String) async throws {
         count += 1
-        let id = ByteString(id ?? "\(run.prefix)-\(count)")
+        let id = ByteString(job.id ?? "\(run.prefix)-\(count)")
         var properties = MessageProperties()
         properties.contentType = "application/json"
         properties.deliveryMode = 2
         properties.messageID = id
         properties.replyTo = replyQueue
         properties.timestamp = UInt64(clamping: Timestamp.now.seconds)
-        let message = OutboundMessage(routingKey: ByteString(queue), properties: properties, body: text)
+        job.complete(&properties)
+        let message = OutboundMessage(routingKey: ByteString(queue), properties: properties, body: job.text)
         // Before the publish: the reply may be faster than the confirm.
         if replies != nil { waiting[id, default: 0] += 1 }
         names.append((id, name))

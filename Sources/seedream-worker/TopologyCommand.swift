@@ -47,19 +47,56 @@ struct TopologyCommand: AsyncParsableCommand {
     struct Print: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Print the queues as RabbitMQ definitions.",
-            discussion: "Example: seedream-worker topology print --broker 4 > definitions.json"
+            discussion: """
+                Example: seedream-worker topology print --broker-version 4 > definitions.json
+
+                The arguments depend on RabbitMQ's major version. Without --broker-version the broker is asked for it.
+                """
         )
 
-        @Option(help: ArgumentHelp("The broker's major version, on which the arguments depend.", valueName: "version"))
-        var broker = 3
+        @Option(
+            help: ArgumentHelp(
+                "RabbitMQ's version, such as 4 or 3.10.8, instead of asking the broker.",
+                valueName: "version"
+            )
+        )
+        var brokerVersion: String?
 
         @OptionGroup(title: "Settings")
         var flags: SettingFlags
 
+        func validate() throws {
+            if let brokerVersion, Self.major(brokerVersion) == nil {
+                throw ValidationError("--broker-version '\(brokerVersion)' is not a version such as 4 or 3.10.8")
+            }
+        }
+
+        private static func major(_ version: String) -> Int? {
+            version.split(separator: ".", omittingEmptySubsequences: false).first.flatMap { UInt16($0) }.map { Int($0) }
+        }
+
+        /// The version that was given, or the broker's own; the older arguments if nobody says.
+        private func brokerMajor(_ settings: Settings) async -> Int {
+            if let major = brokerVersion.flatMap({ Self.major($0) }) { return major }
+            do {
+                let connection = try await BrokerSession.open(settings, for: "topology")
+                let major = await connection.brokerMajorVersion
+                await connection.close()
+                return major
+            } catch {
+                Console.error(
+                    "seedream-worker: the broker cannot be asked for its version, so these are the queues for RabbitMQ 3. "
+                        + "Add --broker-version 4 for RabbitMQ 4. (\(error))"
+                )
+                return 3
+            }
+        }
+
         func run() async throws {
             let settings = try flags.read().settings
             let virtualHost = settings.amqpURLs[0].virtualHost
-            let queues = TopologyCommand.topology(.declare, settings).declarations(brokerMajor: broker)
+            let queues = TopologyCommand.topology(.declare, settings)
+                .declarations(brokerMajor: await brokerMajor(settings))
                 .map { queue in
                     JSONValue.object([
                         JSONMember("name", .string(queue.name.text)), JSONMember("vhost", .string(virtualHost)),

@@ -256,11 +256,77 @@ extension ProgramTests {
                 try await service.waitFor(1, in: "jobs.dlq")
                 let list = try await service.run(["dead-letters", "list", "--since", "1h"])
                 #expect(list.stdout.hasPrefix("1 dead letters: 1 delivery_limit"))
-                _ = try await service.run(["dead-letters", "replay"])
+                // Each worker that had it may have submitted it.
+                let show = try await service.run(["dead-letters", "show"])
+                #expect(show.stdout.contains("maybe"), "\(show.stdout)")
+                let refused = try await service.run(["dead-letters", "replay"])
+                #expect(refused.status == 1)
+                #expect(refused.stderr.contains("0 replayed") && refused.stderr.contains("--accept-double-charge"))
+                try await service.waitFor(1, in: "jobs.dlq")
+                let replayed = try await service.run(["dead-letters", "replay", "--accept-double-charge"])
+                #expect(replayed.status == 0, "\(replayed.stderr)")
                 let job = try #require(try await service.broker.take(1, from: "jobs").first)
                 let names = (job.properties.headers ?? [:]).entries.map(\.name.text)
-                #expect(Set(names).subtracting(["x-delivery-count"]) == ["x-replay-count"])
+                #expect(
+                    Set(names).subtracting(["x-delivery-count"]) == ["x-replay-count", "x-accept-double-charge"]
+                )
             }
+        }
+
+        @Test func `a replay with leave for the doubtful gives none to the others`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 2) { $0 == 0 ? "retries_exhausted" : "delivery_limit" }
+                let replayed = try await service.run(["dead-letters", "replay", "--accept-double-charge"])
+                #expect(replayed.status == 0)
+                let jobs = try await service.broker.take(2, from: "jobs")
+                #expect(jobs.allSatisfy { $0.properties.headers?["x-accept-double-charge"] == nil })
+            }
+        }
+
+        @Test func `an exported job takes its reply address along, and its doubt`() async throws {
+            let server = try await ScriptedServer { index, _ in
+                index == 0
+                    ? .reset : .send(ScriptedServer.answer(200, #"{"task_id":"5c1d4f0e-0b1c-4c2a-9f6e-0a1b2c3d4e5f"}"#))
+            }
+            try await ServiceFixture.with(apiURL: "http://127.0.0.1:\(server.port)") { service in
+                _ = try await service.startWorker()
+                try await service.broker.withConnection { _ = try await $0.declare(QueueDeclaration(name: "back")) }
+                try await service.publish([ServiceFixture.job()]) { _, properties in
+                    properties.replyTo = "back"
+                    properties.correlationID = "order 7"
+                }
+                try await service.waitFor(1, in: "jobs.unknown")
+                _ = try await service.broker.take(1, from: "back")
+                let exported = try await service.run(["dead-letters", "export", "--unknown"])
+                let facts = try JSONValue(parsing: exported.stdout.utf8)["dead_letter"]
+                #expect(facts?["charged"]?.text == "maybe")
+                #expect(facts?["reply_to"]?.text == "back")
+                #expect(facts?["correlation_id"]?.text == "order 7")
+                for arguments in [["submit", "-"], ["submit", "-", "--no-check"]] {
+                    let refused = try await service.run(arguments, stdin: exported.stdout)
+                    #expect(refused.status == 1)
+                    #expect(refused.stderr.contains("--accept-double-charge"), "\(refused.stderr)")
+                }
+                #expect(server.requests.count == 1)
+                let submitted = try await service.run(
+                    ["submit", "-", "--accept-double-charge"],
+                    stdin: exported.stdout
+                )
+                #expect(submitted.status == 0, "\(submitted.stderr)")
+                let reply = try #require(try await service.broker.take(1, from: "back").first)
+                #expect(reply.properties.correlationID == "order 7")
+                #expect(reply.json["status"]?.text == "submitted")
+                #expect(reply.json["job_id"]?.text == "job-0")
+                #expect(reply.json["may_be_duplicate"] == .boolean(true))
+                #expect(server.requests.count == 2)
+                // One consent is for one submission.
+                let again = try await service.run(["submit", "-", "--accept-double-charge"], stdin: exported.stdout)
+                #expect(again.status == 0)
+                let told = try #require(try await service.broker.take(1, from: "back").first)
+                #expect(told.json["duplicate_of_delivery"] == .boolean(true))
+                #expect(server.requests.count == 2)
+            }
+            try await server.close()
         }
 
         @Test(arguments: [

@@ -4,6 +4,8 @@ extension DeadLetters {
     /// Jobs that were dealt with, by code.
     struct Tally: Sendable {
         private(set) var done = 0
+        /// Those that were left where they are, because they may have been paid for.
+        var left = 0
         private var counts: [String: Int] = [:]
 
         mutating func count(_ letter: DeadLetter) {

@@ -13,7 +13,7 @@ extension DeadLetters {
                 Example: seedream-worker dead-letters replay --code retries_exhausted --rate 10/1s
 
                 Each job is published and confirmed before its dead letter is removed. What fails again comes back as a \
-                new dead letter.
+                new dead letter. What may have been paid for is left, unless --accept-double-charge is given.
                 """
         )
 
@@ -23,7 +23,7 @@ extension DeadLetters {
         @Option(help: ArgumentHelp("At most so many jobs in that time, such as 10/1s.", valueName: "count/time"))
         var rate: String?
 
-        @Flag(help: "Allow jobs of --unknown to be paid for a second time.")
+        @Flag(help: "Also replay jobs that may have been paid for: those of --unknown and of the code delivery_limit.")
         var acceptDoubleCharge = false
 
         @OptionGroup
@@ -45,9 +45,6 @@ extension DeadLetters {
                     "each job of --unknown may have been paid for; to pay perhaps twice, add --accept-double-charge"
                 )
             }
-            if acceptDoubleCharge, !flags.unknown {
-                throw ValidationError("--accept-double-charge is for --unknown; no other job needs it")
-            }
         }
 
         func run() async throws {
@@ -64,7 +61,13 @@ extension DeadLetters {
                 return tally
             }
             Console.error("\(tally.done) \(dryRun ? "would be replayed" : "replayed")\(tally.byCode)")
+            if tally.left > 0 {
+                Console.error(
+                    "\(tally.left) may have been paid for and were left; to pay perhaps twice, add --accept-double-charge"
+                )
+            }
             if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
+            if tally.left > 0, !dryRun { throw ExitCode(ExitStatus.someFailed) }
         }
 
         private func replay(
@@ -107,6 +110,11 @@ extension DeadLetters {
             do {
                 try await walk.each(flags) { letter in
                     guard !Task.isCancelled else { return false }
+                    let needsConsent = flags.unknown || letter.mayHaveBeenCharged
+                    if needsConsent, !acceptDoubleCharge, !flags.unknown {
+                        tally.left += 1
+                        return true
+                    }
                     guard !dryRun else {
                         tally.count(letter)
                         progress.show(tally.done)
@@ -118,7 +126,7 @@ extension DeadLetters {
                         // Even where one took long: the time that was lost is not made up for in a burst.
                         start = max(start + limit.interval, .now - limit.interval)
                     }
-                    let message = letter.replayed(to: queue, acceptsDoubleCharge: acceptDoubleCharge)
+                    let message = letter.replayed(to: queue, acceptsDoubleCharge: needsConsent)
                     inFlight.append((letter, connection.startPublishing(message)))
                     if inFlight.count >= depth { try await settle((depth + 1) / 2) }
                     if walk.isStale {

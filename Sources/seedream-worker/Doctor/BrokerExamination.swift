@@ -50,7 +50,7 @@ struct BrokerExamination {
         }
         guard let usable else { return }
         for declaration in topology.declarations(brokerMajor: usable.major) {
-            tell(await examine(declaration, usable.url))
+            tell(await examine(declaration, usable.url, major: usable.major))
         }
         tell(timeouts)
     }
@@ -71,17 +71,20 @@ struct BrokerExamination {
     /// Asks for a queue, and where it is there, whether its arguments are those of the topology.
     ///
     /// A declaration of a queue that is there changes nothing. A refusal ends the connection, so each has its own.
-    private func examine(_ declaration: QueueDeclaration, _ url: AMQPURL) async -> Finding {
+    private func examine(_ declaration: QueueDeclaration, _ url: AMQPURL, major: Int) async -> Finding {
         let check = "queue"
         let status: QueueStatus
         do {
             let connection = try await open(url)
             status = try await connection.inspect(queue: declaration.name)
             do {
-                // In verify mode the operator may have set the same through policies.
-                if topology.mode == .declare { _ = try await connection.declare(declaration) }
+                _ = try await connection.declare(declaration)
                 await connection.close()
             } catch let error as AMQPError where error.code == .preconditionFailed {
+                await connection.close()
+                if let finding = dropping(declaration.name, error, major: major) { return finding }
+                // In verify mode the operator may have set the same through policies.
+                guard topology.mode == .declare else { return judge(declaration.name, status) }
                 return .fault(
                     check,
                     error.message,
@@ -89,6 +92,7 @@ struct BrokerExamination {
                 )
             } catch let error as AMQPError where error.code == .accessRefused {
                 // A user who may not declare verifies only; the arguments are the operator's.
+                await connection.close()
             }
         } catch let error as AMQPError where error.code == .notFound {
             let remedy = "run: seedream-worker topology declare"
@@ -101,6 +105,30 @@ struct BrokerExamination {
             return .fault(check, "\(declaration.name): \(error)", remedy: "see the limits of this host")
         }
         return judge(declaration.name, status)
+    }
+
+    /// The finding about a queue of dead letters whose delivery limit differs from the topology's; nil for anything else.
+    ///
+    /// Looking at a dead letter returns it, which counts: with a limit of 20 about twenty looks drop it. On 3.x a limit
+    /// of -1 drops at the first.
+    private func dropping(_ name: ByteString, _ error: AMQPError, major: Int) -> Finding? {
+        guard name == topology.queues.deadLetters || name == topology.queues.unknown,
+            error.message.contains("x-delivery-limit")
+        else { return nil }
+        guard major >= 4 else {
+            return .fault(
+                "queue",
+                "\(name) has a delivery limit: looking at its letters drops them (\(error.message))",
+                remedy: "make the queue again without x-delivery-limit while it is empty"
+            )
+        }
+        let message = "\(name) has no x-delivery-limit of -1: RabbitMQ 4 drops a letter after about 20 looks at it"
+        let remedy =
+            "set a policy with delivery-limit -1 for it, or make it again with x-delivery-limit -1 while it is empty"
+        // A policy, which cannot be seen from here, may say so already; a worker that declares fails on the argument.
+        return topology.mode == .declare
+            ? .fault("queue", message, remedy: remedy)
+            : .warning("queue", "\(message), unless a policy says -1", remedy: remedy)
     }
 
     private func judge(_ name: ByteString, _ status: QueueStatus) -> Finding {
