@@ -31,10 +31,16 @@ extension ProgramTests {
             #expect(outcome.status == 78)
         }
 
-        @Test func `run without a token says how to give one`() async throws {
-            let outcome = try await Program.run(["run"])
+        @Test func `run without a token says how to give one, together with all other faults`() async throws {
+            let outcome = try await Program.run(["run"], environment: ["SEEDREAM_QUEUE_TYPE": "quorums"])
             #expect(outcome.status == 78)
             #expect(outcome.stderr.contains("SEEDREAM_API_TOKEN_FILE"))
+            #expect(outcome.stderr.contains("did you mean quorum?"))
+            #expect(outcome.stderr.split(separator: "\n").count == 2)
+            // An empty or a refused one is told as what it is, not as missing too.
+            let refused = try await Program.run(["run"], environment: ["SEEDREAM_API_TOKEN": "a b"])
+            #expect(refused.stderr.split(separator: "\n").count == 1)
+            #expect(try await Program.run(["settings"]).status == 0)
         }
 
         @Test func `settings shows values and sources, and no secret`() async throws {

@@ -1,7 +1,9 @@
 import AMQP
+import EditJob
 import EditWorker
 import Foundation
 import JSON
+import SeedreamAPI
 import TestSupport
 import Testing
 
@@ -61,7 +63,8 @@ extension ProgramTests {
         @Test func `the definitions can be imported, and each user can do its work and no more`() async throws {
             try await PrivateBroker.with { cluster in
                 let node = cluster.nodes[0]
-                try await cluster.control(node, "import_definitions", Self.path("rabbitmq/definitions.json"))
+                let major = try await cluster.majorVersion()
+                try await cluster.importDefinitions(Self.text("rabbitmq/definitions-\(major).json"), into: node)
                 for user in ["worker", "producer", "operator"] {
                     try await cluster.control(node, "change_password", "seedream-\(user)", "\(user)-password")
                 }
@@ -81,6 +84,9 @@ extension ProgramTests {
                     }
                     let doctor = try await service.run(["doctor"], environment("operator"))
                     #expect(doctor.status == 0, "\(doctor.stdout)")
+                    #expect(!doctor.stdout.contains("x-delivery-limit"), "\(doctor.stdout)")
+                    let looked = try await service.run(["topology", "verify"], environment("worker"))
+                    #expect(looked.status == 0, "\(looked.stderr)")
 
                     let verify = ["SEEDREAM_QUEUE_TOPOLOGY": "verify"]
                     let worker = try service.launchWorker(environment("worker").merging(verify) { $1 })
@@ -169,13 +175,43 @@ extension ProgramTests {
             }
         }
 
-        @Test func `the topology that is deployed is the topology that is printed`() async throws {
-            let definitions = try JSONValue(parsing: Self.text("rabbitmq/definitions.json").utf8)
-            let printed = try await Program.run(
-                ["topology", "print", "--amqp-url", "amqp://localhost/seedream", "--queue-name", "seedream.edit"]
-            )
-            #expect(try definitions["queues"] == JSONValue(parsing: printed.stdout.utf8)["queues"])
-            #expect(!(try Self.text("rabbitmq/definitions.json").contains("\"password\"")))
+        @Test(arguments: [(3, "3.10.8"), (4, "4"), (4, "4.3.2")])
+        func `the topology that is deployed is the topology that is printed`(
+            _ major: Int,
+            _ version: String
+        ) async throws {
+            let definitions = try Self.text("rabbitmq/definitions-\(major).json")
+            let printed = try await Program.run([
+                "topology", "print", "--broker-version", version, "--amqp-url", "amqp://localhost/seedream",
+                "--queue-name", "seedream.edit",
+            ])
+            let deployed = try JSONValue(parsing: definitions.utf8)
+            #expect(try JSONValue(parsing: printed.stdout.utf8)["queues"] == deployed["queues"])
+            #expect(!definitions.contains("\"password\""))
+            #expect(definitions.contains("\"x-delivery-limit\": -1") == (major >= 4))
+        }
+
+        @Test func `without a broker to ask, the print says which version it is for`() async throws {
+            let printed = try await Program.run(["topology", "print", "--amqp-url", "amqp://127.0.0.1:1/"])
+            #expect(printed.status == 0)
+            #expect(printed.stderr.contains("--broker-version 4"))
+            #expect(!printed.stdout.contains("-1"))
+            #expect(try await Program.run(["topology", "print", "--broker-version", "four"]).status == 64)
+        }
+
+        @Test func `the alerts name only what the code knows`() throws {
+            let rules = try Self.text("prometheus/alerts.yml")
+            for name in ["unauthorized", "payment_required"] { #expect(!rules.contains(name)) }
+            // Every word in the form of a code, at the place of a reason, code, result or role.
+            let known =
+                Set(GateReason.allCases.map(\.rawValue)).union(JobFailure.Code.allCases.map(\.rawValue))
+                .union(JobDecision.results).union(["message_id", "returned"])
+            for match in rules.matches(of: /runbook: "(.+)"/) {
+                for word in match.1.matches(of: /\b([a-z]+(?:_[a-z]+)+|auth|credits|quota)\b/) {
+                    let name = String(word.1)
+                    #expect(known.contains(name) || WorkerMetric(rawValue: name) != nil, "\(name)")
+                }
+            }
         }
     }
 }

@@ -64,6 +64,85 @@ extension ProgramTests {
             }
         }
 
+        /// The two replicas of a test that share no journal, and what the first one was killed with.
+        private static func endAfterKill(
+            _ journals: [String],
+            policy: String = "park",
+            _ change: @escaping @Sendable (Int, inout MessageProperties) -> Void = { _, _ in }
+        ) async throws -> (replies: [JSONValue], requests: Int, unknown: UInt32) {
+            let server = try await ScriptedServer { index, _ in index < 3 ? .hang : .send(Self.accepted) }
+            var result: (replies: [JSONValue], requests: Int, unknown: UInt32) = ([], 0, 0)
+            try await ServiceFixture.with(apiURL: "http://127.0.0.1:\(server.port)") { service in
+                func settings(_ journal: String) -> [String: String] {
+                    ["SEEDREAM_JOURNAL_STORE": journal, "SEEDREAM_POLICY_NO_ANSWER": policy]
+                }
+                let first = try await service.startWorker(settings(journals[0]))
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 3), change)
+                try await eventually("all are under way") { server.requests.count == 3 }
+                _ = try service.launchWorker(settings(journals[1]))
+                first.signal(SIGKILL)
+                _ = try await first.outcome()
+                let replies = try await service.broker.take(3, from: "jobs.results")
+                result = (replies.map(\.json), server.requests.count, try await service.ready("jobs.unknown"))
+            }
+            try await server.close()
+            return result
+        }
+
+        @Test(arguments: ["memory", "sqlite"], ["named", "anonymous"])
+        func `a killed replica's jobs are not submitted by another that cannot know of them`(
+            _ store: String,
+            _ id: String
+        ) async throws {
+            let journals = store == "memory" ? [store, store] : [Self.freshStore(), Self.freshStore()]
+            let end = try await Self.endAfterKill(journals) { index, properties in
+                properties.messageID = id == "named" ? ByteString("job-\(index)") : nil
+            }
+            #expect(end.requests == 3)
+            #expect(end.replies.allSatisfy { $0["error"]?["code"]?.text == "outcome_unknown" }, "\(end.replies)")
+            #expect(end.replies.allSatisfy { $0["charged"]?.text == "maybe" })
+            #expect(end.unknown == 3)
+        }
+
+        @Test(arguments: ["named", "anonymous"])
+        func `where the policy says so they are, and the reply has the mark`(_ id: String) async throws {
+            let end = try await Self.endAfterKill(["memory", "memory"], policy: "retry") { index, properties in
+                properties.messageID = id == "named" ? ByteString("job-\(index)") : nil
+            }
+            #expect(end.requests == 6)
+            #expect(end.replies.allSatisfy { $0["status"]?.text == "submitted" }, "\(end.replies)")
+            #expect(end.replies.allSatisfy { $0["may_be_duplicate"] == .boolean(true) })
+        }
+
+        @Test func `a disk that is full closes the gate, and costs no job`() async throws {
+            let store = Self.freshStore()
+            try await ServiceFixture.with { service in
+                // No file of the worker may grow beyond 64 KiB, and the signal that says so is ignored, as on a full disk.
+                let limited = try Program(
+                    ["-c", "trap '' XFSZ; ulimit -f 64; exec '\(Program.path)' run"],
+                    environment: service.environment([
+                        "SEEDREAM_JOURNAL_STORE": store, "SEEDREAM_GATE_MAX_DELAY": "1s",
+                        "SEEDREAM_RETRY_DELAYS": "100ms",
+                    ]),
+                    executable: "/bin/bash"
+                )
+                defer { limited.signal(SIGKILL) }
+                try await limited.waitForStderr("consuming")
+                try await service.publish((0..<3000).map { _ in ServiceFixture.job() })
+                try await limited.waitForStderr("the gate is closed")
+                #expect(limited.stderr.contains("make room on the disk"), "\(limited.stderr.suffix(2000))")
+                limited.signal(SIGTERM)
+                _ = try await limited.outcome()
+                // Room again: with the same file all come to their end, and none twice.
+                _ = try await service.startWorker(["SEEDREAM_JOURNAL_STORE": store])
+                let replies = try await service.broker.takeReplies(ofJobs: 3000, from: "jobs.results")
+                #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
+                #expect(try await service.count("accepted") == 3000)
+                #expect(try await service.count("duplicates") == 0)
+                #expect(try await service.ready("jobs.dlq") == 0)
+            }
+        }
+
         @Test(arguments: ["memory", "sqlite"])
         func `a job that is published twice is submitted once and answered twice`(_ store: String) async throws {
             try await ServiceFixture.with { service in

@@ -27,6 +27,27 @@ extension ProgramTests {
             }
         }
 
+        @Test func `no number in a job's properties ends the worker`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker()
+                let timestamps: [UInt64] = [
+                    9_223_372_036_854_776, 9_223_372_036_854_775_807, .max, 18_446_744_073_709_551, 0,
+                    1_700_000_000_000,
+                ]
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 30)) { index, properties in
+                    properties.timestamp = timestamps[index % timestamps.count]
+                    properties.headers = [
+                        "x-attempts": .int64(index % 2 == 0 ? .max : .min), "x-replay-count": .int64(.max),
+                        "x-headers-dropped": .int64(.min),
+                    ]
+                }
+                let replies = try await service.broker.take(30, from: "jobs.results")
+                #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
+                #expect(Set(replies.compactMap { $0.json["job_id"]?.text }).count == 30)
+                try await service.waitFor(0, in: "jobs")
+            }
+        }
+
         @Test func `300 slow jobs are in flight at once, in little memory`() async throws {
             try await ServiceFixture.with(sandbox: ["--latency", "2s"]) { service in
                 let worker = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "300"])

@@ -115,6 +115,9 @@ extension ProgramTests {
                 let server = try await ScriptedServer(port: port) { _, _ in .send(Self.accepted) }
                 try await service.waitFor(200, in: "jobs.results")
                 #expect(try await service.ready("jobs.dlq") == 0)
+                let replies = try await service.broker.take(200, from: "jobs.results")
+                let failed = replies.filter { $0.json["status"]?.text != "submitted" }
+                #expect(failed.isEmpty, "\(failed.first?.json ?? .null), \(worker.stderr)")
                 #expect(server.requests.count == 200)
                 try await server.close()
             }
@@ -257,6 +260,30 @@ extension ProgramTests {
                 #expect(reply.json["error"]?["code"]?.text == "outcome_unknown")
                 #expect(try await service.ready("jobs.unknown") == 1)
                 #expect(server.requests.count == 1)
+            }
+        }
+
+        @Test(arguments: ["reset", "hang"])
+        func `an API that does not answer does not burn the queue`(_ fault: String) async throws {
+            try await ServiceFixture.with(sandbox: ["--latency", "0ms", "--fault", "\(fault)=100"]) { service in
+                let worker = try service.launchWorker([
+                    "SEEDREAM_HTTP_LISTEN": "127.0.0.1:0", "SEEDREAM_API_TIMEOUT": "300ms",
+                    "SEEDREAM_WORKER_CONCURRENCY": "10", "SEEDREAM_GATE_MIN_DELAY": "1s",
+                ])
+                let url = try await HTTPGet.healthURL(of: worker)
+                try await eventually("ready") { try await HTTPGet(url + "/readyz").status == 200 }
+                try await service.publish(Array(repeating: ServiceFixture.job(), count: 500))
+                try await worker.waitForStderr("no_answer")
+                try await eventually("three probes, one after the other", within: .seconds(30)) {
+                    try await service.count("requests") >= 13
+                }
+                // What was in flight as the fifth came back, and a probe per pause.
+                #expect(try await service.count("requests") <= 20)
+                let ready = try await HTTPGet(url + "/readyz")
+                #expect(ready.status == 503)
+                #expect(ready.json["missing"]?.elements.contains { $0["reason"]?.text == "no_answer" } == true)
+                #expect(try await service.ready("jobs.unknown") <= 20)
+                #expect(try await service.ready("jobs.dlq") == 0)
             }
         }
 

@@ -174,6 +174,31 @@ final class ServiceFixture {
         }
     }
 
+    /// Expects one end of each job: submitted once, or in doubt, because the broker delivered it again and the worker's
+    /// journal, which not all replicas share, does not know it; and nothing paid twice.
+    ///
+    /// Returns how many are in doubt.
+    @discardableResult
+    func expectSubmittedOrInDoubt(_ replies: [Delivery], jobs: Int, _ comment: Comment? = nil) async throws -> Int {
+        let byJob = Dictionary(grouping: replies) { $0.json["job_id"]?.text ?? "" }
+        #expect(byJob.count == jobs, comment)
+        let ends = byJob.mapValues { replies in
+            Set(replies.map { $0.json["task_id"]?.text ?? $0.json["error"]?["code"]?.text ?? "" })
+        }
+        #expect(ends.values.allSatisfy { $0.count == 1 }, comment)
+        let inDoubt = ends.values.count { $0 == ["outcome_unknown"] }
+        #expect(
+            replies.allSatisfy { $0.json["status"]?.text == "submitted" || $0.json["charged"]?.text == "maybe" },
+            comment
+        )
+        #expect(try await count("accepted") >= Int64(jobs - inDoubt), comment)
+        #expect(try await count("accepted") <= Int64(jobs), comment)
+        #expect(try await count("duplicates") == 0, comment)
+        // A letter may stand twice if the connection broke behind it, as a reply may.
+        #expect(try await ready("jobs.unknown") >= UInt32(inDoubt), comment)
+        return inDoubt
+    }
+
     static func job(_ prompt: String = "make it blue", _ more: String = "") -> String {
         #"{"image_urls":["https://example.com/a.png"],"prompt":"\#(prompt)"\#(more)}"#
     }

@@ -90,6 +90,11 @@ package actor PrivateBroker {
         return Int(UInt16(bigEndian: address.sin_port))
     }
 
+    /// The folder of RabbitMQ's commands: Debian's, unless `deploy/test` was told another.
+    private static var commands: String {
+        ProcessInfo.processInfo.environment["SEEDREAM_TEST_RABBITMQ"] ?? "/usr/lib/rabbitmq/bin"
+    }
+
     private func environment(_ node: Node) -> [String: String] {
         let directory = home.appendingPathComponent(node.name).path
         return [
@@ -124,13 +129,27 @@ package actor PrivateBroker {
         )
         guard epmd.status == 0 else { throw DeadlinePassed(description: "epmd: \(epmd.stderr)") }
         let program = try Program(
-            ["-c", "exec /usr/lib/rabbitmq/bin/rabbitmq-server 1>&2"],
+            ["-c", "exec '\(Self.commands)/rabbitmq-server' 1>&2"],
             environment: environment(node),
             executable: "/bin/sh"
         )
         running[node.name] = program
         // The last line of the start; the listeners are open then.
         try await program.waitForStderr("completed with", within: .seconds(90))
+    }
+
+    /// The major version of the nodes.
+    package func majorVersion() async throws -> Int {
+        let version = try await control(nodes[0], "version")
+        return version.split(separator: ".").first.flatMap { Int($0) } ?? 0
+    }
+
+    /// Imports definitions into a node.
+    package func importDefinitions(_ text: String, into node: Node) async throws {
+        // Not from where they are: the node may see this directory and no other.
+        let path = home.appendingPathComponent("definitions.json")
+        try Data(text.utf8).write(to: path)
+        try await control(node, "import_definitions", path.path)
     }
 
     /// Kills a node with -9 and waits for its end.
@@ -146,7 +165,7 @@ package actor PrivateBroker {
         let outcome = try await Program.run(
             ["-q", "-n", node.name] + arguments,
             environment: environment(node),
-            executable: "/usr/lib/rabbitmq/bin/rabbitmqctl"
+            executable: "\(Self.commands)/rabbitmqctl"
         )
         guard outcome.status == 0 else {
             throw DeadlinePassed(description: "rabbitmqctl \(arguments): \(outcome.stdout)\(outcome.stderr)")

@@ -72,6 +72,9 @@ wait_for() {
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
+# Where RabbitMQ's commands are; deploy/test --rabbitmq names another folder.
+rabbitmq=/usr/lib/rabbitmq/bin
+
 # start_broker: a RabbitMQ of our own under $work/rabbitmq. Sets amqp_port, management_port, broker_env, broker_pid.
 start_broker() {
   local home="$work/rabbitmq"
@@ -100,7 +103,7 @@ CONF
     ERL_MAX_PORTS=65536
   )
   # A session of its own, so that one signal reaches all of the broker's processes, and Ctrl-C only ours.
-  env "${broker_env[@]}" setsid /usr/lib/rabbitmq/bin/rabbitmq-server >"$home/console" 2>&1 </dev/null &
+  env "${broker_env[@]}" setsid "$rabbitmq/rabbitmq-server" >"$home/console" 2>&1 </dev/null &
   broker_pid=$!
   if ! wait_for broker 90 listens "$amqp_port" || ! wait_for management 60 listens "$management_port"; then
     tail -n 20 "$home/console" >&2
