@@ -39,14 +39,20 @@ let package = Package(
 
         // The rooms. Imports run strictly downwards in this list; Tests/RoomTests checks them.
         .target(
+            name: "ThreadExecutor",
+            dependencies: ["CLinux", .product(name: "NIOConcurrencyHelpers", package: "swift-nio")],
+            swiftSettings: strict
+        ),
+        .target(
             name: "AMQP",
             dependencies: [
-                "CRabbitMQ", "CLinux",
+                "CRabbitMQ", "ThreadExecutor",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
             swiftSettings: strict
         ),
         .target(name: "JSON", dependencies: ["CJansson"], swiftSettings: strict),
+        .target(name: "SharedValues", swiftSettings: strict),
         .target(name: "EditJob", dependencies: ["JSON"], swiftSettings: strict),
         .target(
             name: "SeedreamAPI",
@@ -62,9 +68,17 @@ let package = Package(
             swiftSettings: strict
         ),
         .target(
+            name: "Journal",
+            dependencies: [
+                "CSQLite", "EditJob", "JSON", "ThreadExecutor",
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+            ],
+            swiftSettings: strict
+        ),
+        .target(
             name: "EditWorker",
             dependencies: [
-                "AMQP", "CSQLite", "EditJob", "JSON", "SeedreamAPI",
+                "AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
@@ -111,7 +125,7 @@ let package = Package(
         .target(
             name: "WorkerSettings",
             dependencies: [
-                "AMQP", "CYAML", "EditJob", "EditWorker",
+                "AMQP", "CYAML", "EditJob", "SharedValues",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict
@@ -119,9 +133,8 @@ let package = Package(
         .executableTarget(
             name: "seedream-worker",
             dependencies: [
-                "AMQP", "CAllocator", "EditJob", "EditWorker", "HealthAPI", "JSON", "OperatorTools", "Prometheus",
-                "SandboxAPI",
-                "SeedreamAPI",
+                "AMQP", "CAllocator", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "OperatorTools",
+                "Prometheus", "SandboxAPI", "SeedreamAPI", "SharedValues",
                 "WorkerSettings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -178,7 +191,7 @@ let package = Package(
         .executableTarget(
             name: "job-benchmarks",
             dependencies: [
-                "AMQP", "EditJob", "EditWorker", "JSON", "SeedreamAPI",
+                "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SeedreamAPI", "SharedValues",
                 .product(name: "Benchmark", package: "swift-benchmark"),
             ],
             path: "Tests/Benchmarks",
@@ -212,7 +225,7 @@ let package = Package(
         .testTarget(
             name: "EditWorkerTests",
             dependencies: [
-                "AMQP", "EditJob", "EditWorker", "JSON", "SeedreamAPI", "TestSupport",
+                "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SeedreamAPI", "SharedValues", "TestSupport",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
@@ -221,7 +234,7 @@ let package = Package(
         ),
         .testTarget(
             name: "WorkerSettingsTests",
-            dependencies: ["AMQP", "EditWorker", "WorkerSettings"],
+            dependencies: ["AMQP", "SharedValues", "WorkerSettings"],
             swiftSettings: strict
         ),
         .testTarget(

@@ -1,4 +1,5 @@
 import NIOConcurrencyHelpers
+import ThreadExecutor
 
 // What the connection's thread does at each of its turns: read, write, acknowledge, keep deadlines.
 

@@ -1,4 +1,5 @@
 import NIOConcurrencyHelpers
+import ThreadExecutor
 
 /// A connection to a broker with one channel: consumes and acknowledges, or publishes with confirms.
 ///
@@ -126,7 +127,7 @@ package actor AMQPConnection {
     }
 
     func connect(_ url: AMQPURL) throws {
-        let socket = try BrokerSocket(url, options: options, epoch: epoch)
+        let socket = try BrokerSocket(url, options: options, epoch: epoch, acknowledger: self)
         self.socket = socket
         frameMax = socket.negotiatedFrameMax
         thread.onTurn { [weak self] in

@@ -138,6 +138,9 @@ package final class Delivery: Sendable {
     /// The size of the body in bytes, as the content header announced it.
     package let bodySize: UInt64
 
+    /// Who tells the broker what became of it; nil if nobody is to be told.
+    package let acknowledger: (any Acknowledger)?
+
     /// Whether `body` is all of the body; see `AMQPConnectionOptions.largestBody`.
     package var isBodyKept: Bool { UInt64(body.count) == bodySize }
 
@@ -149,8 +152,10 @@ package final class Delivery: Sendable {
         routingKey: ByteString,
         properties: MessageProperties,
         body: [UInt8],
-        bodySize: UInt64? = nil
+        bodySize: UInt64? = nil,
+        acknowledger: (any Acknowledger)? = nil
     ) {
+        self.acknowledger = acknowledger
         self.tag = tag
         self.redelivered = redelivered
         self.exchange = exchange

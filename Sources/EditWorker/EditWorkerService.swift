@@ -120,7 +120,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         for await delivery in subscription.deliveries {
             inFlight.took()
             start {
-                await pipeline.take(delivery, by: connection)
+                await pipeline.take(delivery)
                 inFlight.landed()
             }
         }
@@ -138,7 +138,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         for await delivery in subscription.deliveries {
             // Before the acknowledgement, or the next job would come.
             try? await connection.cancel(subscription)
-            await pipeline.take(delivery, by: connection)
+            await pipeline.take(delivery)
         }
         health.consuming(false)
         watch.cancel()

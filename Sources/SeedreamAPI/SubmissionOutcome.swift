@@ -11,6 +11,12 @@ package enum SubmissionOutcome: Hashable, Sendable {
     /// The job may have been accepted and charged.
     case unknown(Doubt)
 
+    /// Whether it is about the service and not about the job.
+    package var isServiceFault: Bool {
+        if case .serviceFault = self { return true }
+        return false
+    }
+
     /// Something odd about an acceptance.
     package enum AcceptanceWarning: String, Hashable, Sendable {
         case taskIDIsNoUUID = "the task id is no UUID"

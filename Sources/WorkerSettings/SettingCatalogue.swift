@@ -1,7 +1,7 @@
 import AMQP
 import EditJob
-import EditWorker
 import Logging
+import SharedValues
 
 /// All settings, in the order of the documentation.
 package enum SettingCatalogue {
@@ -100,7 +100,7 @@ package enum SettingCatalogue {
             allowed: "a count from 1 to 1000000 and a duration, such as 18/10s"
         ) { text, settings throws(SettingDefinition.Refusal) in
             guard let limit = RateLimit(text) else { throw .init() }
-            guard limit.interval <= Gate.longestHeldWait else {
+            guard limit.interval <= RateLimit.longestInterval else {
                 throw .init(reason: "one start in more than 15s is less than a worker can hold jobs for")
             }
             settings.rateLimit = limit

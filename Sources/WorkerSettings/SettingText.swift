@@ -1,5 +1,5 @@
 import AMQP
-import EditWorker
+import SharedValues
 
 /// Reads the texts of settings whose values have a form of their own.
 enum SettingText {

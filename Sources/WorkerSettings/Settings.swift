@@ -1,7 +1,7 @@
 package import AMQP
 package import EditJob
-package import EditWorker
 package import Logging
+package import SharedValues
 
 /// The effective settings of the program, checked.
 package struct Settings: Sendable {
@@ -11,8 +11,8 @@ package struct Settings: Sendable {
     package var amqpKeyFile: String?
     package var amqpHeartbeat = Duration.zero
     package var queueName = ""
-    package var queueType = Topology.QueueType.quorum
-    package var queueTopology = Topology.Mode.declare
+    package var queueType = QueueType.quorum
+    package var queueTopology = TopologyMode.declare
     package var apiBaseURL = ""
     package var apiToken: APIToken?
     package var apiTimeout = Duration.zero
@@ -26,8 +26,8 @@ package struct Settings: Sendable {
     package var retryDelays: [Duration] = []
     package var gateMinDelay = Duration.zero
     package var gateMaxDelay = Duration.zero
-    package var noAnswer = RetryPolicy.Doubtful.park
-    package var gatewayError = RetryPolicy.Doubtful.retry
+    package var noAnswer = DoubtPolicy.park
+    package var gatewayError = DoubtPolicy.retry
     package var unknownFields = UnknownFieldPolicy.reject
     package var replyTo: [WildcardPattern] = []
     package var journalStore = JournalStore.memory

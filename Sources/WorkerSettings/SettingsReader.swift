@@ -1,5 +1,5 @@
 import EditJob
-import EditWorker
+import SharedValues
 
 /// Reads all settings from their sources: flag, then environment, then file, then default.
 package struct SettingsReader: Sendable {

@@ -3,6 +3,7 @@ import ArgumentParser
 import EditWorker
 import Glibc
 import HealthAPI
+import Journal
 import Logging
 import NIOPosix
 import SeedreamAPI

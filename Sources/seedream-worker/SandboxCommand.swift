@@ -2,6 +2,7 @@ import ArgumentParser
 import EditWorker
 import Logging
 import SandboxAPI
+import SharedValues
 import WorkerSettings
 
 /// `sandbox`: a stand-in for the API.

@@ -3,6 +3,7 @@ import ArgumentParser
 import EditJob
 import EditWorker
 import Glibc
+import SharedValues
 import WorkerSettings
 
 /// `submit`: puts jobs on the queue, and with `--wait` prints their replies.

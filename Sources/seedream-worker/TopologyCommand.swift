@@ -3,6 +3,7 @@ import ArgumentParser
 import EditWorker
 import Glibc
 import JSON
+import SharedValues
 import WorkerSettings
 
 /// `topology`: the queues, without a worker.
@@ -110,12 +111,12 @@ struct TopologyCommand: AsyncParsableCommand {
         }
     }
 
-    private static func topology(_ mode: Topology.Mode, _ settings: Settings) -> Topology {
+    private static func topology(_ mode: TopologyMode, _ settings: Settings) -> Topology {
         let queues = JobQueues(name: settings.queueName, retryDelays: settings.retryDelays)
         return Topology(queues: queues, type: settings.queueType, mode: mode)
     }
 
-    private static func establish(_ mode: Topology.Mode, _ settings: Settings) async throws {
+    private static func establish(_ mode: TopologyMode, _ settings: Settings) async throws {
         try await BrokerSession.reporting {
             let connection = try await BrokerSession.open(settings, for: "topology")
             let topology = topology(mode, settings)

@@ -1,11 +1,13 @@
 import AMQP
 import EditWorker
 import HealthAPI
+import Journal
 import Logging
 import NIOCore
 import NIOPosix
 import Prometheus
 import SeedreamAPI
+import SharedValues
 import WorkerSettings
 
 /// Puts the worker's parts together.
@@ -71,20 +73,27 @@ struct WorkerComposition {
         let replies = ReplyAddress(queues: queues, allowed: settings.replyTo)
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         client = try SeedreamClient(Self.clientOptions(settings), group: group)
+        let policy = RetryPolicy(
+            maxAttempts: settings.maxAttempts,
+            delays: settings.retryDelays,
+            noAnswer: settings.noAnswer,
+            gatewayError: settings.gatewayError
+        )
+        let observer = JobObserver(metrics: metrics, logger: logger)
         let pipeline = JobPipeline(
-            decoder: JobDecoder(maxMessageBytes: settings.maxMessageBytes, unknownFields: settings.unknownFields),
-            admission: admission,
-            tokens: tokens,
-            submitter: client,
-            journal: JournalDesk(journal),
-            policy: RetryPolicy(
-                maxAttempts: settings.maxAttempts,
-                delays: settings.retryDelays,
-                noAnswer: settings.noAnswer,
-                gatewayError: settings.gatewayError
+            decoder: JobDecoder(
+                maxMessageBytes: settings.maxMessageBytes,
+                unknownFields: settings.unknownFields,
+                freshID: identity.freshID
             ),
-            replies: replies,
-            publisher: messages,
+            admission: admission,
+            journal: JournalDesk(journal) { id, fault in
+                // The desk keeps the verdict; but no more is submitted before the store takes it.
+                observer.verdictNotWritten(id, fault)
+                admission.report(.journal)
+            },
+            submitter: JobSubmitter(client, tokens: tokens, policy: policy, observer: observer),
+            policy: policy,
             settler: Settler(
                 publisher: messages,
                 queues: queues,
@@ -92,9 +101,7 @@ struct WorkerComposition {
                 identity: identity,
                 metrics: metrics
             ),
-            identity: identity,
-            metrics: metrics,
-            logger: logger
+            observer: observer
         )
         service = EditWorkerService(
             consumer: consumer,

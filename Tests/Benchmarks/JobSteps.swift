@@ -2,7 +2,9 @@ import AMQP
 import EditJob
 import EditWorker
 import JSON
+import Journal
 import SeedreamAPI
+import SharedValues
 
 /// The steps of a job that are pure computation, each on a job of the usual size.
 enum JobSteps {
@@ -17,7 +19,7 @@ enum JobSteps {
     /// All steps, in the order of a job's way.
     static var all: [Step] {
         let delivery = delivery
-        let decoder = JobDecoder(maxMessageBytes: 1 << 20, unknownFields: .reject)
+        let decoder = JobDecoder(maxMessageBytes: 1 << 20, unknownFields: .reject) { "id" }
         let received = ReceivedJob(delivery) { "id" }
         guard let job = try? decoder.decode(received) else { return [] }
         let body = job.requestBody()
@@ -30,8 +32,8 @@ enum JobSteps {
             Step(name: "digest") { keep(BodyDigest(body)) },
             Step(name: "classify") { keep(OutcomeTable.outcome(of: sighting)) },
             Step(name: "settle") {
-                let decision = policy.decision(for: outcome, attempts: 0, mayBeDuplicate: false, message: "")
-                guard case .submitted(let taskID) = decision.settlement else { return }
+                let end = policy.end(of: outcome, after: SubmissionHistory(received), message: "")
+                guard case .submitted(let taskID) = end.kind else { return }
                 keep(
                     Reply(jobID: received.id, status: .submitted(taskID: taskID), attempts: 1, at: .now).json.encoded()
                 )

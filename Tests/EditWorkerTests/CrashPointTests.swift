@@ -2,9 +2,11 @@ import AMQP
 import EditJob
 import EditWorker
 import JSON
+import Journal
 import Logging
 import NIOConcurrencyHelpers
 import SeedreamAPI
+import SharedValues
 import TestSupport
 import Testing
 
@@ -62,8 +64,8 @@ struct CrashPointTests {
         _ outcome: Class,
         _ setup: Setup,
         _ crashes: [SimulatedWorld.CrashPoint],
-        gateway: RetryPolicy.Doubtful = .retry,
-        noAnswer: RetryPolicy.Doubtful = .park
+        gateway: DoubtPolicy = .retry,
+        noAnswer: DoubtPolicy = .park
     ) async throws -> SimulatedWorld {
         let world = SimulatedWorld(body: outcome.body, crashes: crashes, stop: setup.stop) { outcome.answer($0) }
         let paths = (0..<setup.replicas).map { _ in JournalTests.freshPath() }

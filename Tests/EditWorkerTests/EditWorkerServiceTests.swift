@@ -1,7 +1,9 @@
 import AMQP
 import EditWorker
+import Journal
 import Logging
 import SeedreamAPI
+import SharedValues
 import TestSupport
 import Testing
 

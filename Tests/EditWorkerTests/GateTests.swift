@@ -1,5 +1,6 @@
 import EditWorker
 import SeedreamAPI
+import SharedValues
 import TestSupport
 import Testing
 
@@ -275,42 +276,72 @@ struct RateLimitTests {
 
 @Suite(.timeLimit(.minutes(1)))
 struct AdmissionTests {
+    /// Closes the gate as the end of a submission would.
+    private static func close(_ admission: Admission) async {
+        var ticket = await admission.enter()
+        _ = ticket?.leave(.serviceFault(.init(reason: .auth)), job: "j")
+    }
+
     @Test func `no start is counted before it happens, and none after the gate has closed`() async throws {
         let admission = Admission.simulated(rateLimit: RateLimit(count: 2, period: .milliseconds(200)))
-        #expect(await admission.enter() == .submit(isProbe: false))
-        #expect(await admission.enter() == .submit(isProbe: false))
-        #expect(await admission.enter() == .submit(isProbe: false))
+        let first = await admission.enter()
+        let second = await admission.enter()
+        let third = await admission.enter()
         // All three come late and at once; the API must not see them so.
-        var starts: [ContinuousClock.Instant] = []
-        for _ in 0..<3 {
-            #expect(await admission.start(isProbe: false))
-            starts.append(.now)
+        let start = ContinuousClock.now
+        #expect(await first?.start() == true)
+        #expect(await second?.start() == true)
+        #expect(await third?.start() == true)
+        #expect(start.duration(to: .now) >= .milliseconds(199))
+        let late = await admission.enter()
+        admission.report(.auth)
+        #expect(await late?.start() == false)
+        guard let probe = await admission.enter() else {
+            Issue.record("there must be a probe")
+            return
         }
-        #expect(starts[0].duration(to: starts[2]) >= .milliseconds(199))
-        #expect(await admission.enter() == .submit(isProbe: false))
-        admission.leave(.serviceFault(.init(reason: .auth)), job: "j", isProbe: false)
-        #expect(await !admission.start(isProbe: false))
-        #expect(await admission.start(isProbe: true))
+        let (isProbe, isStarted) = (probe.isProbe, await probe.start())
+        #expect(isProbe && isStarted)
+    }
+
+    @Test func `a probe that is dropped leaves its place to the next`() async throws {
+        let admission = Admission.simulated()
+        await Self.close(admission)
+        #expect(await admission.enter()?.isProbe == true)
+        // The one before was dropped at once.
+        guard var probe = await admission.enter() else {
+            Issue.record("there must be a probe")
+            return
+        }
+        // Another one meanwhile goes back.
+        let isBack = await admission.enter() == nil
+        #expect(isBack)
+        _ = probe.leave(.accepted(taskID: "t", nil), job: "j")
+        #expect(await admission.enter()?.isProbe == false)
     }
 
     @Test func `a task that is cancelled while it waits goes back at once`() async throws {
         let admission = Admission.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
-        #expect(await admission.enter() == .submit(isProbe: false))
-        let waiting = Task { await admission.enter() }
+        #expect(await admission.enter()?.isProbe == false)
+        let waiting = Task { await admission.enter() == nil }
         try await eventually("it waits") { admission.waiting > 0 }
         waiting.cancel()
-        #expect(await waiting.value == .giveBack)
+        #expect(await waiting.value)
     }
 
     @Test func `the drain sends a probe back that waits for its start`() async throws {
         let admission = Admission.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
-        #expect(await admission.enter() == .submit(isProbe: false))
-        #expect(await admission.start(isProbe: false))
-        admission.leave(.serviceFault(.init(reason: .auth)), job: "j", isProbe: false)
-        #expect(await admission.enter() == .submit(isProbe: true))
-        let probe = Task { await admission.start(isProbe: true) }
+        let first = await admission.enter()
+        #expect(await first?.start() == true)
+        admission.report(.auth)
+        let waiting = Task {
+            guard let probe = await admission.enter() else { return (false, false) }
+            return (probe.isProbe, await probe.start())
+        }
         try await eventually("it waits") { admission.waiting > 0 }
         admission.drain()
-        #expect(await probe.value == false)
+        let (isProbe, isStarted) = await waiting.value
+        #expect(isProbe)
+        #expect(!isStarted)
     }
 }

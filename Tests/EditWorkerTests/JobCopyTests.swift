@@ -2,6 +2,7 @@ import AMQP
 import EditJob
 import EditWorker
 import JSON
+import SharedValues
 import Testing
 
 struct JobCopyTests {
@@ -211,9 +212,9 @@ struct JobDecoderTests {
             properties: properties,
             body: Array(body.utf8)
         )
+        let decoder = JobDecoder(maxMessageBytes: 100, unknownFields: .reject, freshID: { "id" })
         do {
-            _ = try JobDecoder(maxMessageBytes: 100, unknownFields: .reject)
-                .decode(ReceivedJob(delivery, freshID: { "id" }))
+            _ = try decoder.decode(decoder.receive(delivery))
             return nil
         } catch {
             return error.code

@@ -1,8 +1,10 @@
 import CoreMetrics
 import EditJob
 import EditWorker
+import Journal
 import Logging
 import SeedreamAPI
+import SharedValues
 
 extension JobPipeline {
     private static let quiet = Logger(label: "quiet", factory: { _ in SwiftLogNoOpLogHandler() })
@@ -11,8 +13,8 @@ extension JobPipeline {
     static func simulated(
         in world: SimulatedWorld,
         _ journal: any SubmissionJournal,
-        gateway: RetryPolicy.Doubtful = .retry,
-        noAnswer: RetryPolicy.Doubtful = .park,
+        gateway: DoubtPolicy = .retry,
+        noAnswer: DoubtPolicy = .park,
         maxAttempts: Int = 3,
         admission: Admission? = nil,
         publisher: (any MessagePublisher)? = nil
@@ -21,20 +23,22 @@ extension JobPipeline {
         let queues = JobQueues(name: "q", retryDelays: [.milliseconds(1)])
         let replies = ReplyAddress(queues: queues, allowed: [WildcardPattern("*")])
         let identity = WorkerIdentity(version: "test")
+        let observer = JobObserver(metrics: .silent, logger: quiet)
+        let admission = admission ?? .simulated()
+        let policy = RetryPolicy(
+            maxAttempts: maxAttempts,
+            delays: [.milliseconds(1)],
+            noAnswer: noAnswer,
+            gatewayError: gateway
+        )
         return JobPipeline(
-            decoder: JobDecoder(maxMessageBytes: 1000, unknownFields: .reject),
-            admission: admission ?? .simulated(),
-            tokens: TokenSource(value: "t"),
-            submitter: world,
-            journal: JournalDesk(StoppableJournal(journal: journal, world: world)),
-            policy: RetryPolicy(
-                maxAttempts: maxAttempts,
-                delays: [.milliseconds(1)],
-                noAnswer: noAnswer,
-                gatewayError: gateway
-            ),
-            replies: replies,
-            publisher: publisher,
+            decoder: JobDecoder(maxMessageBytes: 1000, unknownFields: .reject, freshID: identity.freshID),
+            admission: admission,
+            journal: JournalDesk(StoppableJournal(journal: journal, world: world)) { _, _ in
+                admission.report(.journal)
+            },
+            submitter: JobSubmitter(world, tokens: TokenSource(value: "t"), policy: policy, observer: observer),
+            policy: policy,
             settler: Settler(
                 publisher: publisher,
                 queues: queues,
@@ -42,9 +46,7 @@ extension JobPipeline {
                 identity: identity,
                 metrics: .silent
             ),
-            identity: identity,
-            metrics: .silent,
-            logger: quiet
+            observer: observer
         )
     }
 }

@@ -2,8 +2,10 @@ import AMQP
 import EditJob
 import EditWorker
 import JSON
+import Journal
 import NIOConcurrencyHelpers
 import SeedreamAPI
+import SharedValues
 import TestSupport
 import Testing
 
@@ -75,28 +77,11 @@ struct JobPipelineTests {
         let wait = APIAnswer(status: 429, retryAfter: "0", body: .complete([]))
         let world = Self.world([.answered(wait), Self.accepted.sighting])
         let delivery = try #require(world.deliver())
-        #expect(await JobPipeline.simulated(in: world, MemoryJournal()).run(delivery) == .settled)
+        await JobPipeline.simulated(in: world, MemoryJournal()).take(delivery)
+        #expect(world.isDone)
         let body = try EditJob(parsing: Self.body.utf8).requestBody()
         #expect(world.bodies == [body, body])
         #expect(world.replies.first?["task_id"]?.text == "t")
-    }
-
-    @Test func `a journal in memory answers at once, unless a copy is under way`() async throws {
-        let desk = JournalDesk(MemoryJournal())
-        let request = JournalRequest(id: "j", digest: BodyDigest([1]))
-        #expect(desk.beginNow(request) == .begun(mayBeDuplicate: false))
-        #expect(desk.beginNow(request) == nil)
-        let copy = Task { try await desk.begin(request) }
-        try await eventually("the copy waits") { desk.waiting(for: "j") == 1 }
-        #expect(desk.finishNow("j", .accepted(taskID: "t")))
-        let told = JournalAnswer.accepted(taskID: "t", attempts: 1, mayBeDuplicate: false)
-        #expect(try await copy.value == told)
-        #expect(desk.beginNow(request) == told)
-        #expect(desk.beginNow(request) == told)
-        // Another store has to be waited for.
-        let other = JournalDesk(RecordingJournal())
-        #expect(other.beginNow(request) == nil)
-        #expect(!other.finishNow("j", .released))
     }
 
     @Test func `a job that waits for its start has no entry yet`() async throws {
@@ -105,15 +90,15 @@ struct JobPipelineTests {
         let limit = RateLimit(count: 1, period: .seconds(100))
         let admission = Admission.simulated(rateLimit: limit)
         // Takes the only start.
-        #expect(await admission.enter() == .submit(isProbe: false))
+        #expect(await admission.enter()?.isProbe == false)
         let pipeline = JobPipeline.simulated(in: world, journal, admission: admission)
         let delivery = try #require(world.deliver())
-        let waiting = Task { await pipeline.run(delivery) }
+        let waiting = Task { await pipeline.take(delivery) }
         // The second start is 100 s away: the job waits until the drain sends it back.
         try await eventually("the job waits") { admission.waiting > 0 }
         #expect(journal.count == 0)
         admission.drain()
-        #expect(await waiting.value == .settled)
+        await waiting.value
         #expect(world.copies.map(\.routingKey) == ["q.retry.1ms"])
         #expect(world.submissions == 0)
     }
@@ -164,12 +149,12 @@ struct JobPipelineTests {
             SimulatedWorld(body: Self.body, answers: { _ in Self.accepted }).deliver()
         )
         try await eventually("the gate lets a probe through") {
-            _ = await pipeline.run(again)
+            await pipeline.take(again)
             return world.copies.contains { $0.routingKey == "q.retry.1ms" }
         }
         journal.fails.withLockedValue { $0 = [] }
         try await eventually("the copy is answered") {
-            _ = await pipeline.run(again)
+            await pipeline.take(again)
             return world.replies.contains { $0["duplicate_of_delivery"] == .boolean(true) }
         }
         #expect(world.submissions == 1)
@@ -179,17 +164,42 @@ struct JobPipelineTests {
         let desk = JournalDesk(MemoryJournal())
         let request = JournalRequest(id: "j", digest: BodyDigest([1]))
         let no = JobFailure(.apiRejected, "no", httpStatus: 422)
-        #expect(try await desk.begin(request) == .begun(mayBeDuplicate: false))
-        let copies = (0..<5).map { _ in Task { try await desk.begin(request) } }
-        let other = Task { try await desk.begin(JournalRequest(id: "j", digest: BodyDigest([2]))) }
-        try await eventually("all wait") { desk.waiting(for: "j") == 6 }
-        try await desk.finish("j", .failed(no))
-        for copy in copies {
-            #expect(try await copy.value == .failed(no, attempts: 1, mayBeDuplicate: false))
+        let told = JournalAnswer.failed(no, attempts: 1, mayBeDuplicate: false)
+        let first = Gatekeeper()
+        let submission = Task {
+            try await desk.recording(request) { answer in
+                await first.pass()
+                return (answer, .failed(no))
+            }
         }
+        try await eventually("it is under way") { first.isWaitedAt }
+        let copies = (0..<5).map { _ in Task { try await desk.recording(request) { ($0, .released) } } }
+        let other = Task {
+            try await desk.recording(JournalRequest(id: "j", digest: BodyDigest([2]))) { ($0, .released) }
+        }
+        try await eventually("all wait") { desk.waiting(for: "j") == 6 }
+        first.open()
+        #expect(try await submission.value == .begun(mayBeDuplicate: false))
+        for copy in copies { #expect(try await copy.value == told) }
         #expect(try await other.value == .begun(mayBeDuplicate: false))
-        try await desk.finish("j", .released)
-        #expect(try await desk.begin(request) == .begun(mayBeDuplicate: false))
+        #expect(try await desk.recording(request) { ($0, .released) } == .begun(mayBeDuplicate: false))
+    }
+
+    @Test func `a submission that throws is released, or stays marked`() async throws {
+        struct Stop: Error {}
+        let desk = JournalDesk(MemoryJournal())
+        let request = JournalRequest(id: "j", digest: BodyDigest([1]))
+        await #expect(throws: Stop.self) {
+            try await desk.recording(request) { (_) -> (Int, JournalVerdict) in throw Stop() }
+        }
+        _ = try await desk.recording(request) { ($0, .retrying) }
+        await #expect(throws: Stop.self) {
+            try await desk.recording(request) { (_) -> (Int, JournalVerdict) in throw Stop() }
+        }
+        let answer = try await desk.recording(request) { ($0, .accepted(taskID: "t")) }
+        #expect(answer == .begun(mayBeDuplicate: true, earlier: 2))
+        let known = JournalAnswer.accepted(taskID: "t", attempts: 3, mayBeDuplicate: true)
+        #expect(try await desk.recording(request) { ($0, .released) } == known)
     }
 
     @Test func `a copy that another process is at goes back, and takes that verdict later`() async throws {
@@ -237,23 +247,22 @@ struct JobPipelineTests {
     @Test func `a delivery whose connection is gone is neither submitted nor settled, but what cost money is told`()
         async throws
     {
-        let world = Self.world([Self.accepted.sighting])
-        let delivery = try #require(world.deliver())
-        let pipeline = JobPipeline.simulated(in: world, MemoryJournal())
-        #expect(await pipeline.run(delivery, isLive: { false }) == .leave)
-        #expect(world.submissions == 0)
-        #expect(world.seen == [.journalBegin, .journalFinish])
+        let gone = Self.world([Self.accepted.sighting])
+        gone.liveness.withLockedValue { $0 = { false } }
+        await JobPipeline.simulated(in: gone, MemoryJournal()).take(try #require(gone.deliver()))
+        #expect(gone.submissions == 0)
+        #expect(gone.seen == [.journalBegin, .journalFinish])
+        #expect(!gone.isDone)
         // It goes while the job is being submitted.
         for (answer, isTold) in [
             // The journal keeps an unknown for the next delivery, which tells it: once.
             (Self.accepted.sighting, true), (Self.answered(422), false), (.failed(.timedOut), false),
         ] {
             let world = Self.world([answer])
-            let delivery = try #require(world.deliver())
-            let pipeline = JobPipeline.simulated(in: world, MemoryJournal())
-            let disposition = await pipeline.run(delivery) { world.submissions == 0 }
-            #expect(disposition == (isTold ? .settled : .leave))
+            world.liveness.withLockedValue { $0 = { world.submissions == 0 } }
+            await JobPipeline.simulated(in: world, MemoryJournal()).take(try #require(world.deliver()))
             #expect(world.replies.count == (isTold ? 1 : 0))
+            #expect(world.submissions == 1)
         }
     }
 
@@ -261,9 +270,10 @@ struct JobPipelineTests {
         let journal = MemoryJournal()
         let world = Self.world([.failed(.timedOut)])
         let pipeline = JobPipeline.simulated(in: world, journal)
-        let first = try #require(world.deliver())
-        #expect(await pipeline.run(first) { world.submissions == 0 } == .leave)
+        world.liveness.withLockedValue { $0 = { world.submissions == 0 } }
+        await pipeline.take(try #require(world.deliver()))
         #expect(world.replies.isEmpty && world.unknown == 0)
+        world.liveness.withLockedValue { $0 = { true } }
         #expect(await world.step(pipeline))
         #expect(world.replies.count == 1)
         #expect(world.unknown == 1)
@@ -276,13 +286,14 @@ struct JobPipelineTests {
         let world = Self.world([Self.accepted.sighting]) { $0.replyTo = "amq.rabbitmq.reply-to.x" }
         let delivery = try #require(world.deliver())
         let pipeline = JobPipeline.simulated(in: world, MemoryJournal())
-        #expect(await pipeline.run(delivery) { world.seen.isEmpty } == .leave)
+        world.liveness.withLockedValue { $0 = { world.seen.isEmpty } }
+        await pipeline.take(delivery)
         #expect(world.submissions == 0)
         #expect(world.seen == [.journalBegin, .journalFinish])
     }
 
-    @Test(arguments: [RetryPolicy.Doubtful.park, .retry])
-    func `a job without an id that was delivered before is in doubt`(_ policy: RetryPolicy.Doubtful) async throws {
+    @Test(arguments: [DoubtPolicy.park, .retry])
+    func `a job without an id that was delivered before is in doubt`(_ policy: DoubtPolicy) async throws {
         let world = Self.world([Self.accepted.sighting]) { $0.messageID = nil }
         _ = world.deliver()
         await Self.runAll(world, .simulated(in: world, MemoryJournal(), noAnswer: policy))
@@ -296,14 +307,14 @@ struct JobPipelineTests {
     @Test func `a mark that only the journal knows goes with the job when the gate closes`() async throws {
         let journal = MemoryJournal()
         let digest = BodyDigest(try EditJob(parsing: Self.body.utf8).requestBody())
-        _ = journal.beginNow(JournalRequest(id: "job", digest: digest))
-        journal.finishNow("job", .retrying)
+        _ = try await journal.begin(JournalRequest(id: "job", digest: digest))
+        try await journal.finish("job", .retrying)
         let admission = Admission.simulated()
         let world = Self.world([Self.accepted.sighting]) { $0.replyTo = "amq.rabbitmq.reply-to.x" }
         let closing = ClosingPublisher(world: world, admission: admission)
         let pipeline = JobPipeline.simulated(in: world, journal, admission: admission, publisher: closing)
         let delivery = try #require(world.deliver())
-        #expect(await pipeline.run(delivery) == .settled)
+        await pipeline.take(delivery)
         #expect(world.submissions == 0)
         let copy = try #require(world.copies.first)
         #expect(copy.properties.headers?["x-may-be-duplicate"] == .boolean(true))
@@ -317,9 +328,11 @@ struct JobPipelineTests {
             routingKey: "q",
             properties: MessageProperties(),
             body: [],
-            bodySize: 100 << 20
+            bodySize: 100 << 20,
+            acknowledger: world
         )
-        #expect(await JobPipeline.simulated(in: world, MemoryJournal()).run(delivery) == .deadLetter)
+        await JobPipeline.simulated(in: world, MemoryJournal()).take(delivery)
+        #expect(world.rejected == [false])
         let reply = try #require(world.replies.first)
         #expect(reply["error"]?["code"]?.text == "message_too_large")
         #expect(reply["error"]?["message"]?.text?.contains("104857600 bytes") == true)
@@ -330,7 +343,33 @@ struct JobPipelineTests {
         let world = Self.world([Self.answered(422)])
         let delivery = try #require(world.deliver())
         let pipeline = JobPipeline.simulated(in: world, MemoryJournal(), publisher: RefusingPublisher())
-        #expect(await pipeline.run(delivery) == .putBack(after: .seconds(1)))
+        await pipeline.take(delivery)
+        #expect(world.rejected == [true])
+    }
+}
+
+/// A place at which tasks wait until it is opened.
+private final class Gatekeeper: Sendable {
+    private let state = NIOLockedValueBox<(isOpen: Bool, waiters: [CheckedContinuation<Void, Never>])>((false, []))
+
+    var isWaitedAt: Bool { state.withLockedValue { !$0.waiters.isEmpty } }
+
+    func pass() async {
+        await withCheckedContinuation { continuation in
+            let isOpen = state.withLockedValue { state in
+                if !state.isOpen { state.waiters.append(continuation) }
+                return state.isOpen
+            }
+            if isOpen { continuation.resume() }
+        }
+    }
+
+    func open() {
+        let waiters = state.withLockedValue { state in
+            defer { state = (true, []) }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume() }
     }
 }
 
@@ -339,14 +378,10 @@ private struct ClosingPublisher: MessagePublisher {
     let world: SimulatedWorld
     let admission: Admission
 
-    func publish(_ message: OutboundMessage) async throws -> PublishReceipt { try await world.publish(message) }
+    func publish(_ message: OutboundMessage) async throws -> PublishResult { try await world.publish(message) }
     func exists(queue: ByteString) async throws -> Bool {
-        // For as long as a gate whose pauses are a microsecond can be: closed again by every answer.
-        admission.leave(
-            .serviceFault(.init(reason: .auth, retryAfter: .seconds(3600))),
-            job: "other",
-            isProbe: false
-        )
+        var other = await admission.enter()
+        _ = other?.leave(.serviceFault(.init(reason: .auth, retryAfter: .seconds(3600))), job: "other")
         return true
     }
     func restoreTopology() async throws {}
@@ -355,7 +390,7 @@ private struct ClosingPublisher: MessagePublisher {
 
 /// A publisher for which every message is too large.
 private struct RefusingPublisher: MessagePublisher {
-    func publish(_ message: OutboundMessage) async throws -> PublishReceipt {
+    func publish(_ message: OutboundMessage) async throws -> PublishResult {
         throw AMQPError(.tooLarge, "too large")
     }
     func exists(queue: ByteString) async throws -> Bool { true }

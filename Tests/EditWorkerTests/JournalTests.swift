@@ -1,6 +1,8 @@
 import EditJob
 import EditWorker
 import Foundation
+import Journal
+import NIOConcurrencyHelpers
 import TestSupport
 import Testing
 
@@ -109,7 +111,7 @@ struct JournalTests {
     func `a job that was delivered before and is not known is in doubt, and stays so`(_ store: Store) async throws {
         try await Self.with(store) { journal in
             let request = Self.request(again: true, elsewhere: true)
-            let doubt = JournalAnswer.failed(FailureText.deliveredBefore, attempts: 1, mayBeDuplicate: false)
+            let doubt = JournalAnswer.failed(.deliveredBefore, attempts: 1, mayBeDuplicate: false)
             let first = try await journal.begin(request)
             #expect(first == doubt)
             // The same delivery once more, and then a new publication of the job.
@@ -166,7 +168,7 @@ struct JournalTests {
         // It may have been submitted elsewhere since; a store that all share would know.
         #expect(
             answer(after: 61_000, again)
-                == .failed(FailureText.deliveredBefore, attempts: 1, mayBeDuplicate: false)
+                == .failed(.deliveredBefore, attempts: 1, mayBeDuplicate: false)
         )
         #expect(answer(after: 61_000, Self.request(again: true)) == .begun(mayBeDuplicate: false))
     }
@@ -175,14 +177,14 @@ struct JournalTests {
         let journal = MemoryJournal()
         for _ in 0..<20_000 {
             #expect(journal.beginNow(Self.request()) == .begun(mayBeDuplicate: false))
-            journal.finishNow("j", .failed(Self.rejected))
-            journal.acknowledgedNow("j")
+            _ = journal.finishNow("j", .failed(Self.rejected))
+            try await journal.acknowledged("j")
         }
         #expect(journal.count == 1)
         #expect(journal.rowLength < 2000)
         // It is still the oldest, and goes first.
         _ = journal.beginNow(Self.request("other"))
-        journal.finishNow("other", .accepted(taskID: "t"))
+        _ = journal.finishNow("other", .accepted(taskID: "t"))
         try await journal.sweep(before: .max)
         #expect(journal.count == 0)
     }
@@ -294,31 +296,35 @@ struct JournalTests {
 
     @Test func `copies of a job wait for the verdict of the first, and take it`() async throws {
         let desk = JournalDesk(MemoryJournal())
-        #expect(try await desk.begin(Self.request()) == .begun(mayBeDuplicate: false))
-        let copies = (0..<20).map { _ in Task { try await desk.begin(Self.request()) } }
-        try await desk.finish("j", .accepted(taskID: "t"))
-        for copy in copies { #expect(try await copy.value == Self.accepted) }
+        let tasks = (0..<20)
+            .map { _ in
+                Task { try await desk.recording(Self.request()) { ($0, JournalVerdict.accepted(taskID: "t")) } }
+            }
+        var answers: [JournalAnswer] = []
+        for task in tasks { answers.append(try await task.value) }
+        #expect(answers.count { $0 == .begun(mayBeDuplicate: false) } == 1)
+        #expect(answers.count { $0 == Self.accepted } == 19)
     }
 
     @Test func `after a definite no just one of the copies is submitted`() async throws {
         let desk = JournalDesk(MemoryJournal())
-        _ = try await desk.begin(Self.request())
-        let copies = (0..<20).map { _ in Task { try await desk.begin(Self.request()) } }
-        try await desk.finish("j", .released)
-        // The next one has the place; with its verdict the rest are answered.
-        await withTaskGroup(of: Void.self) { group in
-            for copy in copies {
-                group.addTask {
-                    guard case .begun = try? await copy.value else { return }
-                    try? await desk.finish("j", .accepted(taskID: "t"))
+        let begun = NIOLockedValueBox(0)
+        let tasks = (0..<20)
+            .map { _ in
+                Task {
+                    try await desk.recording(Self.request()) { answer in
+                        guard case .begun = answer else { return (answer, .released) }
+                        let number = begun.withLockedValue { count in
+                            count += 1
+                            return count
+                        }
+                        // The first comes to nothing, and the next one has the place.
+                        return (answer, number == 1 ? .released : .accepted(taskID: "t"))
+                    }
                 }
             }
-        }
-        var begun = 0
-        for copy in copies where try await copy.value == .begun(mayBeDuplicate: false) {
-            begun += 1
-        }
-        #expect(begun == 1)
+        for task in tasks { _ = try await task.value }
+        #expect(begun.withLockedValue { $0 } == 2)
     }
 
     @Test func `a digest is the same everywhere`() {

@@ -1,5 +1,6 @@
 import AMQP
 import EditWorker
+import SharedValues
 import Testing
 
 struct QueueTests {

@@ -1,5 +1,6 @@
 import AMQP
 import EditWorker
+import SharedValues
 import Testing
 
 /// What a producer can write into a job's properties and headers, and what is made of it.

@@ -1,6 +1,8 @@
+import AMQP
 import EditJob
 import EditWorker
 import SeedreamAPI
+import SharedValues
 import Testing
 
 struct RetryPolicyTests {
@@ -11,13 +13,25 @@ struct RetryPolicyTests {
         gatewayError: .retry
     )
 
-    private static func decision(
+    private static func end(
         _ outcome: SubmissionOutcome,
         attempts: Int = 0,
         mayBeDuplicate: Bool = false,
         policy: RetryPolicy = policy
-    ) -> JobDecision {
-        policy.decision(for: outcome, attempts: attempts, mayBeDuplicate: mayBeDuplicate, message: "m")
+    ) -> JobEnd {
+        var history = SubmissionHistory(
+            ReceivedJob(
+                Delivery(
+                    tag: DeliveryTag(epoch: 1, number: 1),
+                    routingKey: "q",
+                    properties: MessageProperties(),
+                    body: []
+                )
+            ) { "id" }
+        )
+        history.attempts = attempts
+        history.mayBeDuplicate = mayBeDuplicate
+        return policy.end(of: outcome, after: history, message: "m")
     }
 
     private static func failed(
@@ -26,27 +40,27 @@ struct RetryPolicyTests {
         _ status: Int?,
         attempts: Int,
         mayBeDuplicate: Bool = false
-    ) -> JobDecision {
+    ) -> JobEnd {
         .init(
-            settlement: .failed(JobFailure(code, "m", charged: charged, httpStatus: status)),
+            .failed(JobFailure(code, "m", charged: charged, httpStatus: status)),
             attempts: attempts,
             mayBeDuplicate: mayBeDuplicate
         )
     }
 
     @Test func `an acceptance is a reply`() {
-        #expect(Self.decision(.accepted(taskID: "t", nil)) == .init(settlement: .submitted(taskID: "t"), attempts: 1))
+        #expect(Self.end(.accepted(taskID: "t", nil)) == .init(.submitted(taskID: "t"), attempts: 1))
     }
 
     @Test func `a rejection is a failure that cost nothing, unless an earlier attempt may have`() {
         let rejected = SubmissionOutcome.rejected(.init(status: 422))
-        #expect(Self.decision(rejected) == Self.failed(.apiRejected, .no, 422, attempts: 1))
+        #expect(Self.end(rejected) == Self.failed(.apiRejected, .no, 422, attempts: 1))
         #expect(
-            Self.decision(rejected, attempts: 2, mayBeDuplicate: true)
+            Self.end(rejected, attempts: 2, mayBeDuplicate: true)
                 == Self.failed(.apiRejected, .maybe, 422, attempts: 3, mayBeDuplicate: true)
         )
         #expect(
-            Self.decision(.rejected(.init(isAboutContent: true, status: 451)))
+            Self.end(.rejected(.init(isAboutContent: true, status: 451)))
                 == Self.failed(.contentRejected, .no, 451, attempts: 1)
         )
     }
@@ -54,34 +68,34 @@ struct RetryPolicyTests {
     @Test(arguments: [(0, 1), (1, 5), (2, 30), (3, 30)])
     func `a retry waits by its attempt, and the last delay repeats`(_ attempts: Int, _ seconds: Int) {
         #expect(
-            Self.decision(.retry(.init(status: 408)), attempts: attempts)
-                == .init(settlement: .retry(after: .seconds(seconds)), attempts: attempts + 1, mayBeDuplicate: false)
+            Self.end(.retry(.init(status: 408)), attempts: attempts)
+                == .init(.retried(after: .seconds(seconds)), attempts: attempts + 1, mayBeDuplicate: false)
         )
     }
 
     @Test func `attempts end`() {
         #expect(
-            Self.decision(.retry(.init(status: 408)), attempts: 4)
+            Self.end(.retry(.init(status: 408)), attempts: 4)
                 == Self.failed(.retriesExhausted, .no, 408, attempts: 5)
         )
         let conflict = SubmissionOutcome.retry(.init(status: 409, mostAttempts: 3))
-        #expect(Self.decision(conflict, attempts: 1).attempts == 2)
-        #expect(Self.decision(conflict, attempts: 2) == Self.failed(.apiRejected, .no, 409, attempts: 3))
+        #expect(Self.end(conflict, attempts: 1).attempts == 2)
+        #expect(Self.end(conflict, attempts: 2) == Self.failed(.apiRejected, .no, 409, attempts: 3))
         var two = Self.policy
         two.maxAttempts = 2
         #expect(
-            Self.decision(conflict, attempts: 1, policy: two) == Self.failed(.retriesExhausted, .no, 409, attempts: 2)
+            Self.end(conflict, attempts: 1, policy: two) == Self.failed(.retriesExhausted, .no, 409, attempts: 2)
         )
     }
 
     @Test func `the API's wait counts where it is longer`() {
         #expect(
-            Self.decision(.retry(.init(status: 408, retryAfter: .seconds(9))))
-                == .init(settlement: .retry(after: .seconds(9)), attempts: 1, mayBeDuplicate: false)
+            Self.end(.retry(.init(status: 408, retryAfter: .seconds(9))))
+                == .init(.retried(after: .seconds(9)), attempts: 1, mayBeDuplicate: false)
         )
         #expect(
-            Self.decision(.retry(.init(status: 408, retryAfter: .milliseconds(1))))
-                == .init(settlement: .retry(after: .seconds(1)), attempts: 1, mayBeDuplicate: false)
+            Self.end(.retry(.init(status: 408, retryAfter: .milliseconds(1))))
+                == .init(.retried(after: .seconds(1)), attempts: 1, mayBeDuplicate: false)
         )
     }
 
@@ -108,32 +122,32 @@ struct RetryPolicyTests {
 
     @Test func `a service fault counts nothing`() {
         #expect(
-            Self.decision(.serviceFault(.init(reason: .auth)), attempts: 2) == .init(settlement: .giveBack, attempts: 2)
+            Self.end(.serviceFault(.init(reason: .auth)), attempts: 2) == .init(.returned(), attempts: 2)
         )
     }
 
-    @Test(arguments: RetryPolicy.Doubtful.allCases, RetryPolicy.Doubtful.allCases)
+    @Test(arguments: DoubtPolicy.allCases, DoubtPolicy.allCases)
     func `an unknown outcome is what the policies say`(
-        _ noAnswer: RetryPolicy.Doubtful,
-        _ gateway: RetryPolicy.Doubtful
+        _ noAnswer: DoubtPolicy,
+        _ gateway: DoubtPolicy
     ) {
         var policy = Self.policy
         policy.noAnswer = noAnswer
         policy.gatewayError = gateway
-        let retried = JobDecision(settlement: .retry(after: .seconds(1)), attempts: 1, mayBeDuplicate: true)
-        func wanted(_ choice: RetryPolicy.Doubtful, _ status: Int?) -> JobDecision {
+        let retried = JobEnd(.retried(after: .seconds(1)), attempts: 1, mayBeDuplicate: true)
+        func wanted(_ choice: DoubtPolicy, _ status: Int?) -> JobEnd {
             choice == .retry ? retried : Self.failed(.outcomeUnknown, .maybe, status, attempts: 1)
         }
-        #expect(Self.decision(.unknown(.init(kind: .silent)), policy: policy) == wanted(noAnswer, nil))
-        #expect(Self.decision(.unknown(.init(kind: .gateway, status: 502)), policy: policy) == wanted(gateway, 502))
+        #expect(Self.end(.unknown(.init(kind: .silent)), policy: policy) == wanted(noAnswer, nil))
+        #expect(Self.end(.unknown(.init(kind: .gateway, status: 502)), policy: policy) == wanted(gateway, 502))
         // Never by itself: it said that it was accepted.
         #expect(
-            Self.decision(.unknown(.init(kind: .unreadable, status: 200)), policy: policy)
+            Self.end(.unknown(.init(kind: .unreadable, status: 200)), policy: policy)
                 == Self.failed(.outcomeUnknown, .maybe, 200, attempts: 1)
         )
         guard gateway == .retry else { return }
         #expect(
-            Self.decision(.unknown(.init(kind: .gateway, status: 500)), attempts: 4, policy: policy)
+            Self.end(.unknown(.init(kind: .gateway, status: 500)), attempts: 4, policy: policy)
                 == Self.failed(.retriesExhausted, .maybe, 500, attempts: 5)
         )
     }

@@ -2,6 +2,7 @@ import AMQP
 import EditJob
 import EditWorker
 import JSON
+import Journal
 import Logging
 import NIOConcurrencyHelpers
 import SeedreamAPI
@@ -50,6 +51,7 @@ final class SimulatedWorld: Sendable {
         var seen: [Effect] = []
         var crashedAt: Set<String> = []
         var nextTag: UInt64 = 1
+        var rejected: [Bool] = []
         var deliveries: [DeliveryTag: Int64] = [:]
     }
 
@@ -87,6 +89,10 @@ final class SimulatedWorld: Sendable {
         }
     }
 
+    /// Whether the connection of the deliveries is still there.
+    let liveness = NIOLockedValueBox<@Sendable () -> Bool>({ true })
+    /// The rejections, with whether the delivery went back to its queue.
+    var rejected: [Bool] { state.withLockedValue { $0.rejected } }
     /// Retries and dead letters as they were published.
     var copies: [OutboundMessage] { state.withLockedValue { $0.copies } }
     var replies: [JSONValue] { state.withLockedValue { $0.replies } }
@@ -129,7 +135,8 @@ final class SimulatedWorld: Sendable {
                 redelivered: earlier > 0,
                 routingKey: next.routingKey,
                 properties: properties,
-                body: next.body
+                body: next.body,
+                acknowledger: self
             )
         }
     }
@@ -180,7 +187,7 @@ extension SimulatedWorld: Submitter {
 }
 
 extension SimulatedWorld: MessagePublisher {
-    func publish(_ message: OutboundMessage) async throws -> PublishReceipt {
+    func publish(_ message: OutboundMessage) async throws -> PublishResult {
         let json = (try? JSONValue(parsing: message.body)) ?? .null
         let done: Bool?
         if message.routingKey != "q.results" { state.withLockedValue { $0.copies.append(message) } }
@@ -213,26 +220,24 @@ extension SimulatedWorld: MessagePublisher {
     /// Takes the next delivery through a pipeline; false where the queue is empty.
     func step(_ pipeline: JobPipeline) async -> Bool {
         guard let delivery = deliver() else { return false }
-        await pipeline.take(delivery, by: self)
+        await pipeline.take(delivery)
         return true
     }
 }
 
 extension SimulatedWorld: Acknowledger {
-    var isLive: Bool { true }
+    var isLive: Bool { liveness.withLockedValue { $0 }() }
 
     func acknowledge(_ tag: DeliveryTag) -> Bool {
         perform(.acknowledge) { state in state.queue.removeAll { $0.tag == tag } } != nil
     }
 
-    /// It is the first of the queue already.
-    func putBack(_ tag: DeliveryTag) {}
-
-    func deadLetter(_ tag: DeliveryTag) {
+    func reject(_ tag: DeliveryTag, requeue: Bool) -> Bool {
         state.withLockedValue { state in
-            state.queue.removeAll { $0.tag == tag }
-            state.deadLetters += 1
+            state.rejected.append(requeue)
+            if !requeue { state.queue.removeAll { $0.tag == tag } }
         }
+        return true
     }
 }
 
@@ -240,6 +245,19 @@ extension SimulatedWorld: Acknowledger {
 struct StoppableJournal: SubmissionJournal {
     let journal: any SubmissionJournal
     let world: SimulatedWorld
+
+    /// The default path of a journal in memory; a worker that is stopped takes the other one, and fails there.
+    func beginNow(_ request: JournalRequest) -> JournalAnswer? {
+        guard journal is MemoryJournal, world.mayBegin(.journalBegin), let answer = journal.beginNow(request),
+            world.mayGoOn(.journalBegin)
+        else { return nil }
+        return answer
+    }
+
+    func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool {
+        guard journal is MemoryJournal, world.mayBegin(.journalFinish) else { return false }
+        return journal.finishNow(id, verdict) && world.mayGoOn(.journalFinish)
+    }
 
     func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
         guard world.mayBegin(.journalBegin) else { throw JournalFault(description: "stopped") }

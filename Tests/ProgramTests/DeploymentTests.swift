@@ -205,7 +205,7 @@ extension ProgramTests {
             // Every word in the form of a code, at the place of a reason, code, result or role.
             let known =
                 Set(GateReason.allCases.map(\.rawValue)).union(JobFailure.Code.allCases.map(\.rawValue))
-                .union(JobDecision.results).union(["message_id", "returned"])
+                .union(JobEnd.Label.allCases.map(\.rawValue)).union(["message_id", "returned"])
             for match in rules.matches(of: /runbook: "(.+)"/) {
                 for word in match.1.matches(of: /\b([a-z]+(?:_[a-z]+)+|auth|credits|quota)\b/) {
                     let name = String(word.1)

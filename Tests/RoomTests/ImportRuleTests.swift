@@ -5,20 +5,23 @@ import Testing
 struct ImportRuleTests {
     /// Our own modules and the C libraries, by the room that may import them.
     private static let rules: [String: Set<String>] = [
-        "AMQP": ["CRabbitMQ", "CLinux"],
+        "ThreadExecutor": ["CLinux"],
+        "AMQP": ["CRabbitMQ", "ThreadExecutor"],
         "JSON": ["CJansson"],
+        "SharedValues": [],
         "EditJob": ["JSON"],
         "SeedreamAPI": ["EditJob", "JSON"],
-        "EditWorker": ["AMQP", "CSQLite", "EditJob", "JSON", "SeedreamAPI"],
+        "Journal": ["CSQLite", "EditJob", "JSON", "ThreadExecutor"],
+        "EditWorker": ["AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues"],
         "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON"],
         "Prometheus": [],
         "HealthAPI": ["EditWorker", "JSON", "Prometheus"],
         "SandboxAPI": ["EditJob", "JSON"],
-        "WorkerSettings": ["AMQP", "CYAML", "EditJob", "EditWorker"],
+        "WorkerSettings": ["AMQP", "CYAML", "EditJob", "SharedValues"],
         "seedream-worker": [
-            "AMQP", "EditJob", "EditWorker", "HealthAPI", "JSON", "OperatorTools", "Prometheus", "SandboxAPI",
-            "SeedreamAPI",
-            "WorkerSettings",
+            "AMQP", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "OperatorTools", "Prometheus",
+            "SandboxAPI",
+            "SeedreamAPI", "SharedValues", "WorkerSettings",
         ],
     ]
 
@@ -73,7 +76,7 @@ struct ImportRuleTests {
     }
 
     @Test(arguments: [
-        ("AMQP", ["CRabbitMQ", "CLinux"]), ("JSON", ["CJansson"]), ("EditWorker", ["CSQLite"]),
+        ("AMQP", ["CRabbitMQ"]), ("JSON", ["CJansson"]), ("Journal", ["CSQLite"]),
         ("WorkerSettings", ["CYAML"]),
     ])
     func `C is imported only in a room's bridge`(_ room: String, _ modules: [String]) throws {

@@ -1,6 +1,6 @@
 import AMQP
-import EditWorker
 import Foundation
+import SharedValues
 import Testing
 import WorkerSettings
 

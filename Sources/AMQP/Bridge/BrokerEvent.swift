@@ -40,6 +40,8 @@ struct FrameAssembler {
     private static let largestReserve: UInt64 = 1 << 20
 
     let epoch: UInt64
+    /// The connection, which has this and outlives it.
+    private unowned let acknowledger: any Acknowledger
     private let largestBody: UInt64?
     /// What is left for bodies above `largestBody`.
     private var room: UInt64
@@ -47,8 +49,9 @@ struct FrameAssembler {
     private var larger: [UInt64: UInt64] = [:]
     private var content: Content?
 
-    init(epoch: UInt64, options: AMQPConnectionOptions) {
+    init(epoch: UInt64, options: AMQPConnectionOptions, acknowledger: any Acknowledger) {
         self.epoch = epoch
+        self.acknowledger = acknowledger
         largestBody = options.largestBody.map { UInt64(clamping: $0) }
         room = UInt64(clamping: options.roomForLargerBodies)
     }
@@ -118,7 +121,8 @@ struct FrameAssembler {
                 routingKey: key,
                 properties: properties,
                 body: open.body,
-                bodySize: open.size
+                bodySize: open.size,
+                acknowledger: acknowledger
             )
             return .delivery(consumer: consumer, delivery)
         case .returned(let code, let text, let exchange, let key):

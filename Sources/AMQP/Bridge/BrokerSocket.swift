@@ -21,12 +21,19 @@ import Glibc
     private var isThrowawayOpen = false
 
     /// Connects, logs in with all capabilities, and opens the working channel; waits as long as the options allow.
-    init(_ url: AMQPURL, options: AMQPConnectionOptions, epoch: UInt64) throws(AMQPError) {
+    ///
+    /// Deliveries are acknowledged by `acknowledger`, which must outlive this.
+    init(
+        _ url: AMQPURL,
+        options: AMQPConnectionOptions,
+        epoch: UInt64,
+        acknowledger: any Acknowledger
+    ) throws(AMQPError) {
         guard let state = unsafe amqp_new_connection() else {
             throw AMQPError(.protocolViolation, "librabbitmq has no memory for a connection")
         }
         unsafe self.state = state
-        assembler = FrameAssembler(epoch: epoch, options: options)
+        assembler = FrameAssembler(epoch: epoch, options: options, acknowledger: acknowledger)
         do {
             try connect(url, options)
             var timeout = timeval(options.connectTimeout)

@@ -1,17 +1,10 @@
 package import Logging
 import NIOConcurrencyHelpers
 package import SeedreamAPI
+package import SharedValues
 
 /// Lets jobs through to the API: the gate, the rate limit and the drain, for all jobs of the process.
 package final class Admission: Sendable {
-    /// What a job that is ready to be submitted may do.
-    package enum Ticket: Hashable, Sendable {
-        /// Submit, and say how it ended.
-        case submit(isProbe: Bool)
-        /// Go back to the queue.
-        case giveBack
-    }
-
     /// What the intake of deliveries may do.
     package enum Intake: Hashable, Sendable {
         /// Take as many as the prefetch allows.
@@ -58,46 +51,43 @@ package final class Admission: Sendable {
     package var waiting: Int { state.withLockedValue { $0.waiters.count } }
 
     /// Whether a job may go straight on, as nearly all do: the gate is open and there is no limit to the rate.
-    ///
-    /// `enter` and `start` would say yes at once, and cost a suspension each.
-    package var isOpen: Bool {
+    fileprivate var isOpen: Bool {
         !Task.isCancelled
             && state.withLockedValue { !$0.isDraining && $0.gate.closure == nil && $0.schedule == nil }
     }
 
-    /// Waits for leave to submit.
-    ///
-    /// A ticket to submit wants a `start` right before the submission, and must be handed to `leave` or, unused, to
-    /// `handBack`.
-    package func enter() async -> Ticket {
-        while true {
-            // A cancelled task cannot wait, and would turn here for ever.
-            guard !Task.isCancelled else { return .giveBack }
+    /// Waits for leave to submit; nil if the job is to go back to its queue.
+    package func enter() async -> Ticket? {
+        // Most jobs need not wait, and waiting costs a suspension.
+        if isOpen { return Ticket(self, isProbe: false) }
+        return await waitToEnter()
+    }
+
+    private func waitToEnter() async -> Ticket? {
+        // A cancelled task cannot wait, and would turn here for ever.
+        while !Task.isCancelled {
             let (answer, version) = state.withLockedValue { state in
                 (state.isDraining ? .giveBack : state.gate.enter(now: .now), state.version)
             }
             switch answer {
-            case .giveBack: return .giveBack
+            case .giveBack: return nil
             case .wait(let until): await wait(until: until) { $0.version != version }
-            case .go:
-                if await waitForTurn() { return .submit(isProbe: false) }
-            case .probe:
-                if await waitForTurn() { return .submit(isProbe: true) }
-                handBack(isProbe: true)
+            case .go, .probe:
+                // A probe that does not get its turn is dropped here, and with it goes its place.
+                let ticket = Ticket(self, isProbe: answer == .probe)
+                if await waitForTurn() { return ticket }
             }
         }
+        return nil
     }
 
-    /// Takes a ticket back that was not used.
-    ///
-    /// The next job may be the probe then.
-    package func handBack(isProbe: Bool) {
-        guard isProbe else { return }
+    /// Lets another job be the probe.
+    fileprivate func handBackProbe() {
         state.withLockedValue { $0.gate.handBackProbe() }
         wakeAll()
     }
 
-    /// Waits for a moment that is set aside for this job; false where the gate closed or the drain began meanwhile.
+    /// Waits for a moment that is set aside for this job; false if the gate closed or the drain began meanwhile.
     private func waitForTurn() async -> Bool {
         let (moment, version) = state.withLockedValue { ($0.schedule?.reserve(now: .now), $0.version) }
         guard let moment, moment > .now else { return true }
@@ -105,11 +95,8 @@ package final class Admission: Sendable {
         return moment <= .now
     }
 
-    /// Waits until the rate limit allows a start at this very moment, and counts it; false where the gate has closed or
-    /// the drain has begun since the ticket was given, which is then to be handed back.
-    ///
-    /// The ticket is one for a turn; what happens in between takes its time, and the API counts the real starts.
-    package func start(isProbe: Bool) async -> Bool {
+    /// See `Ticket.start`.
+    fileprivate func start(isProbe: Bool) async -> Bool {
         while !Task.isCancelled {
             let (mayStart, later) = state.withLockedValue { state -> (Bool, ContinuousClock.Instant?) in
                 guard !state.isDraining, isProbe || state.gate.closure == nil else { return (false, nil) }
@@ -122,8 +109,13 @@ package final class Admission: Sendable {
         return false
     }
 
-    /// Says how a submission ended.
-    package func leave(_ outcome: SubmissionOutcome, job: String, isProbe: Bool) {
+    /// Closes the gate, or counts towards it, because of something else than the end of a submission.
+    package func report(_ reason: GateReason) {
+        leave(.serviceFault(.init(reason: reason)), job: "", isProbe: false)
+    }
+
+    /// See `Ticket.leave`.
+    fileprivate func leave(_ outcome: SubmissionOutcome, job: String, isProbe: Bool) {
         let (changed, closure) = state.withLockedValue { state in
             let wasOpen = state.gate.closure == nil
             let changed = state.gate.leave(outcome, job: job, wasProbe: isProbe, now: .now)
@@ -216,6 +208,41 @@ package final class Admission: Sendable {
                 .remedy: closure.reason.remedy,
             ]
         )
+    }
+}
+
+/// Leave to submit one job.
+///
+/// The gate has it back as soon as it is dropped: if it is a probe, and nothing was submitted, the next job may be one.
+package struct Ticket: ~Copyable {
+    private let admission: Admission
+    /// Whether the outcome of this submission decides for all.
+    package let isProbe: Bool
+    private var isUsed = false
+
+    fileprivate init(_ admission: Admission, isProbe: Bool) {
+        self.admission = admission
+        self.isProbe = isProbe
+    }
+
+    deinit {
+        if isProbe, !isUsed { admission.handBackProbe() }
+    }
+
+    /// Waits until the rate limit allows a start at this very moment, and counts it; false if the gate has closed or the
+    /// drain has begun since the ticket was given.
+    ///
+    /// To be called right before the submission: what happens in between takes its time, and the API counts the real starts.
+    package func start() async -> Bool {
+        if admission.isOpen { return true }
+        return await admission.start(isProbe: isProbe)
+    }
+
+    /// Says how the submission ended; true if the gate is closed and holds jobs in the worker.
+    package mutating func leave(_ outcome: SubmissionOutcome, job: String) -> Bool {
+        isUsed = true
+        admission.leave(outcome, job: job, isProbe: isProbe)
+        return admission.closure?.isHeld == true
     }
 }
 

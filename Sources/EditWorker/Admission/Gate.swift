@@ -1,4 +1,5 @@
 package import SeedreamAPI
+import SharedValues
 
 /// Whether jobs may be submitted: closed while the service is at fault, so that a sick API does not burn the queue.
 ///
@@ -30,7 +31,7 @@ package struct Gate: Sendable {
     }
 
     /// A wait that the API asked for is held in the worker up to this.
-    package static let longestHeldWait = Duration.seconds(15)
+    package static let longestHeldWait = RateLimit.longestInterval
     /// After so long in one go jobs go back all the same: a delivery that is kept too long closes the channel.
     package static let longestHeldTotal = Duration.seconds(120)
     /// In a row, before an outcome of single jobs is taken for one of the service.

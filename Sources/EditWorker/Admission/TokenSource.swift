@@ -1,5 +1,6 @@
 import Glibc
 import NIOConcurrencyHelpers
+import SharedValues
 
 /// Where the API's token comes from: a value, or a file that is read again when it changes.
 package final class TokenSource: Sendable {
@@ -91,33 +92,5 @@ package final class TokenSource: Sendable {
             throw Fault(description: "\(path) holds no token; write the token and nothing else into it")
         }
         return token
-    }
-}
-
-/// Reads files that hold one secret.
-package enum SecretFile {
-    /// Longer is no token or password, but the wrong file.
-    private static let longest = 64 * 1024
-
-    /// The file's text, nil where it cannot be read, is no UTF-8, or is far too long.
-    package static func text(at path: String) -> String? {
-        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 4096)
-        while bytes.count <= longest {
-            let count = unsafe Glibc.read(descriptor, &chunk, chunk.count)
-            guard count > 0 else { return count == 0 ? String(validating: bytes, as: UTF8.self) : nil }
-            bytes += chunk[..<count]
-        }
-        return nil
-    }
-
-    /// The one word in a text, nil where there is none or it could not be a header's value.
-    package static func token(in text: String) -> String? {
-        let words = text.split(whereSeparator: \.isWhitespace)
-        guard words.count == 1, words[0].utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else { return nil }
-        return String(words[0])
     }
 }

@@ -6,23 +6,13 @@ package protocol MessagePublisher: Sendable {
     /// Publishes until the broker has confirmed, returned or repeatedly refused the message, over lost connections too.
     ///
     /// Throws `CancellationError` where the worker ends first; the message may or may not have arrived.
-    func publish(_ message: OutboundMessage) async throws -> PublishReceipt
+    func publish(_ message: OutboundMessage) async throws -> PublishResult
     /// Whether a queue exists; for a direct reply-to, whether its requester is still there.
     func exists(queue: ByteString) async throws -> Bool
     /// Makes the service's queues again, after a message to one of them came back.
     func restoreTopology() async throws
     /// The largest header frame that the connection takes, in bytes.
     var frameMax: Int { get async throws }
-}
-
-/// How the broker took a message.
-package enum PublishReceipt: Hashable, Sendable {
-    /// It is the broker's now.
-    case confirmed
-    /// No queue took it.
-    case unroutable
-    /// The queue refuses it again and again: it is full.
-    case refused
 }
 
 /// Publishes over the publisher link, and declares over the consumer's: a broker that blocks publishers reads nothing from
@@ -52,7 +42,7 @@ package struct BrokerPublisher: MessagePublisher {
         self.logger = logger
     }
 
-    package func publish(_ message: OutboundMessage) async throws -> PublishReceipt {
+    package func publish(_ message: OutboundMessage) async throws -> PublishResult {
         var backoff = ReconnectBackoff()
         var refusals = 0
         while true {
@@ -60,11 +50,11 @@ package struct BrokerPublisher: MessagePublisher {
             do {
                 switch try await connection.publish(message) {
                 case .confirmed: return .confirmed
-                case .returned:
+                case .returned(let code, let text):
                     if isOwn(message.routingKey) {
                         logger.log(.warning, "a queue of the service is missing", [.queue: message.routingKey.text])
                     }
-                    return .unroutable
+                    return .returned(replyCode: code, replyText: text)
                 case .refused:
                     logger.log(.warning, "the broker refused a message", [.queue: message.routingKey.text])
                     refusals += 1

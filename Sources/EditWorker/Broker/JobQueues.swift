@@ -1,4 +1,5 @@
 package import AMQP
+import SharedValues
 
 /// The service's queues, all named after the job queue `Q`.
 package struct JobQueues: Hashable, Sendable {

@@ -1,23 +1,10 @@
 package import AMQP
+package import SharedValues
 
 /// The queues that the service needs, with their arguments.
 ///
 /// Source: RabbitMQ's "Quorum Queues", "Dead Letter Exchanges" (at-least-once), "Time-To-Live".
 package struct Topology: Sendable {
-    /// The kinds of queue.
-    package enum QueueType: String, Sendable, CaseIterable {
-        case quorum
-        case classic
-    }
-
-    /// Who makes the queues.
-    package enum Mode: String, Sendable, CaseIterable {
-        /// The worker declares them.
-        case declare
-        /// Somebody else does; the worker only looks whether they are there.
-        case verify
-    }
-
     /// Returns of a job before the broker dead-letters it: a job that kills its workers comes to an end.
     private static let deliveryLimit: Int64 = 20
 
@@ -26,10 +13,10 @@ package struct Topology: Sendable {
     /// The kind of all queues.
     package let type: QueueType
     /// Who makes them.
-    package let mode: Mode
+    package let mode: TopologyMode
 
     /// A topology.
-    package init(queues: JobQueues, type: QueueType, mode: Mode) {
+    package init(queues: JobQueues, type: QueueType, mode: TopologyMode) {
         self.queues = queues
         self.type = type
         self.mode = mode

@@ -1,4 +1,4 @@
-import AMQP
+package import AMQP
 package import EditJob
 
 /// Makes a checked job of a delivery, or says why it is none.
@@ -8,12 +8,21 @@ package struct JobDecoder: Sendable {
 
     private let maxMessageBytes: Int
     private let unknownFields: UnknownFieldPolicy
+    private let freshID: @Sendable () -> String
 
-    /// A decoder that refuses bodies of more than `maxMessageBytes`.
-    package init(maxMessageBytes: Int, unknownFields: UnknownFieldPolicy) {
+    /// A decoder that refuses bodies of more than `maxMessageBytes`; `freshID` makes up ids for jobs without one.
+    package init(
+        maxMessageBytes: Int,
+        unknownFields: UnknownFieldPolicy,
+        freshID: @escaping @Sendable () -> String
+    ) {
         self.maxMessageBytes = maxMessageBytes
         self.unknownFields = unknownFields
+        self.freshID = freshID
     }
+
+    /// Reads a delivery, all but its body.
+    package func receive(_ delivery: Delivery) -> ReceivedJob { ReceivedJob(delivery, freshID: freshID) }
 
     /// The job in a delivery.
     package func decode(_ received: ReceivedJob) throws(JobFailure) -> EditJob {

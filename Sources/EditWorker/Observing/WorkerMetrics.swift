@@ -3,22 +3,18 @@ package import CoreMetrics
 import EditJob
 import NIOConcurrencyHelpers
 import SeedreamAPI
+import SharedValues
 
 /// Counts what a worker does.
 ///
 /// From any thread. Every series with a fixed set of labels exists from the start, so that a rate is never missing its
 /// zero.
 package final class WorkerMetrics: Sendable {
-    /// What became of a reply.
-    enum ReplyResult: String, CaseIterable {
-        case confirmed, returned, failed
-    }
-
     private let factory: any MetricsFactory
     private let received: [Bool: Counter]
-    private let settled: [String: Counter]
+    private let settled: [JobEnd.Label: Counter]
     private let failures: [JobFailure.Code: Counter]
-    private let replies: [ReplyResult: Counter]
+    private let replies: [String: Counter]
     private let closures: [GateReason: Counter]
     private let reconnects: [BrokerLink.Role: Counter]
     private let connected: [BrokerLink.Role: Meter]
@@ -48,9 +44,9 @@ package final class WorkerMetrics: Sendable {
             )
         }
         received = each(.jobsReceived, "redelivered", [false, true]) { "\($0)" }
-        settled = each(.jobsSettled, "result", JobDecision.results) { $0 }
+        settled = each(.jobsSettled, "result", JobEnd.Label.allCases) { $0.rawValue }
         failures = each(.jobFailures, "code", JobFailure.Code.allCases) { $0.rawValue }
-        replies = each(.replies, "result", ReplyResult.allCases) { $0.rawValue }
+        replies = each(.replies, "result", PublishResult.labels) { $0 }
         closures = each(.gateClosures, "reason", GateReason.allCases) { $0.rawValue }
         reconnects = each(.reconnects, "role", BrokerLink.Role.allCases) { $0.rawValue }
         connected = meters(.connected)
@@ -78,9 +74,9 @@ package final class WorkerMetrics: Sendable {
     }
 
     /// A delivery was settled; `elapsed` since it came, `age` since the job's timestamp.
-    func settled(_ decision: JobDecision, after elapsed: Duration, age: Duration?) {
-        settled[decision.result]?.increment()
-        if case .failed(let failure) = decision.settlement { failures[failure.code]?.increment() }
+    func settled(_ end: JobEnd, after elapsed: Duration, age: Duration?) {
+        settled[end.label]?.increment()
+        if case .failed(let failure) = end.kind { failures[failure.code]?.increment() }
         duration.recordNanoseconds(elapsed.wholeNanoseconds)
         if let age { self.age.recordNanoseconds(age.wholeNanoseconds) }
     }
@@ -107,8 +103,8 @@ package final class WorkerMetrics: Sendable {
     }
 
     /// A reply was published, or could not be.
-    func replied(_ result: ReplyResult) {
-        replies[result]?.increment()
+    func replied(_ result: PublishResult) {
+        replies[result.label]?.increment()
     }
 
     /// The gate has closed for a reason, or opened.
@@ -136,5 +132,19 @@ extension Counter {
         _ factory: any MetricsFactory
     ) -> Counter {
         Counter(label: metric.rawValue, dimensions: dimensions, factory: factory)
+    }
+}
+
+extension PublishResult {
+    /// All values of `label`.
+    static let labels = ["confirmed", "returned", "failed"]
+
+    /// The result of a reply in metrics.
+    fileprivate var label: String {
+        switch self {
+        case .confirmed: "confirmed"
+        case .returned: "returned"
+        case .refused: "failed"
+        }
     }
 }

@@ -26,14 +26,6 @@ package enum FailureText {
         charged: .maybe
     )
 
-    /// The failure of a job that was delivered before, to a worker whose journal is not this one.
-    package static let deliveredBefore = JobFailure(
-        .outcomeUnknown,
-        "The job was delivered before, perhaps to a worker that submitted it and was killed: it may have been accepted "
-            + "and charged. Look for it in the account before replaying it.",
-        charged: .maybe
-    )
-
     /// The sentence for an outcome that ends a job; empty for an acceptance.
     ///
     /// Repeats nothing of the job's texts nor of the token; `job` is asked for only where the API has said something.

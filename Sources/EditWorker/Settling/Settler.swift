@@ -7,6 +7,9 @@ package struct Settler: Sendable {
     /// Much longer than a publish takes, and much shorter than anything that it may wait for.
     private static let quickPublish = Duration.milliseconds(250)
 
+    /// Nobody is there for a direct reply.
+    private static let notRouted = PublishResult.returned(replyCode: 312, replyText: "NO_ROUTE")
+
     private static let contentType: ByteString = "application/json"
     private static let replyType: ByteString = "seedream.edit.result"
     private static let appID: ByteString = "seedream-worker"
@@ -35,22 +38,31 @@ package struct Settler: Sendable {
     /// Publishes what replaces the delivery.
     ///
     /// Throws `CancellationError` where the worker ends first; the delivery must stay unacknowledged then.
-    package func settle(_ decision: JobDecision, of job: ReceivedJob) async throws {
-        switch decision.settlement {
-        case .submitted(let taskID):
-            try await reply(.submitted(taskID: taskID), to: job, decision)
+    package func settle(_ end: JobEnd, of job: ReceivedJob) async throws {
+        switch end.kind {
+        case .submitted(let taskID), .duplicate(let taskID):
+            try await reply(.submitted(taskID: taskID), to: job, end)
         case .failed(let failure):
             // A body that was too large to be kept gets into the dead letters by the broker, when the delivery is rejected.
             if job.delivery.isBodyKept {
-                try await publishDeadLetter(failure, of: job, attempts: decision.attempts)
+                try await publishDeadLetter(failure, of: job, attempts: end.attempts)
             }
-            try await reply(.failed(failure), to: job, decision)
-        case .retry(let wait):
+            try await reply(.failed(failure), to: job, end)
+        case .retried(let wait):
             let queue = queues.retryQueue(for: wait) ?? queues.retries[queues.retries.count - 1]
-            try await publishRetry(job, to: queue.name, decision)
-        case .giveBack:
-            try await publishRetry(job, to: queues.retries[0].name, decision)
+            try await publishRetry(job, to: queue.name, end)
+        case .returned(let awaitsVerdict):
+            try await publishRetry(job, to: queues.retries[0].name, end, awaitsVerdict: awaitsVerdict)
         }
+    }
+
+    /// Whether the reply can reach somebody; only the requester of a direct reply-to can be gone.
+    ///
+    /// To be asked only when nothing but the submission is left to do: an earlier answer would be stale, and a job that was
+    /// accepted before needs none.
+    package func canReach(_ job: ReceivedJob) async throws -> Bool {
+        guard case .direct(let queue) = replies.route(job.delivery.properties.replyTo) else { return true }
+        return try await publisher.exists(queue: queue)
     }
 
     private func publishDeadLetter(_ failure: JobFailure, of job: ReceivedJob, attempts: Int) async throws {
@@ -73,10 +85,15 @@ package struct Settler: Sendable {
         try await publishCopy(of: job, to: queue, adding: headers)
     }
 
-    private func publishRetry(_ job: ReceivedJob, to queue: ByteString, _ decision: JobDecision) async throws {
-        var headers: FieldTable = [JobHeader.attempts: .int32(Int32(clamping: decision.attempts))]
-        if decision.mayBeDuplicate { headers[JobHeader.mayBeDuplicate] = .boolean(true) }
-        if decision.awaitsVerdict { headers[JobHeader.awaitsVerdict] = .boolean(true) }
+    private func publishRetry(
+        _ job: ReceivedJob,
+        to queue: ByteString,
+        _ end: JobEnd,
+        awaitsVerdict: Bool = false
+    ) async throws {
+        var headers: FieldTable = [JobHeader.attempts: .int32(Int32(clamping: end.attempts))]
+        if end.mayBeDuplicate { headers[JobHeader.mayBeDuplicate] = .boolean(true) }
+        if awaitsVerdict { headers[JobHeader.awaitsVerdict] = .boolean(true) }
         try await publishCopy(of: job, to: queue, adding: headers)
     }
 
@@ -91,7 +108,7 @@ package struct Settler: Sendable {
         while true {
             switch try await publisher.publish(message) {
             case .confirmed: return
-            case .unroutable:
+            case .returned:
                 try await publisher.restoreTopology()
                 try await Task.sleep(for: backoff.next())
             // Full: an operator's matter, and there is no other place for the message.
@@ -100,14 +117,14 @@ package struct Settler: Sendable {
         }
     }
 
-    private func reply(_ status: Reply.Status, to job: ReceivedJob, _ decision: JobDecision) async throws {
+    private func reply(_ status: Reply.Status, to job: ReceivedJob, _ end: JobEnd) async throws {
         let reply = Reply(
             jobID: job.id,
             status: status,
-            attempts: decision.attempts,
+            attempts: end.attempts,
             at: .now,
-            mayBeDuplicate: decision.mayBeDuplicate,
-            duplicateOfDelivery: decision.duplicateOfDelivery
+            mayBeDuplicate: end.mayBeDuplicate,
+            duplicateOfDelivery: end.label == .duplicate
         )
         let properties = properties(of: reply, for: job)
         let body = reply.json.encoded()
@@ -133,11 +150,11 @@ package struct Settler: Sendable {
                 metrics.replied(.confirmed)
                 return
             }
-            metrics.replied(.returned)
+            metrics.replied(Self.notRouted)
             undeliverable = queue
         case .queue(let queue):
             let receipt = try await publisher.publish(message(to: queue))
-            metrics.replied(receipt.replyResult)
+            metrics.replied(receipt)
             if receipt == .confirmed { return }
             undeliverable = queue
         }
@@ -173,15 +190,5 @@ package struct Settler: Sendable {
         }
         properties.headers = headers
         return properties
-    }
-}
-
-extension PublishReceipt {
-    fileprivate var replyResult: WorkerMetrics.ReplyResult {
-        switch self {
-        case .confirmed: .confirmed
-        case .unroutable: .returned
-        case .refused: .failed
-        }
     }
 }

@@ -3,6 +3,7 @@ import ArgumentParser
 import EditJob
 import EditWorker
 import OperatorTools
+import SharedValues
 import WorkerSettings
 
 /// Which queue, and which of its letters.

@@ -2,6 +2,7 @@ import AMQP
 import ArgumentParser
 import EditWorker
 import OperatorTools
+import SharedValues
 import WorkerSettings
 
 extension DeadLetters {

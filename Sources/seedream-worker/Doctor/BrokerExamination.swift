@@ -1,5 +1,6 @@
 import AMQP
 import EditWorker
+import SharedValues
 import WorkerSettings
 
 /// The broker's part of `doctor`.

@@ -2,6 +2,7 @@ import ArgumentParser
 import EditWorker
 import Glibc
 import JSON
+import Journal
 import WorkerSettings
 
 /// `doctor`: whether a worker would work here, and what to do where it would not.

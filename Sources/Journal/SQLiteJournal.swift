@@ -1,5 +1,5 @@
-import AMQP
 import EditJob
+import ThreadExecutor
 
 /// A journal in an SQLite file, which the workers of one host share and which outlives them.
 ///

@@ -80,13 +80,13 @@ package struct JournalEntry: Hashable, Sendable {
             guard !request.retriesUnfinished else { return begin(mayBeDuplicate: true, earlier: request.attempts) }
             let doubtful = JournalEntry(
                 digest: request.digest,
-                state: .failed(FailureText.deliveredBefore),
+                state: .failed(.deliveredBefore),
                 attempts: request.attempts,
                 replay: max(request.replay, entry?.replay ?? 0),
                 mayBeDuplicate: false,
                 changedAt: now
             )
-            return (.failed(FailureText.deliveredBefore, attempts: request.attempts, mayBeDuplicate: false), doubtful)
+            return (.failed(.deliveredBefore, attempts: request.attempts, mayBeDuplicate: false), doubtful)
         }
         guard let entry else { return beginUnknown() }
         // Each replay counts once: a replayed job that is delivered again is no new permission.
@@ -163,4 +163,14 @@ package struct JournalEntry: Hashable, Sendable {
         if case .begun = state { return false }
         return true
     }
+}
+
+extension JobFailure {
+    /// The failure of a job that was delivered before, to a worker whose journal is not this one.
+    package static let deliveredBefore = JobFailure(
+        .outcomeUnknown,
+        "The job was delivered before, perhaps to a worker that submitted it and was killed: it may have been accepted "
+            + "and charged. Look for it in the account before replaying it.",
+        charged: .maybe
+    )
 }

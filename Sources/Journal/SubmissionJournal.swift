@@ -10,8 +10,12 @@ package protocol SubmissionJournal: Sendable {
     /// The entry is durable, as far as the store is, when this returns. Throws `JournalFault`; then nothing may be
     /// submitted.
     func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer
+    /// As `begin` if there is nothing to wait for, as in memory; nil if there is.
+    func beginNow(_ request: JournalRequest) -> JournalAnswer?
     /// Notes how the submission of a job ended. Throws `JournalFault`; the entry then stays without a verdict.
     func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault)
+    /// As `finish` if there is nothing to wait for; false if there is.
+    func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool
     /// Notes that the delivery which a job was refused with is acknowledged: what comes later under the id is another
     /// publication. Throws `JournalFault`; the refusal is then told to that one too, if it is delivered again.
     func acknowledged(_ id: String) async throws(JournalFault)
@@ -21,22 +25,10 @@ package protocol SubmissionJournal: Sendable {
     func close() async
 }
 
-/// A journal that answers without waiting and without failing: one in memory.
-package protocol ImmediateJournal: SubmissionJournal {
-    /// As `begin`.
-    func beginNow(_ request: JournalRequest) -> JournalAnswer
-    /// As `finish`.
-    func finishNow(_ id: String, _ verdict: JournalVerdict)
-    /// As `acknowledged`.
-    func acknowledgedNow(_ id: String)
-}
+extension SubmissionJournal {
+    package func beginNow(_ request: JournalRequest) -> JournalAnswer? { nil }
 
-extension ImmediateJournal {
-    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer { beginNow(request) }
-
-    package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) { finishNow(id, verdict) }
-
-    package func acknowledged(_ id: String) async throws(JournalFault) { acknowledgedNow(id) }
+    package func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool { false }
 }
 
 /// A job that wants to be submitted.
@@ -57,6 +49,8 @@ package struct JournalRequest: Hashable, Sendable {
     package var retriesUnfinished = false
     /// Whether the job was delivered before, perhaps to a worker that submitted it and whose journal is another.
     package var mayBeSubmittedElsewhere = false
+    /// Whether the job has no id of its own: it cannot be recognised when it comes again, and nothing is remembered.
+    package var isAnonymous = false
 
     /// A request for a first submission.
     package init(id: String, digest: BodyDigest, attempts: Int = 1) {

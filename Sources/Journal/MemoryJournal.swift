@@ -4,7 +4,7 @@ import NIOConcurrencyHelpers
 /// A journal in this process: it covers a lost broker connection and a producer that publishes twice, not a killed worker.
 ///
 /// Bounded: beyond `capacity` the oldest finished entries are forgotten first. What is under way is never forgotten.
-package final class MemoryJournal: ImmediateJournal {
+package final class MemoryJournal: SubmissionJournal {
     private struct State {
         private var kept: Set<PackedEntry> = []
         /// Finished entries, oldest first; one that changed since stands further behind once more.
@@ -80,7 +80,11 @@ package final class MemoryJournal: ImmediateJournal {
     /// Entries at the moment.
     package var count: Int { state.withLockedValue { $0.count } }
 
-    package func beginNow(_ request: JournalRequest) -> JournalAnswer {
+    package func beginNow(_ request: JournalRequest) -> JournalAnswer? { answer(to: request) }
+
+    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer { answer(to: request) }
+
+    private func answer(to request: JournalRequest) -> JournalAnswer {
         state.withLockedValue { state in
             let (answer, write) = JournalEntry.answer(
                 to: request,
@@ -96,7 +100,11 @@ package final class MemoryJournal: ImmediateJournal {
         }
     }
 
-    package func finishNow(_ id: String, _ verdict: JournalVerdict) {
+    package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
+        _ = finishNow(id, verdict)
+    }
+
+    package func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool {
         state.withLockedValue { state in
             guard let entry = state[id] else { return }
             let now = Timestamp.now.milliseconds
@@ -106,9 +114,10 @@ package final class MemoryJournal: ImmediateJournal {
             }
             keep(ended, of: id, in: &state)
         }
+        return true
     }
 
-    package func acknowledgedNow(_ id: String) {
+    package func acknowledged(_ id: String) async throws(JournalFault) {
         state.withLockedValue { state in
             guard let entry = state[id]?.afterAcknowledgement(now: Timestamp.now.milliseconds) else { return }
             keep(entry, of: id, in: &state)

@@ -1,7 +1,9 @@
 import EditJob
+package import Journal
 package import Logging
 import SeedreamAPI
 import ServiceLifecycle
+import SharedValues
 
 /// Lets the journal forget what is older than its retention, in the background.
 package struct JournalSweeper: Service, CustomStringConvertible {
@@ -33,7 +35,7 @@ package struct JournalSweeper: Service, CustomStringConvertible {
                 } catch {
                     // Known before the first job comes: the first sweep opens the store.
                     logger.log(.error, "the journal cannot be used", [.error: error.description])
-                    admission.leave(.serviceFault(.init(reason: .journal)), job: "", isProbe: false)
+                    admission.report(.journal)
                 }
                 try? await Task.sleep(for: Self.interval)
             }

@@ -1,8 +1,8 @@
 import EditJob
 import NIOConcurrencyHelpers
 
-/// Where the pipeline meets the journal: copies of a job that this process is submitting just now wait for its verdict,
-/// and a verdict that the store did not take is kept until it does.
+/// Where the worker meets the journal: copies of a job that this process is submitting just now wait for its verdict, and
+/// a verdict that the store did not take is kept until it does.
 package final class JournalDesk: Sendable {
     private struct State {
         /// The jobs that are being submitted, with the copies that wait for each.
@@ -23,14 +23,16 @@ package final class JournalDesk: Sendable {
     }
 
     private let journal: any SubmissionJournal
-    /// The journal where it makes nobody wait.
-    private let immediate: (any ImmediateJournal)?
+    private let onUnwritten: @Sendable (_ id: String, _ fault: JournalFault) -> Void
     private let state = NIOLockedValueBox(State())
 
-    /// A desk for a journal.
-    package init(_ journal: any SubmissionJournal) {
+    /// A desk for a journal; `onUnwritten` hears of each verdict that the store did not take.
+    package init(
+        _ journal: any SubmissionJournal,
+        onUnwritten: @escaping @Sendable (_ id: String, _ fault: JournalFault) -> Void = { _, _ in }
+    ) {
         self.journal = journal
-        immediate = journal as? any ImmediateJournal
+        self.onUnwritten = onUnwritten
     }
 
     /// Copies that wait for the verdict on a job.
@@ -38,27 +40,62 @@ package final class JournalDesk: Sendable {
         state.withLockedValue { $0.places[id]?.waiters.count ?? 0 }
     }
 
-    /// As `begin` where there is nothing to wait for, nil where there is: a step less for nearly every job.
-    package func beginNow(_ request: JournalRequest) -> JournalAnswer? {
-        guard let immediate, !hasKept, takePlace(request) else { return nil }
-        let answer = immediate.beginNow(request)
+    /// Runs one submission between its beginning and its verdict in the journal.
+    ///
+    /// `submit` gets the journal's answer, and may submit only if that is `begun`; then its verdict is written, and if it
+    /// throws the job is released, or left to be submitted again if it has the mark. Throws `JournalFault` if the journal
+    /// cannot be used, without having called `submit`, and otherwise what `submit` throws.
+    package func recording<Result>(
+        _ request: JournalRequest,
+        _ submit: (JournalAnswer) async throws -> (Result, JournalVerdict)
+    ) async throws -> Result {
+        guard !request.isAnonymous else {
+            let unknown = JournalEntry.answer(to: request, given: nil, by: "", now: 0, isAlive: { _ in false })
+            return try await submit(unknown.answer).0
+        }
+        let answer = if let now = beginNow(request) { now } else { try await begin(request) }
+        guard case .begun(let isMarked, _) = answer else { return try await submit(answer).0 }
+        do {
+            let (result, verdict) = try await submit(answer)
+            if !finishNow(request.id, verdict) { await finish(request.id, verdict) }
+            return result
+        } catch {
+            await finish(request.id, isMarked ? .retrying : .released)
+            throw error
+        }
+    }
+
+    /// Notes that the delivery which a job was refused with is acknowledged.
+    package func acknowledged(_ id: String) async {
+        // Without the note a later publication of the job may be told the same refusal, no more.
+        try? await journal.acknowledged(id)
+    }
+
+    // MARK: - Without waiting, as nearly every job in memory
+
+    private func beginNow(_ request: JournalRequest) -> JournalAnswer? {
+        guard !hasKept, takePlace(request) else { return nil }
+        guard let answer = journal.beginNow(request) else {
+            leave(request.id, nil)
+            return nil
+        }
         if case .begun = answer { return answer }
         leave(request.id, nil)
         return answer
     }
 
-    /// As `finish` where there is nothing to wait for; false where there is.
-    package func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool {
-        guard let immediate else { return false }
-        immediate.finishNow(id, verdict)
+    private func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool {
+        guard journal.finishNow(id, verdict) else { return false }
         leave(id, verdict)
         return true
     }
 
+    // MARK: - Waiting for the store, and for others
+
     /// As the journal's `begin`; waits while this process is submitting the same job, and takes a definite no from there.
     ///
-    /// `inFlight` is the answer only where another process is at it.
-    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+    /// `inFlight` is the answer only if another process is at it.
+    private func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
         while !takePlace(request), let ended = await waitForPlace(request) {
             // An acceptance or a doubt stands in the journal; a definite no does not bind a new job, but binds this one.
             guard case .failed(let failure) = ended.verdict, failure.charged == .no,
@@ -81,23 +118,16 @@ package final class JournalDesk: Sendable {
 
     /// As the journal's `finish`; the copies that wait go on.
     ///
-    /// Where the store fails the desk keeps the verdict, and lets nothing begin before the store has it.
-    package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
+    /// If the store fails the desk keeps the verdict, and lets nothing begin before the store has it.
+    private func finish(_ id: String, _ verdict: JournalVerdict) async {
         do throws(JournalFault) {
             try await journal.finish(id, verdict)
             leave(id, verdict)
         } catch {
             state.withLockedValue { $0.unwritten[id] = verdict }
             leave(id, verdict)
-            throw error
+            onUnwritten(id, error)
         }
-    }
-
-    /// Notes that the delivery which a job was refused with is acknowledged.
-    package func acknowledged(_ id: String) async {
-        if let immediate { return immediate.acknowledgedNow(id) }
-        // Without the note a later publication of the job may be told the same refusal, no more.
-        try? await journal.acknowledged(id)
     }
 
     private var hasKept: Bool { state.withLockedValue { !$0.unwritten.isEmpty } }
@@ -114,7 +144,7 @@ package final class JournalDesk: Sendable {
         }
     }
 
-    /// Takes the job's place; false where somebody has it.
+    /// Takes the job's place; false if somebody has it.
     private func takePlace(_ request: JournalRequest) -> Bool {
         state.withLockedValue { state in
             guard state.places[request.id] == nil else { return false }

@@ -1,0 +1,29 @@
+/// Tells the broker what became of deliveries: the connection that they came from, or a test's stand-in for it.
+///
+/// From any thread, without waiting.
+package protocol Acknowledger: AnyObject, Sendable {
+    /// Whether deliveries of it are still the receiver's; once the connection is gone the broker gives them to others.
+    var isLive: Bool { get }
+    /// Acknowledges a delivery; false if the connection is gone, and the broker delivers it again.
+    func acknowledge(_ tag: DeliveryTag) -> Bool
+    /// Puts a delivery back into its queue, or without `requeue` lets the broker dead-letter it; false as above.
+    func reject(_ tag: DeliveryTag, requeue: Bool) -> Bool
+}
+
+extension AMQPConnection: Acknowledger {
+    package nonisolated var isLive: Bool { isOpen }
+}
+
+extension Delivery {
+    /// Whether it is still the receiver's.
+    package var isLive: Bool { acknowledger?.isLive ?? true }
+
+    /// Acknowledges it; false if its connection is gone, and the broker delivers it again.
+    package func acknowledge() -> Bool { acknowledger?.acknowledge(tag) ?? true }
+
+    /// Puts it back into its queue.
+    package func putBack() { _ = acknowledger?.reject(tag, requeue: true) }
+
+    /// Lets the broker dead-letter it.
+    package func deadLetter() { _ = acknowledger?.reject(tag, requeue: false) }
+}

@@ -1,0 +1,65 @@
+import AMQP
+import EditJob
+import Logging
+package import SeedreamAPI
+
+/// Sends one submission, at most once.
+package protocol Submitter: Sendable {
+    /// What was seen of the submission.
+    ///
+    /// Takes the submission over, which then need not be kept while the answer is waited for.
+    func submit(_ submission: consuming SubmissionRequest) async -> SubmissionSighting
+}
+
+extension SeedreamClient: Submitter {}
+
+/// Submits jobs with the token of the moment, and says what came of each.
+package struct JobSubmitter: Sendable {
+    /// What came of a submission.
+    struct Answer {
+        /// What it means.
+        let outcome: SubmissionOutcome
+        /// The sentence for a person, asked for only if the job fails.
+        let text: String
+    }
+
+    private let api: any Submitter
+    private let tokens: TokenSource
+    private let policy: RetryPolicy
+    private let observer: JobObserver
+
+    /// A submitter over the API; `policy` says which waits the queues can give.
+    package init(_ api: any Submitter, tokens: TokenSource, policy: RetryPolicy, observer: JobObserver) {
+        self.api = api
+        self.tokens = tokens
+        self.policy = policy
+        self.observer = observer
+    }
+
+    /// Submits a job's request body; `decoded` gives the job again if the API's words are to be compared with it.
+    func submit(_ body: consuming [UInt8], of job: ReceivedJob, decoded: () -> EditJob?) async -> Answer {
+        let trace = TraceContext(job.delivery.properties.headers)
+        let token = tokens.token
+        let start = ContinuousClock.now
+        let sighting = await api.submit(
+            SubmissionRequest(
+                jobID: job.id,
+                body: consume body,
+                token: token,
+                traceparent: trace?.traceparent,
+                tracestate: trace?.tracestate
+            )
+        )
+        observer.requested(status: sighting.status, after: start.duration(to: .now))
+        let outcome = policy.withinQueues(OutcomeTable.outcome(of: sighting))
+        switch outcome {
+        case .serviceFault(let fault) where fault.reason == .auth: tokens.distrust()
+        case .accepted(_, let warning?): observer.warn(warning, of: job)
+        default: break
+        }
+        return Answer(
+            outcome: outcome,
+            text: FailureText.text(outcome, sighting: sighting, token: token, job: decoded)
+        )
+    }
+}

@@ -1,0 +1,116 @@
+import AMQP
+import EditJob
+package import Journal
+package import Logging
+import NIOConcurrencyHelpers
+import SeedreamAPI
+import SharedValues
+
+/// Counts and logs what becomes of jobs.
+///
+/// From any thread.
+package final class JobObserver: Sendable {
+    private let metrics: WorkerMetrics
+    private let logger: Logger
+    private let anonymousJobs = NIOLockedValueBox(0)
+
+    /// An observer that counts in `metrics`.
+    package init(metrics: WorkerMetrics, logger: Logger) {
+        self.metrics = metrics
+        self.logger = logger
+    }
+
+    /// A delivery came.
+    func received(_ delivery: Delivery) {
+        metrics.received(redelivered: delivery.redelivered)
+    }
+
+    /// A delivery is no longer in the worker.
+    func left() {
+        metrics.left()
+    }
+
+    /// A job came without an id, which the journal cannot recognise when it comes again.
+    ///
+    /// The log hears of the first, the tenth, the hundredth and so on.
+    func receivedAnonymous() {
+        metrics.anonymousJob()
+        let count = anonymousJobs.withLockedValue { total in
+            total += 1
+            return total
+        }
+        guard Self.isPowerOfTen(count) else { return }
+        logger.log(
+            .warning,
+            "Jobs come without a message_id. They cannot be recognised when they come again.",
+            [.count: "\(count)", .remedy: "Let the producer set message_id."]
+        )
+    }
+
+    private static func isPowerOfTen(_ number: Int) -> Bool {
+        var rest = number
+        while rest % 10 == 0 { rest /= 10 }
+        return rest == 1
+    }
+
+    /// A submission ended; `status` is nil if no answer came.
+    func requested(status: Int?, after elapsed: Duration) {
+        metrics.requested(status: status, after: elapsed)
+    }
+
+    /// There is something odd about an acceptance.
+    func warn(_ warning: SubmissionOutcome.AcceptanceWarning, of job: ReceivedJob) {
+        logger.log(.warning, "The API accepted a job in an odd way.", [.jobID: job.id, .reason: warning.rawValue])
+    }
+
+    /// The journal cannot be used.
+    func failed(_ fault: JournalFault) {
+        logger.log(.error, "The journal cannot be used.", [.error: fault.description])
+    }
+
+    /// The journal did not take the verdict on a job, and gets it later.
+    package func verdictNotWritten(_ id: String, _ fault: JournalFault) {
+        logger.log(.error, "The journal did not take a verdict.", [.jobID: id, .error: fault.description])
+    }
+
+    /// What replaces a delivery is confirmed.
+    func settled(_ end: JobEnd, of job: ReceivedJob, after elapsed: Duration) {
+        metrics.settled(end, after: elapsed, age: job.age)
+        // At `info` what a person may ask about; that all went well, at the rate of the queue, only on demand.
+        let isOrdinary = end.label == .submitted || end.label == .duplicate
+        let level: Logger.Level = isOrdinary ? .debug : .info
+        guard level >= logger.logLevel else { return }
+        var metadata: [LogKey: String] = [
+            .jobID: job.id, .settlement: end.label.rawValue, .attempts: "\(end.attempts)",
+        ]
+        switch end.kind {
+        case .submitted(let taskID), .duplicate(let taskID): metadata[.taskID] = taskID
+        case .failed(let failure):
+            metadata[.code] = failure.code.rawValue
+            metadata[.charged] = failure.charged.rawValue
+            metadata[.httpStatus] = failure.httpStatus.map { "\($0)" }
+        case .retried(let wait): metadata[.wait] = DurationText.text(wait)
+        case .returned: break
+        }
+        logger.log(level, "A job was settled.", metadata)
+    }
+
+    /// A delivery's connection is gone before its job has an end.
+    func lost(_ job: ReceivedJob) {
+        logger.log(.debug, "The connection of a job is gone. The broker delivers it again.", [.jobID: job.id])
+    }
+
+    /// The worker ends before a job does.
+    func interrupted(_ job: ReceivedJob) {
+        logger.log(.warning, "The worker ends before a job. The broker delivers it again.", [.jobID: job.id])
+    }
+
+    /// A job cannot be settled, and goes back after a wait.
+    func unsettled(_ job: ReceivedJob, _ error: any Error, wait: Duration) {
+        logger.log(
+            .error,
+            "A job cannot be settled and goes back to its queue.",
+            [.jobID: job.id, .error: "\(error)", .wait: DurationText.text(wait)]
+        )
+    }
+}

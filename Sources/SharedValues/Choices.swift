@@ -1,0 +1,21 @@
+/// The kinds of queue that the service can use.
+package enum QueueType: String, Sendable, CaseIterable {
+    case quorum
+    case classic
+}
+
+/// Who makes the queues.
+package enum TopologyMode: String, Sendable, CaseIterable {
+    /// The worker declares them.
+    case declare
+    /// Somebody else does; the worker only looks whether they are there.
+    case verify
+}
+
+/// What to do with a submission whose outcome is not known.
+package enum DoubtPolicy: String, Sendable, CaseIterable {
+    /// A person decides: the job goes to `Q.unknown`.
+    case park
+    /// It is submitted again, and may be paid twice; the reply says so.
+    case retry
+}
