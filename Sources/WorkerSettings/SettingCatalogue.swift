@@ -12,19 +12,23 @@ package enum SettingCatalogue {
         SettingDefinition(
             "amqp.url",
             default: "amqp://guest:guest@127.0.0.1:5672/",
-            "The broker, or several separated by commas: the nodes of a cluster, tried in turn.",
+            "The broker's URL, or several separated by commas: the nodes of a cluster, tried in turn.",
             allowed: "amqp://user:password@host:port/vhost or amqps://…, percent-encoded",
             isSecret: true
         ) { text, settings throws(SettingDefinition.Refusal) in
             settings.amqpURLs = try SettingText.urls(text)
         },
-        file("amqp.caFile", "Trust roots for amqps, instead of the system's.", \.amqpCAFile),
-        file("amqp.certFile", "Client certificate for amqps.", \.amqpCertFile),
-        file("amqp.keyFile", "Key of the client certificate.", \.amqpKeyFile),
+        file(
+            "amqp.caFile",
+            "A PEM file with the certificate authorities to trust for amqps, instead of the system's.",
+            \.amqpCAFile
+        ),
+        file("amqp.certFile", "A PEM file with the client certificate for amqps.", \.amqpCertFile),
+        file("amqp.keyFile", "A PEM file with the key of the client certificate.", \.amqpKeyFile),
         duration(
             "amqp.heartbeat",
             "15s",
-            "How often each side of a broker connection shows that it lives.",
+            "The heartbeat interval of broker connections, in whole seconds.",
             \.amqpHeartbeat,
             from: .seconds(1)
         ),
@@ -34,7 +38,7 @@ package enum SettingCatalogue {
         SettingDefinition(
             "queue.name",
             default: "seedream.edit",
-            "The job queue; the other queues are named after it.",
+            "The name of the job queue. The other queues are named after it.",
             allowed: "1 to 200 bytes, not starting with amq."
         ) { text, settings throws(SettingDefinition.Refusal) in
             // 255 bytes are AMQP's limit; the longest of the other names needs the rest.
@@ -43,11 +47,11 @@ package enum SettingCatalogue {
             }
             settings.queueName = text
         },
-        choice("queue.type", "quorum", "The kind of all queues.", \.queueType),
+        choice("queue.type", "quorum", "The type of all queues.", \.queueType),
         choice(
             "queue.topology",
             "declare",
-            "Whether the worker declares the queues or only looks for them.",
+            "Whether the worker declares the queues, or only checks that they exist.",
             \.queueTopology
         ),
     ]
@@ -56,7 +60,7 @@ package enum SettingCatalogue {
         SettingDefinition(
             "api.baseUrl",
             default: "https://api.sinancode.com",
-            "The API, without the operation's path.",
+            "The URL of the API, without the path of the operation.",
             allowed: "an http or https URL without query, fragment and user"
         ) { text, settings throws(SettingDefinition.Refusal) in
             settings.apiBaseURL = try SettingText.baseURL(text)
@@ -64,7 +68,7 @@ package enum SettingCatalogue {
         SettingDefinition(
             "api.token",
             default: nil,
-            "The API's bearer token; required by run.",
+            "The bearer token of the API. Required by run.",
             allowed: "visible ASCII without blanks; better in a file, named by api.tokenFile",
             isSecret: true
         ) { text, settings throws(SettingDefinition.Refusal) in
@@ -74,7 +78,7 @@ package enum SettingCatalogue {
         SettingDefinition(
             "api.tokenFile",
             default: nil,
-            "A file with the token; read again on a 401 and when it changes.",
+            "A file with the token. It is read again when it changes and after a 401.",
             allowed: "the path of a file that holds the token and nothing else"
         ) { text, settings throws(SettingDefinition.Refusal) in
             _ = try SettingText.secret(inFile: text)
@@ -83,20 +87,36 @@ package enum SettingCatalogue {
         duration(
             "api.timeout",
             "60s",
-            "One submission, from start to last byte.",
+            "Maximum time per submission, from the start to the last byte of the answer.",
             \.apiTimeout,
             from: .milliseconds(1)
         ),
-        duration("api.connectTimeout", "5s", "TCP and TLS to the API.", \.apiConnectTimeout, from: .milliseconds(1)),
-        file("api.caFile", "Trust roots for the API, instead of the system's.", \.apiCAFile),
+        duration(
+            "api.connectTimeout",
+            "5s",
+            "Maximum time to connect to the API, TLS included.",
+            \.apiConnectTimeout,
+            from: .milliseconds(1)
+        ),
+        file(
+            "api.caFile",
+            "A PEM file with the certificate authorities to trust for the API, instead of the system's.",
+            \.apiCAFile
+        ),
     ]
 
     private static let worker: [SettingDefinition] = [
-        integer("worker.concurrency", "50", "Jobs in flight, and the prefetch.", \.concurrency, 1...65535),
+        integer(
+            "worker.concurrency",
+            "50",
+            "Maximum number of jobs in flight. It is also the prefetch count.",
+            \.concurrency,
+            1...65535
+        ),
         SettingDefinition(
             "worker.rateLimit",
             default: nil,
-            "Most submissions of this process in a time.",
+            "Maximum submissions per interval for this process, such as 18/10s.",
             allowed: "a count from 1 to 1000000 and a duration, such as 18/10s"
         ) { text, settings throws(SettingDefinition.Refusal) in
             guard let limit = RateLimit(text) else { throw .init() }
@@ -108,14 +128,14 @@ package enum SettingCatalogue {
         duration(
             "worker.drainTimeout",
             "25s",
-            "The longest wait for jobs in flight at the end.",
+            "How long to wait for jobs in flight when the worker is told to stop.",
             \.drainTimeout,
             from: .zero
         ),
         SettingDefinition(
             "worker.maxMessageBytes",
             default: "256KiB",
-            "The largest job that is taken.",
+            "Maximum size of a job's message body.",
             allowed: "a size such as 64KiB or 1MiB, at most 128MiB"
         ) { text, settings throws(SettingDefinition.Refusal) in
             guard let size = SettingText.size(text), (1...(128 << 20)).contains(size) else { throw .init() }
@@ -124,11 +144,11 @@ package enum SettingCatalogue {
     ]
 
     private static let policies: [SettingDefinition] = [
-        integer("retry.maxAttempts", "5", "Counted submissions of one job.", \.maxAttempts, 1...1000),
+        integer("retry.maxAttempts", "5", "Maximum number of counted submissions per job.", \.maxAttempts, 1...1000),
         SettingDefinition(
             "retry.delays",
             default: "1s,5s,30s,2m,10m",
-            "The wait after each counted submission, one retry queue each; the last repeats.",
+            "The delays before a job is submitted again, one retry queue each. The last one repeats.",
             allowed: "durations from 1ms, separated by commas"
         ) { text, settings throws(SettingDefinition.Refusal) in
             settings.retryDelays = try SettingText.list(text) { part in
@@ -138,24 +158,34 @@ package enum SettingCatalogue {
         duration(
             "gate.minDelay",
             "1s",
-            "The pause after a first service-wide failure.",
+            "The first pause after a failure of the whole service.",
             \.gateMinDelay,
             from: .milliseconds(1)
         ),
         duration(
             "gate.maxDelay",
             "60s",
-            "The longest pause, which doubling reaches.",
+            "The longest pause. Each failed probe doubles it up to this.",
             \.gateMaxDelay,
             from: .milliseconds(1)
         ),
-        choice("policy.noAnswer", "park", "A submission that was sent and never answered.", \.noAnswer),
-        choice("policy.gatewayError", "retry", "500, 502, 504 and their like.", \.gatewayError),
-        choice("policy.unknownFields", "reject", "A field of a job that this version does not know.", \.unknownFields),
+        choice("policy.noAnswer", "park", "What to do with a submission that was sent and never answered.", \.noAnswer),
+        choice(
+            "policy.gatewayError",
+            "retry",
+            "What to do after a 500, 502, 504 or the like, which do not say whether the job was accepted.",
+            \.gatewayError
+        ),
+        choice(
+            "policy.unknownFields",
+            "reject",
+            "What to do with a job's field that this version does not know.",
+            \.unknownFields
+        ),
         SettingDefinition(
             "policy.replyTo",
             default: "*",
-            "The queues that a job may name in reply_to.",
+            "Patterns of the queues that a job may name in reply_to.",
             allowed: "patterns with * and ?, separated by commas"
         ) { text, settings throws(SettingDefinition.Refusal) in
             settings.replyTo = try SettingText.list(text) { WildcardPattern($0) }
@@ -166,7 +196,7 @@ package enum SettingCatalogue {
         SettingDefinition(
             "journal.store",
             default: "memory",
-            "Where submissions are remembered, so that none is paid twice.",
+            "Where submissions are remembered, so that no job is paid for twice.",
             allowed: "memory or sqlite:PATH"
         ) { text, settings throws(SettingDefinition.Refusal) in
             if text == "memory" {
@@ -177,11 +207,17 @@ package enum SettingCatalogue {
                 throw .init()
             }
         },
-        duration("journal.retention", "72h", "How long they are remembered.", \.journalRetention, from: .seconds(1)),
+        duration(
+            "journal.retention",
+            "72h",
+            "How long submissions are remembered.",
+            \.journalRetention,
+            from: .seconds(1)
+        ),
         SettingDefinition(
             "http.listen",
             default: "127.0.0.1:9464",
-            "Where health and metrics are served.",
+            "The address of the health and metrics endpoints.",
             allowed: "HOST:PORT, or off"
         ) { text, settings throws(SettingDefinition.Refusal) in
             guard text != "off" else {
@@ -191,8 +227,13 @@ package enum SettingCatalogue {
             guard let address = Settings.ListenAddress(text) else { throw .init() }
             settings.httpListen = address
         },
-        choice("log.level", "info", "The least level that is logged.", \.logLevel),
-        choice("log.format", "auto", "One JSON object a line, or text; auto is text on a terminal.", \.logFormat),
+        choice("log.level", "info", "The lowest level that is logged.", \.logLevel),
+        choice(
+            "log.format",
+            "auto",
+            "The form of log lines: JSON objects or text. With auto it is text on a terminal.",
+            \.logFormat
+        ),
     ]
 
     // MARK: - Kinds of settings

@@ -50,6 +50,9 @@ package struct SettingsReader: Sendable {
         /// Where it came from.
         package let source: Source
 
+        /// Whether the value differs from the default.
+        package var isChanged: Bool { text != definition.defaultText }
+
         /// The text as it may be shown.
         package var shownText: String? {
             guard definition.isSecret, text != nil, source != .default else { return text }

@@ -26,8 +26,8 @@ struct Run: AsyncParsableCommand {
     @Flag(help: "End with 69 or 77 where the broker cannot be used, instead of trying again for ever.")
     var failFast = false
 
-    @OptionGroup(title: "Settings")
-    var flags: SettingFlags
+    @OptionGroup
+    var flags: AllSettings
 
     func run() async throws {
         let settings = try flags.read(needsToken: true).settings

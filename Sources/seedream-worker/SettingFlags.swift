@@ -2,18 +2,101 @@ import ArgumentParser
 import Glibc
 import WorkerSettings
 
-/// A flag for every setting; without one the environment, the file and the default count.
-struct SettingFlags: ParsableArguments {
-    @Option(help: ArgumentHelp("A settings file, JSON or YAML.", valueName: "file"))
-    var config: String?
+/// Flags for settings; a setting without one comes from the environment, the file, or its default.
+///
+/// A setting gets a flag by one line in one of the groups below, named after its key: `amqpCaFile` is `amqp.caFile`.
+protocol SettingFlags: ParsableArguments {}
 
+extension SettingFlags {
+    /// The values that were given, by the keys of their settings.
+    fileprivate var given: [String: String] {
+        var given: [String: String] = [:]
+        for child in Mirror(reflecting: self).children {
+            if let group = child.value as? any FlagGroup {
+                given.merge(group.given) { _, new in new }
+            } else if let option = child.value as? Option<String?>, let label = child.label,
+                let text = option.wrappedValue,
+                let setting = SettingCatalogue.all.first(where: { $0.flag == Self.flag(label) })
+            {
+                given[setting.key] = text
+            }
+        }
+        return given
+    }
+
+    /// The settings file of `--config`.
+    fileprivate var config: String? {
+        for child in Mirror(reflecting: self).children {
+            if let group = child.value as? any FlagGroup, let config = group.config { return config }
+            if child.label == "_config", let option = child.value as? Option<String?> { return option.wrappedValue }
+        }
+        return nil
+    }
+
+    /// `_amqpCaFile` as ArgumentParser spells its flag: `amqp-ca-file`.
+    private static func flag(_ label: String) -> String {
+        label.dropFirst().reduce(into: "") { $0 += $1.isUppercase ? "-\($1.lowercased())" : String($1) }
+    }
+
+    /// What reads the settings, with the flags' own.
+    var reader: SettingsReader {
+        SettingsReader(flags: given, environment: Process.environment, configPath: config)
+    }
+
+    /// The effective settings; prints every fault and ends with 78 if there is one.
+    func read(needsToken: Bool = false) throws -> SettingsReader.Result {
+        do {
+            return try reader.read(needsToken: needsToken)
+        } catch {
+            for fault in error.all { Console.error("seedream-worker: \(fault)") }
+            throw ExitCode(ExitStatus.settings)
+        }
+    }
+}
+
+/// A group of flags within another.
+private protocol FlagGroup {
+    var given: [String: String] { get }
+    var config: String? { get }
+}
+
+extension OptionGroup: FlagGroup where Value: SettingFlags {
+    var given: [String: String] { wrappedValue.given }
+    var config: String? { wrappedValue.config }
+}
+
+// MARK: - Groups
+
+/// The file that all settings may come from; commands have it first of the settings' flags.
+struct ConfigFlags: SettingFlags {
+    @Option(
+        help: ArgumentHelp(
+            "A settings file, JSON or YAML. Each option below is a setting, which the file or the environment may give too.",
+            valueName: "file"
+        )
+    )
+    var config: String?
+}
+
+struct BrokerFlags: SettingFlags {
     @Option(help: .setting("amqp.url")) var amqpUrl: String?
     @Option(help: .setting("amqp.caFile")) var amqpCaFile: String?
     @Option(help: .setting("amqp.certFile")) var amqpCertFile: String?
     @Option(help: .setting("amqp.keyFile")) var amqpKeyFile: String?
     @Option(help: .setting("amqp.heartbeat")) var amqpHeartbeat: String?
     @Option(help: .setting("queue.name")) var queueName: String?
+}
+
+struct TopologyFlags: SettingFlags {
     @Option(help: .setting("queue.type")) var queueType: String?
+    @Option(help: .setting("retry.delays")) var retryDelays: String?
+}
+
+struct UnknownFieldsFlags: SettingFlags {
+    @Option(help: .setting("policy.unknownFields")) var policyUnknownFields: String?
+}
+
+struct WorkerFlags: SettingFlags {
     @Option(help: .setting("queue.topology")) var queueTopology: String?
     @Option(help: .setting("api.baseUrl")) var apiBaseUrl: String?
     @Option(help: .setting("api.token")) var apiToken: String?
@@ -26,51 +109,53 @@ struct SettingFlags: ParsableArguments {
     @Option(help: .setting("worker.drainTimeout")) var workerDrainTimeout: String?
     @Option(help: .setting("worker.maxMessageBytes")) var workerMaxMessageBytes: String?
     @Option(help: .setting("retry.maxAttempts")) var retryMaxAttempts: String?
-    @Option(help: .setting("retry.delays")) var retryDelays: String?
     @Option(help: .setting("gate.minDelay")) var gateMinDelay: String?
     @Option(help: .setting("gate.maxDelay")) var gateMaxDelay: String?
     @Option(help: .setting("policy.noAnswer")) var policyNoAnswer: String?
     @Option(help: .setting("policy.gatewayError")) var policyGatewayError: String?
-    @Option(help: .setting("policy.unknownFields")) var policyUnknownFields: String?
     @Option(help: .setting("policy.replyTo")) var policyReplyTo: String?
     @Option(help: .setting("journal.store")) var journalStore: String?
     @Option(help: .setting("journal.retention")) var journalRetention: String?
     @Option(help: .setting("http.listen")) var httpListen: String?
     @Option(help: .setting("log.level")) var logLevel: String?
     @Option(help: .setting("log.format")) var logFormat: String?
+}
 
-    private var given: [String: String?] {
-        [
-            "amqp.url": amqpUrl, "amqp.caFile": amqpCaFile, "amqp.certFile": amqpCertFile,
-            "amqp.keyFile": amqpKeyFile, "amqp.heartbeat": amqpHeartbeat, "queue.name": queueName,
-            "queue.type": queueType, "queue.topology": queueTopology, "api.baseUrl": apiBaseUrl,
-            "api.token": apiToken, "api.tokenFile": apiTokenFile, "api.timeout": apiTimeout,
-            "api.connectTimeout": apiConnectTimeout, "api.caFile": apiCaFile,
-            "worker.concurrency": workerConcurrency, "worker.rateLimit": workerRateLimit,
-            "worker.drainTimeout": workerDrainTimeout, "worker.maxMessageBytes": workerMaxMessageBytes,
-            "retry.maxAttempts": retryMaxAttempts, "retry.delays": retryDelays, "gate.minDelay": gateMinDelay,
-            "gate.maxDelay": gateMaxDelay, "policy.noAnswer": policyNoAnswer,
-            "policy.gatewayError": policyGatewayError, "policy.unknownFields": policyUnknownFields,
-            "policy.replyTo": policyReplyTo, "journal.store": journalStore,
-            "journal.retention": journalRetention, "http.listen": httpListen, "log.level": logLevel,
-            "log.format": logFormat,
-        ]
-    }
+// MARK: - What commands have
 
-    /// What reads the settings, with the flags' own.
-    var reader: SettingsReader {
-        SettingsReader(flags: given.compactMapValues { $0 }, environment: Process.environment, configPath: config)
-    }
+/// Every setting: for `run`, `doctor` and `settings`.
+struct AllSettings: SettingFlags {
+    @OptionGroup var file: ConfigFlags
+    @OptionGroup var broker: BrokerFlags
+    @OptionGroup var topology: TopologyFlags
+    @OptionGroup var worker: WorkerFlags
+    @OptionGroup var jobs: UnknownFieldsFlags
+}
 
-    /// The effective settings; prints every fault and ends with 78 where there is one.
-    func read(needsToken: Bool = false) throws -> SettingsReader.Result {
-        do {
-            return try reader.read(needsToken: needsToken)
-        } catch {
-            for fault in error.all { Console.error("seedream-worker: \(fault)") }
-            throw ExitCode(ExitStatus.settings)
-        }
-    }
+/// What is needed to reach the queues.
+struct BrokerSettings: SettingFlags {
+    @OptionGroup var file: ConfigFlags
+    @OptionGroup var broker: BrokerFlags
+}
+
+/// What is needed to make the queues.
+struct TopologySettings: SettingFlags {
+    @OptionGroup var file: ConfigFlags
+    @OptionGroup var broker: BrokerFlags
+    @OptionGroup var topology: TopologyFlags
+}
+
+/// What is needed to check jobs and put them on their queue.
+struct SubmitSettings: SettingFlags {
+    @OptionGroup var file: ConfigFlags
+    @OptionGroup var jobs: UnknownFieldsFlags
+    @OptionGroup var broker: BrokerFlags
+}
+
+/// What is needed to check jobs.
+struct ValidateSettings: SettingFlags {
+    @OptionGroup var file: ConfigFlags
+    @OptionGroup var jobs: UnknownFieldsFlags
 }
 
 extension ArgumentHelp {

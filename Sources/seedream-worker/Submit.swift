@@ -48,8 +48,8 @@ struct Submit: AsyncParsableCommand {
     )
     var resume: String?
 
-    @OptionGroup(title: "Settings")
-    var flags: SettingFlags
+    @OptionGroup
+    var flags: SubmitSettings
 
     func validate() throws {
         if let resume, SubmitSession.Run(resume) == nil {

@@ -21,8 +21,8 @@ struct TopologyCommand: AsyncParsableCommand {
             discussion: "Example: SEEDREAM_QUEUE_NAME=edits seedream-worker topology declare"
         )
 
-        @OptionGroup(title: "Settings")
-        var flags: SettingFlags
+        @OptionGroup
+        var flags: TopologySettings
 
         func run() async throws {
             try await TopologyCommand.establish(.declare, flags.read().settings)
@@ -36,8 +36,8 @@ struct TopologyCommand: AsyncParsableCommand {
             discussion: "Example: seedream-worker topology verify --amqp-url amqp://operator:password@broker/"
         )
 
-        @OptionGroup(title: "Settings")
-        var flags: SettingFlags
+        @OptionGroup
+        var flags: TopologySettings
 
         func run() async throws {
             try await TopologyCommand.establish(.verify, flags.read().settings)
@@ -63,8 +63,8 @@ struct TopologyCommand: AsyncParsableCommand {
         )
         var brokerVersion: String?
 
-        @OptionGroup(title: "Settings")
-        var flags: SettingFlags
+        @OptionGroup
+        var flags: TopologySettings
 
         func validate() throws {
             if let brokerVersion, Self.major(brokerVersion) == nil {

@@ -20,8 +20,8 @@ struct Validate: AsyncParsableCommand {
     @Option(help: "How to print the faults.")
     var format = OutputFormat.text
 
-    @OptionGroup(title: "Settings, of which only policy.unknownFields counts here")
-    var flags: SettingFlags
+    @OptionGroup
+    var flags: ValidateSettings
 
     func run() async throws {
         let policy = try flags.read().settings.unknownFields

@@ -1,10 +1,55 @@
-# Sourced by deploy/quickstart and deploy/test: packages, free ports, a directory of its own, and a private RabbitMQ.
+# Sourced by the commands of deploy: progress, packages, free ports, a directory of its own, and a private RabbitMQ.
 # shellcheck shell=bash
 
 say() { printf '%s\n' "$*" >&2; }
 step() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 [ -t 2 ] && [ -z "${NO_COLOR:-}" ] || step() { printf '\n== %s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }
+
+ticker=""
+# stop_ticker: ends the line that counts the seconds.
+stop_ticker() {
+  [ -n "$ticker" ] || return 0
+  kill "$ticker" 2>/dev/null
+  wait "$ticker" 2>/dev/null
+  ticker=""
+  [ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
+# tick WHAT: says what goes on and for how long: every second in one line of a terminal, elsewhere every 30 seconds.
+tick() {
+  local started=$SECONDS pause=30 nap=
+  # A trap waits for the command in the foreground, so nothing sleeps there.
+  trap 'kill "$nap" 2>/dev/null; exit 0' TERM
+  if [ -t 2 ]; then pause=1; else say "$1 …"; fi
+  while :; do
+    if [ -t 2 ]; then
+      printf '\r\033[K%s … %d s' "$1" $((SECONDS - started)) >&2
+    elif [ "$SECONDS" -gt "$started" ]; then
+      say "  … $((SECONDS - started)) s"
+    fi
+    sleep "$pause" &
+    nap=$!
+    wait "$nap"
+  done
+}
+
+# phase WHAT COMMAND...: runs a command behind one calm line. What it says goes to a log, which is shown if it fails.
+phase() {
+  local what=$1 log="$work/phase.log" started=$SECONDS status=0
+  shift
+  tick "$what" &
+  ticker=$!
+  "$@" >"$log" 2>&1 </dev/null || status=$?
+  stop_ticker
+  if [ "$status" -eq 0 ]; then
+    say "$what: done in $((SECONDS - started)) s"
+  else
+    tail -n 60 "$log" >&2
+    say "$what: failed after $((SECONDS - started)) s with status $status; the lines above say why"
+  fi
+  return "$status"
+}
 
 root=() made_policy=""
 # remove_policy: lets services be started again, also where the installation was interrupted.
@@ -13,20 +58,19 @@ remove_policy() {
   made_policy=""
 }
 
-# install_packages NAME...: installs those that are missing; asks for sudo only where the user is not root.
+# install_packages NAME...: installs those that are missing; asks for sudo only if the user is not root.
 install_packages() {
   local missing=() name
   for name in "$@"; do
     [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$name" 2>/dev/null)" = "ii " ] || missing+=("$name")
   done
   [ ${#missing[@]} -eq 0 ] && return
-  step "Installing ${missing[*]}"
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || die "as root, install first: apt-get install ${missing[*]}"
-    say "This needs root: sudo may ask for your password."
+    say "To install ${missing[*]}, sudo may ask for your password."
     root=(sudo)
+    sudo -v || die "without root, install first: apt-get install ${missing[*]}"
   fi
-  local log="$work/apt.log"
   # The system's own broker is not wanted: ours is private. 101 means "not allowed" (invoke-rc.d(8)).
   local policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
@@ -35,17 +79,17 @@ install_packages() {
     "${root[@]}" chmod +x "$policy"
   fi
   local status=0
-  { "${root[@]}" apt-get update -q &&
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
-  } >"$log" 2>&1 || status=$?
+  phase "Installing ${missing[*]}" apt_install "${missing[@]}" || status=$?
   remove_policy
-  if [ "$status" -ne 0 ]; then
-    tail -n 20 "$log" >&2
-    die "apt-get failed; the lines above say why"
-  fi
+  [ "$status" -eq 0 ] || die "packages are missing"
 }
 
-# need_swift: ends with what to do where there is no toolchain.
+apt_install() {
+  "${root[@]}" apt-get update -q &&
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
+# need_swift: ends with what to do if there is no toolchain.
 need_swift() {
   command -v swift >/dev/null ||
     die "no Swift toolchain found; install Swift 6.2 or later (https://www.swift.org/install/linux/) and put it on PATH"
@@ -77,6 +121,17 @@ rabbitmq=/usr/lib/rabbitmq/bin
 
 # start_broker: a RabbitMQ of our own under $work/rabbitmq. Sets amqp_port, management_port, broker_env, broker_pid.
 start_broker() {
+  launch_broker
+  phase "Starting a private RabbitMQ" await_broker || die "RabbitMQ did not start; see $work/rabbitmq/log"
+}
+
+await_broker() {
+  wait_for broker 90 listens "$amqp_port" && wait_for management 60 listens "$management_port" && return
+  tail -n 20 "$work/rabbitmq/console"
+  return 1
+}
+
+launch_broker() {
   local home="$work/rabbitmq"
   mkdir -p "$home"
   amqp_port=$(free_port)
@@ -105,10 +160,6 @@ CONF
   # A session of its own, so that one signal reaches all of the broker's processes, and Ctrl-C only ours.
   env "${broker_env[@]}" setsid "$rabbitmq/rabbitmq-server" >"$home/console" 2>&1 </dev/null &
   broker_pid=$!
-  if ! wait_for broker 90 listens "$amqp_port" || ! wait_for management 60 listens "$management_port"; then
-    tail -n 20 "$home/console" >&2
-    die "RabbitMQ did not start; the lines above and $home/log say why"
-  fi
 }
 
 # no_processes GROUP: whether a process group is empty.

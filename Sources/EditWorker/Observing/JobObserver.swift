@@ -42,8 +42,8 @@ package final class JobObserver: Sendable {
         guard Self.isPowerOfTen(count) else { return }
         logger.log(
             .warning,
-            "Jobs come without a message_id. They cannot be recognised when they come again.",
-            [.count: "\(count)", .remedy: "Let the producer set message_id."]
+            "jobs come without a message_id and cannot be recognised when they come again",
+            [.count: "\(count)", .remedy: "let the producer set message_id"]
         )
     }
 
@@ -60,17 +60,17 @@ package final class JobObserver: Sendable {
 
     /// There is something odd about an acceptance.
     func warn(_ warning: SubmissionOutcome.AcceptanceWarning, of job: ReceivedJob) {
-        logger.log(.warning, "The API accepted a job in an odd way.", [.jobID: job.id, .reason: warning.rawValue])
+        logger.log(.warning, "the API accepted a job in an odd way", [.jobID: job.id, .reason: warning.rawValue])
     }
 
-    /// The journal cannot be used.
+    /// the journal cannot be used
     func failed(_ fault: JournalFault) {
-        logger.log(.error, "The journal cannot be used.", [.error: fault.description])
+        logger.log(.error, "the journal cannot be used", [.error: fault.description])
     }
 
     /// The journal did not take the verdict on a job, and gets it later.
     package func verdictNotWritten(_ id: String, _ fault: JournalFault) {
-        logger.log(.error, "The journal did not take a verdict.", [.jobID: id, .error: fault.description])
+        logger.log(.error, "the journal did not take a verdict", [.jobID: id, .error: fault.description])
     }
 
     /// What replaces a delivery is confirmed.
@@ -92,24 +92,24 @@ package final class JobObserver: Sendable {
         case .retried(let wait): metadata[.wait] = DurationText.text(wait)
         case .returned: break
         }
-        logger.log(level, "A job was settled.", metadata)
+        logger.log(level, "a job was settled", metadata)
     }
 
     /// A delivery's connection is gone before its job has an end.
     func lost(_ job: ReceivedJob) {
-        logger.log(.debug, "The connection of a job is gone. The broker delivers it again.", [.jobID: job.id])
+        logger.log(.debug, "the connection of a job is gone; the broker delivers it again", [.jobID: job.id])
     }
 
     /// The worker ends before a job does.
     func interrupted(_ job: ReceivedJob) {
-        logger.log(.warning, "The worker ends before a job. The broker delivers it again.", [.jobID: job.id])
+        logger.log(.warning, "the worker ends before a job; the broker delivers it again", [.jobID: job.id])
     }
 
     /// A job cannot be settled, and goes back after a wait.
     func unsettled(_ job: ReceivedJob, _ error: any Error, wait: Duration) {
         logger.log(
             .error,
-            "A job cannot be settled and goes back to its queue.",
+            "a job cannot be settled and goes back to its queue",
             [.jobID: job.id, .error: "\(error)", .wait: DurationText.text(wait)]
         )
     }

@@ -23,8 +23,8 @@ struct DeadLetterFlags: ParsableArguments {
     @Option(help: ArgumentHelp("At most so many.", valueName: "count"))
     var limit: Int?
 
-    @OptionGroup(title: "Settings")
-    var settings: SettingFlags
+    @OptionGroup
+    var settings: BrokerSettings
 
     func validate() throws {
         if let since, Self.moment(since, now: .now) == nil {

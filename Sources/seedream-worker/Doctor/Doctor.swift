@@ -19,8 +19,8 @@ struct Doctor: AsyncParsableCommand {
     @Option(help: "How to print the findings.")
     var format = OutputFormat.text
 
-    @OptionGroup(title: "Settings")
-    var flags: SettingFlags
+    @OptionGroup
+    var flags: AllSettings
 
     func run() async throws {
         let terminal = Terminal(STDOUT_FILENO)
