@@ -149,9 +149,10 @@ extension AMQPConnection {
     }
 
     func flushAcknowledgements() throws(AMQPError) {
-        for acknowledgement in acknowledgements.flush() {
-            try socket?.acknowledge(acknowledgement)
-        }
+        let frames = acknowledgements.flush()
+        guard !frames.isEmpty else { return }
+        for acknowledgement in frames { try socket?.acknowledge(acknowledgement) }
+        acknowledgedAt = .now
     }
 
     func checkDeadlines() throws(AMQPError) {

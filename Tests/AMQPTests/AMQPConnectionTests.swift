@@ -105,6 +105,34 @@ struct AMQPConnectionTests {
         }
     }
 
+    @Test func `a connection that closes loses none of its last acknowledgements`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                let queue = QueueDeclaration(name: "q", arguments: ["x-queue-type": .text("quorum")])
+                _ = try await connection.declare(queue)
+                for _ in 0..<5 {
+                    let publishes = (0..<1000).map { connection.startPublishing(Self.message(to: "q", "\($0)")) }
+                    for publish in publishes { #expect(try await publish.value == .confirmed) }
+                    let consumer = try await broker.connect("consumer")
+                    let subscription = try await consumer.consume(from: "q", prefetch: 0)
+                    var taken: [Delivery] = []
+                    for await delivery in subscription.deliveries {
+                        taken.append(delivery)
+                        if taken.count == 1000 { break }
+                    }
+                    #expect(taken.allSatisfy { !$0.redelivered })
+                    // Out of order, so that each goes out by itself.
+                    for delivery in taken.shuffled() { _ = delivery.acknowledge() }
+                    await consumer.close()
+                    // What comes back comes at once.
+                    let left = try await broker.connect("left")
+                    #expect(try await left.inspect(queue: "q").messageCount == 0)
+                    await left.close()
+                }
+            }
+        }
+    }
+
     @Test func `a connection that only asks keeps no memory of it`() async throws {
         try await TestBroker.withVirtualHost { broker in
             let connection = try await broker.connect()

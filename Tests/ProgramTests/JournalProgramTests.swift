@@ -42,7 +42,10 @@ extension ProgramTests {
                 // Some replies come twice, so only their jobs tell when all have ended.
                 var replies = try await service.broker.takeReplies(ofJobs: 2000, from: "jobs.results")
                 for worker in workers { worker.signal(SIGTERM) }
-                for worker in workers { #expect(try await worker.outcome().status == 0) }
+                for worker in workers {
+                    let outcome = try await worker.outcome()
+                    #expect(outcome.status == 0, "\(outcome.stderr.suffix(2000))")
+                }
                 #expect(try await service.ready("jobs") == 0)
                 replies += try await service.broker.take(
                     Int(try await service.ready("jobs.results")),

@@ -61,7 +61,7 @@ import Glibc
     /// The interval that both sides agreed on, in seconds.
     var negotiatedHeartbeat: Int { Int(unsafe amqp_get_heartbeat(state)) }
 
-    /// The broker's version as it says itself, empty where it says none.
+    /// The broker's version as it says itself, empty if it says none.
     var brokerVersion: String {
         guard let table = unsafe amqp_get_server_properties(state) else { return "" }
         return unsafe FieldTable(copying: table.pointee)["version"]?.text ?? ""
@@ -96,7 +96,7 @@ import Glibc
             "publisher_confirms": .boolean(true),
         ]
         var properties = unsafe arena.table([
-            "product": .text("seedream-worker"),
+            "product": .text(options.product),
             "connection_name": .text(options.name),
             "capabilities": .table(capabilities),
         ])
@@ -134,13 +134,13 @@ import Glibc
         throw AMQPError(
             .tls,
             failure.message,
-            remedy: "check amqp.certFile and amqp.keyFile: the broker may refuse the certificate, or want one"
+            remedy: "check the client certificate and its key: the broker may refuse the certificate, or want one"
         )
     }
 
     // MARK: - Reading
 
-    /// The next event that is there already, nil where none is: never waits.
+    /// The next event that is there already, nil if none is: never waits.
     ///
     /// Also the place where librabbitmq sends our heartbeats and notices missing ones of the broker.
     func nextEvent() throws(AMQPError) -> BrokerEvent? {
@@ -174,7 +174,7 @@ import Glibc
     func releaseWrites() { setCork(0) }
 
     private func setCork(_ value: Int32) {
-        // Where the kernel refuses, packets are smaller; nothing else is.
+        // If the kernel refuses, packets are smaller; nothing else is.
         _ = unsafe withUnsafeBytes(of: value) { value in
             unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_CORK, value.baseAddress, socklen_t(value.count))
         }
@@ -299,6 +299,21 @@ import Glibc
         try withThrowawayChannel { channel throws(AMQPError) in
             _ = unsafe amqp_queue_delete(state, channel, arena.bytes(queue), 0, 0)
             try checkReply("deleting queue \(queue)")
+        }
+    }
+
+    /// Reads and drops what comes until a moment, or until the connection ends.
+    func read(until end: ContinuousClock.Instant) {
+        while true {
+            let left = ContinuousClock.now.duration(to: end)
+            guard left > .zero else { return }
+            do {
+                while try nextEvent() != nil { releaseFrames() }
+            } catch {
+                return
+            }
+            var descriptors = [pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)]
+            _ = unsafe poll(&descriptors, 1, Int32(clamping: left.components.attoseconds / 1_000_000_000_000_000 + 1))
         }
     }
 
