@@ -17,6 +17,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
@@ -38,6 +39,7 @@ let package = Package(
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
 
         // The rooms. Imports run strictly downwards in this list; Tests/RoomTests checks them.
+        .target(name: "SharedValues", swiftSettings: strict),
         .target(
             name: "ThreadExecutor",
             dependencies: ["CLinux", .product(name: "NIOConcurrencyHelpers", package: "swift-nio")],
@@ -46,18 +48,19 @@ let package = Package(
         .target(
             name: "AMQP",
             dependencies: [
-                "CRabbitMQ", "ThreadExecutor",
+                "CRabbitMQ", "SharedValues", "ThreadExecutor",
+                .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
+            exclude: ["README.md"],
             swiftSettings: strict
         ),
         .target(name: "JSON", dependencies: ["CJansson"], swiftSettings: strict),
-        .target(name: "SharedValues", swiftSettings: strict),
         .target(name: "EditJob", dependencies: ["JSON"], swiftSettings: strict),
         .target(
             name: "SeedreamAPI",
             dependencies: [
-                "EditJob", "JSON",
+                "EditJob", "JSON", "SharedValues",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -71,6 +74,7 @@ let package = Package(
             name: "Journal",
             dependencies: [
                 "CSQLite", "EditJob", "JSON", "ThreadExecutor",
+                .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
             swiftSettings: strict
@@ -84,9 +88,15 @@ let package = Package(
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
+            exclude: ["README.md"],
             swiftSettings: strict
         ),
-        .target(name: "OperatorTools", dependencies: ["AMQP", "EditJob", "EditWorker", "JSON"], swiftSettings: strict),
+        .target(
+            name: "OperatorTools",
+            dependencies: ["AMQP", "EditJob", "EditWorker", "JSON", "SharedValues"],
+            exclude: ["README.md"],
+            swiftSettings: strict
+        ),
         .target(
             name: "Prometheus",
             dependencies: [
@@ -195,7 +205,7 @@ let package = Package(
                 .product(name: "Benchmark", package: "swift-benchmark"),
             ],
             path: "Tests/Benchmarks",
-            exclude: ["instructions.txt"],
+            exclude: ["README.md", "instructions.txt"],
             swiftSettings: strict,
             linkerSettings: [.unsafeFlags(["-Xlinker", "-S"], .when(configuration: .release))]
         ),

@@ -7,6 +7,8 @@ package struct AMQPConnectionOptions: Hashable, Sendable {
 
     /// The connection's name in the broker's management views and log.
     package var name: String
+    /// The client program, as the broker shows it.
+    package var product = ""
     /// The interval after which a silent peer is asked for a sign of life; the broker may lower it.
     ///
     /// Whole seconds.

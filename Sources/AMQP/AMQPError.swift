@@ -82,7 +82,7 @@ extension AMQPError.Code {
         case .tls: "check the CA file, the host name in the certificate, and that the port speaks TLS"
         case .authenticationRefused: "check user and password in the AMQP URL"
         case .accessRefused: "check the user's permissions and the virtual host in the AMQP URL"
-        case .notFound: "declare the queue, or let the worker declare it"
+        case .notFound: "declare the queue"
         case .preconditionFailed: "delete the queue once it is empty, or set the same arguments"
         case .resourceLocked: "another connection owns the queue exclusively; stop it, or use another name"
         case .consumerTimeout: "raise consumer_timeout in rabbitmq.conf above the longest job"
@@ -90,7 +90,7 @@ extension AMQPError.Code {
         case .connectionLost: "check the network and the broker's log"
         case .heartbeatLost: "check the network between here and the broker"
         case .timedOut: "check the load of the broker and the network"
-        case .closed: "the worker is shutting down"
+        case .closed: "this program closed it"
         case .tooLarge: "shorten the headers, or raise frame_max in rabbitmq.conf"
         case .protocolViolation: "check that the port belongs to a RabbitMQ broker"
         }

@@ -1,3 +1,5 @@
+import SharedValues
+
 /// Where a broker is and how to log in.
 ///
 /// Source: RabbitMQ's "URI Specification".
@@ -24,14 +26,14 @@ package struct AMQPURL: Hashable, Sendable {
     package let port: UInt16
     /// The virtual host, `/` unless given.
     package let virtualHost: String
-    /// User and password; nil where the URL has none.
+    /// User and password; nil if the URL has none.
     package let credentials: Credentials?
 
     /// Reads `amqp://user:password@host:port/vhost` or `amqps://…`, all but the scheme and host optional and
     /// percent-encoded.
     package init(parsing text: String) throws(Fault) {
         guard let schemeEnd = text.firstRange(of: "://") else {
-            throw Fault(description: "is no URL; write amqp://user:password@host:port/vhost")
+            throw Fault(description: "is not a URL; write amqp://user:password@host:port/vhost")
         }
         switch text[..<schemeEnd.lowerBound].lowercased() {
         case "amqp": usesTLS = false
@@ -73,51 +75,29 @@ package struct AMQPURL: Hashable, Sendable {
     }
 
     private static func parseAddress(_ text: Substring, defaultPort: UInt16) throws(Fault) -> (String, UInt16) {
-        var host = text
-        var portText: Substring?
-        if text.hasPrefix("[") {
-            guard let end = text.firstIndex(of: "]") else {
-                throw Fault(description: "has a [ without a ] around the IPv6 address")
+        let address: HostAndPort
+        do {
+            address = try HostAndPort(text)
+        } catch {
+            switch error {
+            case .noHost: throw Fault(description: "has no host")
+            case .openBracket: throw Fault(description: "has a [ without a ] around the IPv6 address")
+            case .textAfterBracket: throw Fault(description: "has text between the IPv6 address and the port")
+            case .port: throw Fault(description: "has a port that is not a number from 1 to 65535")
             }
-            host = text[text.index(after: text.startIndex)..<end]
-            let tail = text[text.index(after: end)...]
-            guard tail.isEmpty || tail.hasPrefix(":") else {
-                throw Fault(description: "has text between the IPv6 address and the port")
-            }
-            portText = tail.isEmpty ? nil : tail.dropFirst()
-        } else if let colon = text.lastIndex(of: ":") {
-            host = text[..<colon]
-            portText = text[text.index(after: colon)...]
         }
-        let name = try decode(host, "the host")
-        guard !name.isEmpty else {
-            throw Fault(description: "has no host")
+        guard address.port != 0 else {
+            throw Fault(description: "has a port that is not a number from 1 to 65535")
         }
-        guard let portText, !portText.isEmpty else { return (name, defaultPort) }
-        guard portText.allSatisfy({ $0.isASCII && $0.isNumber }), let port = UInt16(portText), port > 0 else {
-            throw Fault(description: "has a port that is no number from 1 to 65535")
-        }
-        return (name, port)
+        return (try decode(address.host, "the host"), address.port ?? defaultPort)
     }
 
     private static func decode(_ text: Substring, _ part: String) throws(Fault) -> String {
-        var bytes: [UInt8] = []
-        var rest = text.utf8[...]
-        while let byte = rest.popFirst() {
-            guard byte == UInt8(ascii: "%") else {
-                bytes.append(byte)
-                continue
-            }
-            guard rest.count >= 2, let digits = String(rest.prefix(2)), let value = UInt8(digits, radix: 16),
-                !digits.hasPrefix("+")
-            else {
-                throw Fault(description: "has a % in \(part) that is not followed by two hexadecimal digits")
-            }
-            bytes.append(value)
-            rest = rest.dropFirst(2)
+        guard let bytes = PercentEncoding.decode(text) else {
+            throw Fault(description: "has a % in \(part) that is not followed by two hexadecimal digits")
         }
         guard let decoded = String(validating: bytes, as: UTF8.self), !bytes.contains(0) else {
-            throw Fault(description: "has \(part) that is no text after percent-decoding")
+            throw Fault(description: "has \(part) that is not text after percent-decoding")
         }
         return decoded
     }

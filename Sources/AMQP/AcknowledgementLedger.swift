@@ -1,3 +1,5 @@
+import DequeModule
+
 /// Decides how the settled deliveries of a channel are acknowledged in the fewest frames.
 ///
 /// A run without gaps from the lowest open tag goes out as one `multiple`, the rest one by one: a slow job holds back
@@ -25,10 +27,9 @@ package struct AcknowledgementLedger: Sendable {
         case gone
     }
 
-    /// The tag of `states[head]`.
+    /// The tag of the first of `states`.
     private var lowest: UInt64 = 1
-    private var states: [State] = []
-    private var head = 0
+    private var states: Deque<State> = []
     /// Settled since the last flush, in the order of settling.
     private var settled: [UInt64] = []
 
@@ -39,7 +40,7 @@ package struct AcknowledgementLedger: Sendable {
     package private(set) var openCount = 0
 
     /// The tag of the next delivery.
-    package var next: UInt64 { lowest + UInt64(states.count - head) }
+    package var next: UInt64 { lowest + UInt64(states.count) }
 
     /// Deliveries from a tag on that are neither acknowledged nor rejected; linear in those that are kept.
     package func openCount(from number: UInt64) -> Int {
@@ -58,7 +59,7 @@ package struct AcknowledgementLedger: Sendable {
         return true
     }
 
-    /// Marks a delivery for acknowledgement; false where it is unknown or was settled before.
+    /// Marks a delivery for acknowledgement; false if it is unknown or was settled before.
     package mutating func settle(_ number: UInt64) -> Bool {
         guard close(number, as: .settled) else { return false }
         settled.append(number)
@@ -89,15 +90,14 @@ package struct AcknowledgementLedger: Sendable {
     private mutating func takeRun() -> Acknowledgement? {
         var last: UInt64?
         var count = 0
-        while head < states.count, states[head] != .open {
-            if states[head] == .settled {
+        while let first = states.first, first != .open {
+            states.removeFirst()
+            if first == .settled {
                 last = lowest
                 count += 1
             }
-            head += 1
             lowest += 1
         }
-        compact()
         return last.map { Acknowledgement(number: $0, multiple: count > 1) }
     }
 
@@ -109,12 +109,5 @@ package struct AcknowledgementLedger: Sendable {
         return true
     }
 
-    private func index(of number: UInt64) -> Int { head + Int(number - lowest) }
-
-    /// Gives the room of removed entries back once they are the larger part: constant cost an entry.
-    private mutating func compact() {
-        guard head > 64, head > states.count / 2 else { return }
-        states.removeFirst(head)
-        head = 0
-    }
+    private func index(of number: UInt64) -> Int { Int(number - lowest) }
 }

@@ -1,7 +1,7 @@
 /// A string as AMQP carries it: bytes that are usually, but not certainly, UTF-8.
 ///
 /// Names, identifiers and header values are kept as they came, so that a copy of a message is the same message
-/// even where a producer wrote Latin-1. Source: AMQP 0-9-1 §4.2.5.3.
+/// even if a producer wrote Latin-1. Source: AMQP 0-9-1 §4.2.5.3.
 package struct ByteString: Hashable, Sendable {
     /// The bytes on the wire.
     package let bytes: [UInt8]
@@ -19,7 +19,7 @@ package struct ByteString: Hashable, Sendable {
     /// The text, with U+FFFD where the bytes are no UTF-8: for logs and errors.
     package var text: String { String(decoding: bytes, as: UTF8.self) }
 
-    /// The text, or nil where the bytes are no UTF-8.
+    /// The text, or nil if the bytes are no UTF-8.
     package var exactText: String? { String(validating: bytes, as: UTF8.self) }
 
     /// Whether there are no bytes.

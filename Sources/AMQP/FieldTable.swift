@@ -51,7 +51,7 @@ package enum FieldValue: Hashable, Sendable {
         }
     }
 
-    /// The number of an integer value of any width, nil where it is none or does not fit.
+    /// The number of an integer value of any width, nil if it is none or does not fit.
     package var integer: Int64? {
         switch self {
         case .int8(let value): Int64(value)

@@ -6,7 +6,7 @@ import JSON
 enum ImageURL {
     static let maximumBytes = 8192
 
-    /// What is wrong with a URL, nil where nothing is; the text is not quoted, since it may carry a signature.
+    /// What is wrong with a URL, nil if nothing is; the text is not quoted, since it may carry a signature.
     static func fault(in url: String) -> String? {
         let bytes = url.utf8.span
         guard !bytes.isEmpty else { return "is empty; it must be an absolute http or https URL" }

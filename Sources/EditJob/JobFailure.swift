@@ -52,7 +52,7 @@ package struct JobFailure: Error, Hashable, Sendable {
     package init(_ invalid: EditJob.Invalid) {
         switch invalid {
         case .malformed(let error):
-            self.init(.malformedJSON, "The job is no valid JSON: \(error).")
+            self.init(.malformedJSON, "The job is not valid JSON: \(error).")
         case .violations(let violations):
             let count = violations.count == 1 ? "a rule" : "\(violations.count) rules"
             let first = violations.first.map { "\($0.pointer): \($0.message)" } ?? ""

@@ -1,6 +1,6 @@
 /// Finds the known name that somebody who wrote another one most likely meant.
 package enum NearestName {
-    /// The nearest of `candidates`, nil where none is near: more than a third of the letters differ.
+    /// The nearest of `candidates`, nil if none is near: more than a third of the letters differ.
     ///
     /// Case, `_`, `-` and blanks do not count, so `imageUrls` is `image_urls`; a name that is the tail or head of
     /// just one candidate is near too (`resolution`).

@@ -82,20 +82,18 @@ extension Timestamp: CustomStringConvertible {
 }
 
 extension Timestamp {
-    /// Reads the form that `description` writes; nil of any other.
+    /// Reads a time of RFC 3339 §5.6, to the millisecond; nil if the text is nothing of the kind.
     package init?(rfc3339 text: String) {
-        let bytes = Array(text.utf8)
-        func number(_ range: Range<Int>) -> Int? {
-            let digits = bytes[range]
-            guard digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else { return nil }
-            return digits.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
-        }
-        guard bytes.count == 24, bytes[10] == UInt8(ascii: "T"), bytes[23] == UInt8(ascii: "Z"),
-            let year = number(0..<4), let month = number(5..<7), (1...12).contains(month), let day = number(8..<10),
-            let hour = number(11..<13), let minute = number(14..<16), let second = number(17..<19),
-            let fraction = number(20..<23)
+        let pattern = /(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))/
+            .asciiOnlyDigits()
+        guard let match = text.wholeMatch(of: pattern)?.output, let year = Int(match.1), let month = Int(match.2),
+            let day = Int(match.3), let hour = Int(match.4), let minute = Int(match.5), let second = Int(match.6),
+            (1...12).contains(month), (1...31).contains(day), hour < 24, minute < 60, second <= 60
         else { return nil }
-        let whole = Timestamp(year: year, month: month, day: day, hour: hour, minute: minute, second: second)
-        self.init(milliseconds: whole.milliseconds + Int64(fraction))
+        let offset = (match.9.flatMap { Int64($0) } ?? 0) * 60 + (match.10.flatMap { Int64($0) } ?? 0)
+        let sign: Int64 = match.8 == "-" ? 1 : -1
+        let fraction = match.7.flatMap { Int64(($0 + "00").prefix(3)) } ?? 0
+        let local = Timestamp(year: year, month: month, day: day, hour: hour, minute: minute, second: second)
+        self.init(milliseconds: local.milliseconds + fraction + sign * offset * 60_000)
     }
 }

@@ -4,7 +4,7 @@
 package struct EightBytes {
     @usableFromInline let word: UInt64
 
-    /// The bytes from an index on, nil where fewer are left.
+    /// The bytes from an index on, nil if fewer are left.
     @inlinable @inline(__always) package init?(_ bytes: Span<UInt8>, from index: Int) {
         guard bytes.count - index >= 8 else { return nil }
         word = unsafe bytes.bytes.unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self)

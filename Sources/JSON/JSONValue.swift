@@ -33,7 +33,7 @@ package struct JSONMember: Hashable, Sendable {
 }
 
 extension JSONValue {
-    /// The value of a member, nil where it is absent or this is no object.
+    /// The value of a member, nil if it is absent or this is no object.
     package subscript(name: String) -> JSONValue? {
         guard case .object(let members) = self else { return nil }
         return members.first { $0.name == name }?.value
@@ -73,7 +73,7 @@ extension JSONValue {
 package struct JSONParseError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The line, from 1.
     package let line: Int
-    /// The column in code points, from 1; 0 where the line is empty.
+    /// The column in code points, from 1; 0 if the line is empty.
     package let column: Int
     /// What is wrong.
     package let reason: String

@@ -145,7 +145,7 @@ package struct JournalEntry: Hashable, Sendable {
         return entry
     }
 
-    /// The entry after a verdict, nil where nothing needs to be remembered.
+    /// The entry after a verdict, nil if nothing needs to be remembered.
     package func after(_ verdict: JournalVerdict, now: Int64) -> JournalEntry? {
         var entry = self
         entry.changedAt = now

@@ -1,3 +1,4 @@
+import DequeModule
 import EditJob
 import NIOConcurrencyHelpers
 
@@ -8,17 +9,16 @@ package final class MemoryJournal: SubmissionJournal {
     private struct State {
         private var kept: Set<PackedEntry> = []
         /// Finished entries, oldest first; one that changed since stands further behind once more.
-        private(set) var finished: [PackedEntry] = []
-        private(set) var head = 0
+        private(set) var finished: Deque<PackedEntry> = []
 
         var count: Int { kept.count }
 
         /// The oldest finished entry.
-        var oldest: PackedEntry? { head < finished.count ? finished[head] : nil }
+        var oldest: PackedEntry? { finished.first }
 
         /// Whether most of the row are places of entries that have changed since, such as a job that is refused again and
         /// again.
-        var isRowStale: Bool { finished.count - head > 2 * kept.count + 1024 }
+        var isRowStale: Bool { finished.count > 2 * kept.count + 1024 }
 
         private func isCurrent(_ old: PackedEntry) -> Set<PackedEntry>.Index? {
             guard let index = kept.firstIndex(of: old), kept[index].changedAt == old.changedAt,
@@ -31,9 +31,8 @@ package final class MemoryJournal: SubmissionJournal {
         mutating func tidyRow() {
             var seen: Set<PackedEntry> = []
             // From the newest: two changes in one millisecond look alike.
-            let current = finished[head...].reversed().filter { isCurrent($0) != nil && seen.insert($0).inserted }
-            finished = current.reversed()
-            head = 0
+            let current = finished.reversed().filter { isCurrent($0) != nil && seen.insert($0).inserted }
+            finished = Deque(current.reversed())
         }
 
         subscript(id: String) -> JournalEntry? {
@@ -59,12 +58,8 @@ package final class MemoryJournal: SubmissionJournal {
 
         /// Forgets the oldest finished entry, unless it has changed since it was put into the row.
         mutating func forgetOldest() {
-            let old = finished[head]
-            head += 1
+            guard let old = finished.popFirst() else { return }
             if let index = isCurrent(old) { kept.remove(at: index) }
-            guard head > 1024, head > finished.count / 2 else { return }
-            finished.removeFirst(head)
-            head = 0
         }
     }
 

@@ -12,9 +12,9 @@ package struct DeadLetter: Sendable {
     package let jobID: String
     /// Why it failed; the broker's own reason where no worker has put it here.
     package let code: String
-    /// Why it failed, in words; empty where nobody has said.
+    /// Why it failed, in words; empty if nobody has said.
     package let message: String
-    /// When it failed; nil where nobody has said.
+    /// When it failed; nil if nobody has said.
     package let failedAt: Timestamp?
 
     /// Reads a message.
@@ -54,10 +54,10 @@ package struct DeadLetter: Sendable {
         return isTooLarge ? nil : Timestamp(milliseconds: milliseconds)
     }
 
-    /// Submissions that counted; nil where nobody has said.
+    /// Submissions that counted; nil if nobody has said.
     package var attempts: Int64? { delivery.properties.headers?[JobHeader.attempts]?.integer }
 
-    /// Whether the job was paid for: `no` or `maybe`; nil where nobody has said.
+    /// Whether the job was paid for: `no` or `maybe`; nil if nobody has said.
     package var charged: String? {
         if let said = delivery.properties.headers?[JobHeader.errorCharged]?.text { return said }
         // The broker's limit: each of the workers that it was delivered to may have submitted it and died.
@@ -79,7 +79,7 @@ package struct DeadLetter: Sendable {
         min(max(0, delivery.properties.headers?[JobHeader.replayCount]?.integer ?? 0), Int64(Int32.max) - 1)
     }
 
-    /// The time since it failed; nil where nobody has said when.
+    /// The time since it failed; nil if nobody has said when.
     package func age(at now: Timestamp) -> Duration? {
         failedAt.map { .milliseconds(max(0, now.milliseconds - $0.milliseconds)) }
     }

@@ -2,9 +2,9 @@ package import EditJob
 
 /// Which dead letters a command is about.
 package struct DeadLetterFilter: Sendable {
-    /// Only those with one of these codes; all where it is empty.
+    /// Only those with one of these codes; all if it is empty.
     package var codes: Set<String>
-    /// Only the jobs with one of these ids; all where it is empty.
+    /// Only the jobs with one of these ids; all if it is empty.
     package var jobs: Set<String>
     /// Only those that have failed since.
     package var since: Timestamp?

@@ -71,7 +71,7 @@ package final class DeadLetterQueue {
         deliveries = subscription.deliveries.makeAsyncIterator()
     }
 
-    /// The next letter; nil after the last of those that were there at the beginning, and where the task is cancelled.
+    /// The next letter; nil after the last of those that were there at the beginning, and if the task is cancelled.
     ///
     /// Throws `AMQPError` where the connection is lost.
     package func next(isolation: isolated (any Actor)? = #isolation) async throws -> DeadLetter? {

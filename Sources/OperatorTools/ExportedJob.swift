@@ -3,7 +3,7 @@ import JSON
 
 /// A job as `dead-letters export` writes it: with `dead_letter`, a member that is not the job's own.
 package struct ExportedJob: Sendable {
-    /// The job's id, nil where it had none.
+    /// The job's id, nil if it had none.
     package let id: String?
     /// The job's text without the member.
     package let text: [UInt8]
@@ -25,7 +25,7 @@ package struct ExportedJob: Sendable {
         static let correlationID = "correlation_id"
     }
 
-    /// Reads a job's text; nil where it was not exported.
+    /// Reads a job's text; nil if it was not exported.
     package init?(_ text: [UInt8]) {
         // Most jobs were not exported, and are not to be parsed once more to learn it.
         guard Self.mentionsMember(text), case .object(let members)? = try? JSONValue(parsing: text),

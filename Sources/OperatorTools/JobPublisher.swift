@@ -2,12 +2,9 @@ package import AMQP
 
 /// Publishes many jobs with confirms, so many at a time that the broker and not the round trip is the limit.
 ///
-/// Confirms are told in the order of publishing: where it ends early, `settled` jobs are known to be on the queue, and
-/// of those after them nothing is.
-package final class JobPublisher {
-    /// Enough to keep a quorum queue's disk busy.
-    private static let mostInFlight = 1024
-
+/// Confirms are told in the order of publishing. If it ends early, `settled` jobs are known to be answered, and of those
+/// after them nothing is.
+package final class JobPublisher<Job> {
     /// A job that the broker does not have.
     package enum Fault: Hashable, Sendable {
         /// There is no such queue.
@@ -16,45 +13,58 @@ package final class JobPublisher {
         case refused
     }
 
-    /// The jobs that were answered, taken or not, in their order.
+    /// Jobs that were answered, taken or not, in their order.
     package private(set) var settled = 0
     private let connection: AMQPConnection
-    private let onSettled: (ByteString, Fault?) -> Void
-    private var inFlight: [(id: ByteString, publish: Task<PublishResult, any Error>)] = []
+    private let depth: Int
+    private let onSettled: (Job, Fault?) throws -> Void
+    private var inFlight: [(job: Job, publish: Task<PublishResult, any Error>)] = []
 
-    /// A publisher on a connection in confirm mode; `onSettled` is told of each job.
-    package init(_ connection: AMQPConnection, onSettled: @escaping (_ id: ByteString, _ fault: Fault?) -> Void) {
+    /// A publisher on a connection in confirm mode, with at most `depth` jobs on their way.
+    ///
+    /// `onSettled` is told of each; what it throws ends the publishing.
+    package init(
+        _ connection: AMQPConnection,
+        depth: Int = 1024,
+        onSettled: @escaping (_ job: Job, _ fault: Fault?) throws -> Void
+    ) {
         self.connection = connection
+        self.depth = max(1, depth)
         self.onSettled = onSettled
     }
 
-    /// Publishes a job; waits only where too many are on their way.
+    /// Publishes a job; waits only if too many are on their way.
     ///
-    /// Throws `AMQPError`.
+    /// Throws `AMQPError`, or what `onSettled` throws.
     package func publish(
         _ message: OutboundMessage,
+        for job: Job,
         isolation: isolated (any Actor)? = #isolation
     ) async throws {
-        let id = message.properties.messageID ?? ""
-        inFlight.append((id, connection.startPublishing(message)))
-        if inFlight.count >= Self.mostInFlight { try await settle(Self.mostInFlight / 2) }
+        inFlight.append((job, connection.startPublishing(message)))
+        if inFlight.count >= depth { try await settle((depth + 1) / 2) }
     }
 
     /// Waits until all are answered.
     ///
-    /// Throws `AMQPError`.
+    /// Throws as `publish`.
     package func finish(isolation: isolated (any Actor)? = #isolation) async throws {
         try await settle(inFlight.count)
     }
 
+    /// Gives `onSettled` those on their way that the broker has taken all the same, after a failure.
+    package func abandon(isolation: isolated (any Actor)? = #isolation) async {
+        for (job, publish) in inFlight where (try? await publish.value) == .confirmed { try? onSettled(job, nil) }
+        inFlight = []
+    }
+
     private func settle(_ number: Int, isolation: isolated (any Actor)? = #isolation) async throws {
-        let oldest = inFlight.prefix(number)
-        inFlight.removeFirst(number)
-        for (id, publish) in oldest {
+        for _ in 0..<number {
+            let (job, publish) = inFlight.removeFirst()
             switch try await publish.value {
-            case .confirmed: onSettled(id, nil)
-            case .returned: onSettled(id, .noQueue)
-            case .refused: onSettled(id, .refused)
+            case .confirmed: try onSettled(job, nil)
+            case .returned: try onSettled(job, .noQueue)
+            case .refused: try onSettled(job, .refused)
             }
             settled += 1
         }

@@ -3,7 +3,8 @@ import NIOConcurrencyHelpers
 
 /// A backend of swift-metrics that keeps all values in memory and writes them in Prometheus's text format 0.0.4.
 ///
-/// Source: Prometheus's "Exposition formats", "Metric and label naming".
+/// Our own, because swift-prometheus cannot be had where this is built; 260 lines in all, and `promtool check metrics` is
+/// one of the tests. Source: Prometheus's "Exposition formats", "Metric and label naming".
 package final class PrometheusRegistry: MetricsFactory {
     /// Labels in the order of the text, as `{a="b"}`; empty for none.
     private typealias Labels = String

@@ -15,7 +15,7 @@ package struct FaultMix: Hashable, Sendable {
         /// Answers 200 with the API family's envelope of a 401.
         case envelope401
 
-        /// Reads a kind's name, nil where it is none.
+        /// Reads a kind's name, nil if it is none.
         package init?(_ text: String) {
             switch text {
             case "reset": self = .reset
@@ -54,7 +54,7 @@ package struct FaultMix: Hashable, Sendable {
             self.percent = percent
         }
 
-        /// Reads `429=5`; nil where the text is nothing of the kind.
+        /// Reads `429=5`; nil if the text is nothing of the kind.
         package init?(_ text: String) {
             let parts = text.split(separator: "=", omittingEmptySubsequences: false)
             guard parts.count == 2, let kind = Kind(String(parts[0])), let percent = Double(parts[1]),
@@ -66,7 +66,7 @@ package struct FaultMix: Hashable, Sendable {
 
     private let shares: [Share]
 
-    /// A mix; nil where the shares add up to more than 100 percent.
+    /// A mix; nil if the shares add up to more than 100 percent.
     package init?(_ shares: [Share]) {
         guard shares.reduce(0, { $0 + $1.percent }) <= 100 else { return nil }
         self.shares = shares

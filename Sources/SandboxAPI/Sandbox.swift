@@ -97,7 +97,7 @@ package struct Sandbox: Sendable {
         return response ?? Response(status: .internalServerError)
     }
 
-    /// Nil where no answer is to be sent.
+    /// Nil if no answer is to be sent.
     private func answer(_ request: Request, _ body: ByteBuffer, _ channel: any Channel) async throws -> Response? {
         if let refusal = refusal(of: request, body) { return refusal }
         let key = HTTPField.Name("Idempotency-Key").flatMap { request.headers[$0] }

@@ -38,7 +38,7 @@ package final class SandboxStatistics: Sendable {
         }
     }
 
-    /// `status` is nil where no answer was sent.
+    /// `status` is nil if no answer was sent.
     func ended(status: Int?) {
         counts.withLockedValue { counts in
             counts.inFlight -= 1

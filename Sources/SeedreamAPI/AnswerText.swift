@@ -7,7 +7,7 @@ extension APIAnswer {
 
 /// An answer's body, read for what the outcome table asks of it.
 struct AnswerText {
-    /// The body as JSON, nil where it is none or did not come whole.
+    /// The body as JSON, nil if it is none or did not come whole.
     let json: JSONValue?
     private let bytes: [UInt8]
 

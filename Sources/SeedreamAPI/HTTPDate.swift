@@ -2,13 +2,15 @@ import EditJob
 
 /// Reads HTTP's dates in their three forms.
 ///
+/// Our own 50 lines, because nothing else in this target needs Foundation.
+///
 /// Source: RFC 9110 §5.6.7. Day names are not checked against the date: servers get them wrong, and nothing needs them.
 enum HTTPDate {
     private static let months = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ]
 
-    /// The moment, nil where the text is none of the three forms.
+    /// The moment, nil if the text is none of the three forms.
     static func parse(_ text: String, now: Timestamp) -> Timestamp? {
         let words = text.split(separator: " ").map(String.init)
         // Sun, 06 Nov 1994 08:49:37 GMT

@@ -7,7 +7,7 @@ package enum RetryAfter {
     /// A wait beyond a day is nonsense for this API, and would only hide that it is.
     private static let longest: Int64 = 86_400
 
-    /// The wait, nil where the field is absent, nonsense, negative or past.
+    /// The wait, nil if the field is absent, nonsense, negative or past.
     ///
     /// A date is taken against the answer's own `Date`, because the two clocks may differ; without one against `now`.
     package static func wait(_ field: String?, date: String?, now: Timestamp = .now) -> Duration? {

@@ -17,14 +17,14 @@ package final class SeedreamClient: Sendable {
         package var connections: Int
         /// PEM file with the trust roots, nil for the system's.
         package var caFile: String?
-        /// Sent as `seedream-worker/VERSION`.
-        package var version: String
+        /// What the client calls itself, such as `seedream-worker/1.0`.
+        package var userAgent: String
 
         /// Options with the defaults of the timeouts.
-        package init(baseURL: String, connections: Int, version: String) {
+        package init(baseURL: String, connections: Int, userAgent: String) {
             self.baseURL = baseURL
             self.connections = connections
-            self.version = version
+            self.userAgent = userAgent
         }
     }
 
@@ -36,10 +36,10 @@ package final class SeedreamClient: Sendable {
     private let loop: any EventLoop
     private let pool: NIOLoopBoundBox<HTTPConnectionPool>
 
-    /// The base URL is none.
+    /// The base URL is not one.
     package struct InvalidURL: Error, CustomStringConvertible {
         /// What is wrong and what to do.
-        package let description = "api.baseUrl is no http or https URL; set SEEDREAM_API_BASE_URL"
+        package let description = "the base URL of the API is not an http or https URL"
     }
 
     /// A client on one of the group's loops, which the caller owns.
@@ -55,7 +55,7 @@ package final class SeedreamClient: Sendable {
         )
         self.options = options
         self.loop = loop
-        encoder = RequestEncoder(endpoint, path: Self.path, version: options.version)
+        encoder = RequestEncoder(endpoint, path: Self.path, userAgent: options.userAgent)
     }
 
     /// Closes all connections; requests in flight end as cancelled.

@@ -19,7 +19,7 @@ package enum SubmissionOutcome: Hashable, Sendable {
 
     /// Something odd about an acceptance.
     package enum AcceptanceWarning: String, Hashable, Sendable {
-        case taskIDIsNoUUID = "the task id is no UUID"
+        case taskIDIsNoUUID = "the task id is not a UUID"
         case envelope = "the task id came in an envelope that the API does not document"
     }
 

@@ -1,3 +1,5 @@
+import SharedValues
+
 /// One submission as the API is to receive it.
 package struct SubmissionRequest: Sendable {
     /// The job, for `Idempotency-Key`.
@@ -29,14 +31,6 @@ package struct SubmissionRequest: Sendable {
     /// The job id as a field value: percent-encoded where it is not visible ASCII (RFC 9110 §5.5).
     var idempotencyKey: String {
         guard jobID.utf8.contains(where: { !(0x21...0x7E).contains($0) }) else { return jobID }
-        var key = ""
-        for byte in jobID.utf8 {
-            if (0x21...0x7E).contains(byte) {
-                key.unicodeScalars.append(UnicodeScalar(byte))
-            } else {
-                key += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
-            }
-        }
-        return key
+        return PercentEncoding.encode(jobID.utf8)
     }
 }

@@ -11,7 +11,7 @@ package enum DurationText {
         return milliseconds == 0 ? "0s" : "\(milliseconds / unit.milliseconds)\(unit.suffix)"
     }
 
-    /// The duration of a text, nil where it is none: a whole number and a unit.
+    /// The duration of a text, nil if it is none: a whole number and a unit.
     package static func parse(_ text: String) -> Duration? {
         let digits = text.prefix { $0.isASCII && $0.isNumber }
         guard let unit = units.first(where: { $0.suffix == text.dropFirst(digits.count) }),

@@ -17,7 +17,7 @@ package struct RateLimit: Hashable, Sendable {
         self.period = period
     }
 
-    /// Reads `18/10s`; nil where the text is nothing of the kind.
+    /// Reads `18/10s`; nil if the text is nothing of the kind.
     package init?(_ text: String) {
         let parts = text.split(separator: "/", maxSplits: 1)
         // Every start within the period is remembered: a million are 16 MiB.

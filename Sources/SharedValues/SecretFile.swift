@@ -5,7 +5,7 @@ package enum SecretFile {
     /// Longer is no token or password, but the wrong file.
     private static let longest = 64 * 1024
 
-    /// The file's text, nil where it cannot be read, is no UTF-8, or is far too long.
+    /// The file's text, nil if it cannot be read, is no UTF-8, or is far too long.
     package static func text(at path: String) -> String? {
         let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
@@ -20,7 +20,7 @@ package enum SecretFile {
         return nil
     }
 
-    /// The one word in a text, nil where there is none or it could not be a header's value.
+    /// The one word in a text, nil if there is none or it could not be a header's value.
     package static func token(in text: String) -> String? {
         let words = text.split(whereSeparator: \.isWhitespace)
         guard words.count == 1, words[0].utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else { return nil }

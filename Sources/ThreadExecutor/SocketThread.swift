@@ -48,7 +48,7 @@ package final class SocketThread: SerialExecutor {
 
     /// Makes the thread take a turn soon.
     ///
-    /// From any thread; costs a system call only where the thread sleeps.
+    /// From any thread; costs a system call only if the thread sleeps.
     package func wake() {
         loop.post { $0.isWoken = true }
     }

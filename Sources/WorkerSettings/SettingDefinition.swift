@@ -15,7 +15,7 @@ package struct SettingDefinition: Sendable {
 
     /// The text is no value of the setting.
     struct Refusal: Error {
-        /// Says more than `allowed` does, nil where that says all.
+        /// Says more than `allowed` does, nil if that says all.
         var reason: String?
     }
 

@@ -23,14 +23,14 @@ enum SettingText {
         let scheme = base.lowercased().hasPrefix("https://") ? 8 : base.lowercased().hasPrefix("http://") ? 7 : 0
         let rest = base.dropFirst(scheme)
         let authority = rest.prefix { $0 != "/" }
-        guard scheme > 0, !authority.isEmpty, !authority.hasPrefix(":"),
-            !rest.contains(where: { "?#@\\ ".contains($0) }),
+        guard scheme > 0, !rest.contains(where: { "?#@\\ ".contains($0) }),
             base.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
         else { throw Refusal() }
-        if let colon = authority.lastIndex(of: ":"), !authority.hasSuffix("]") {
-            guard let port = UInt16(authority[authority.index(after: colon)...]), port > 0 else {
-                throw Refusal(reason: "its port is no number from 1 to 65535")
-            }
+        do {
+            guard try HostAndPort(authority).port != 0 else { throw HostAndPort.Fault.port }
+        } catch {
+            guard case .port? = error as? HostAndPort.Fault else { throw Refusal() }
+            throw Refusal(reason: "its port is not a number from 1 to 65535")
         }
         return base
     }

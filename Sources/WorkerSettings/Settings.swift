@@ -74,15 +74,10 @@ package struct Settings: Sendable {
             self.port = port
         }
 
-        /// Reads `HOST:PORT`, an IPv6 address in brackets; nil where the text is nothing of the kind.
+        /// Reads `HOST:PORT`, an IPv6 address in brackets; nil if the text is nothing of the kind.
         package init?(_ text: String) {
-            guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]) else {
-                return nil
-            }
-            var host = text[..<colon]
-            if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
-            guard !host.isEmpty else { return nil }
-            self.init(host: String(host), port: Int(port))
+            guard let address = try? HostAndPort(text[...]), let port = address.port else { return nil }
+            self.init(host: String(address.host), port: Int(port))
         }
     }
 

@@ -2,6 +2,8 @@ import EditJob
 import SharedValues
 
 /// Reads all settings from their sources: flag, then environment, then file, then default.
+///
+/// Our own, 250 lines, because every fault is told at once with a line of its own, an unknown `SEEDREAM_…` variable too.
 package struct SettingsReader: Sendable {
     /// Where a value came from.
     package enum Source: Hashable, Sendable, CustomStringConvertible {
@@ -41,11 +43,11 @@ package struct SettingsReader: Sendable {
         package let all: [Fault]
     }
 
-    /// A setting's value as a text, and where it came from.
+    /// A setting's value as a text, and if it came from.
     package struct Entry: Sendable {
         /// The setting.
         package let definition: SettingDefinition
-        /// The text, nil where there is none.
+        /// The text, nil if there is none.
         package let text: String?
         /// Where it came from.
         package let source: Source
@@ -147,7 +149,7 @@ package struct SettingsReader: Sendable {
                 let hint = NearestName.of(name, among: known).map { "did you mean \($0)?" }
                 return Fault(
                     description:
-                        "\(name) is no known variable; \(hint ?? "see seedream-worker settings for all of them")"
+                        "\(name) is not a known variable; \(hint ?? "see seedream-worker settings for all of them")"
                 )
             }
     }
@@ -173,7 +175,7 @@ package struct SettingsReader: Sendable {
             faults.append(
                 Fault(
                     description:
-                        "the settings file \(configPath) is no valid YAML or JSON at line \(error.line), column \(error.column)"
+                        "the settings file \(configPath) is not valid YAML or JSON at line \(error.line), column \(error.column)"
                 )
             )
             return [:]
@@ -205,7 +207,7 @@ package struct SettingsReader: Sendable {
                 Fault(
                     description: isGroup || prefix.isEmpty
                         ? "\(name) in \(configPath ?? "") must be a group of settings"
-                        : "\(name) in \(configPath ?? "") is no known setting; "
+                        : "\(name) in \(configPath ?? "") is not a known setting; "
                             + (hint ?? "see seedream-worker settings for all of them")
                 )
             )

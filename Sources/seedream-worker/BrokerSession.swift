@@ -20,6 +20,7 @@ enum BrokerSession {
         _ body: (AMQPURL, AMQPConnectionOptions) async throws -> Opened
     ) async throws -> Opened {
         var options = AMQPConnectionOptions(name: "seedream-worker \(command) \(getpid())")
+        options.product = "seedream-worker"
         options.heartbeat = settings.amqpHeartbeat
         options.tls = settings.amqpTLS
         for url in settings.amqpURLs.dropLast() {

@@ -21,6 +21,12 @@ enum Console {
     /// Whether stderr is a terminal, on which progress makes sense.
     static var isInteractive: Bool { isatty(STDERR_FILENO) == 1 }
 
+    /// Whether the results go through a pipe, perhaps to the terminal that the progress is on.
+    static var isPipe: Bool {
+        var status = stat()
+        return unsafe fstat(STDOUT_FILENO, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
+    }
+
     /// A line of results.
     static func result(_ line: String) {
         write(line + "\n", to: STDOUT_FILENO)

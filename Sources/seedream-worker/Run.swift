@@ -23,7 +23,7 @@ struct Run: AsyncParsableCommand {
             """
     )
 
-    @Flag(help: "End with 69 or 77 where the broker cannot be used, instead of trying again for ever.")
+    @Flag(help: "End with status 69 or 77 if the broker cannot be used, instead of trying again.")
     var failFast = false
 
     @OptionGroup
@@ -132,7 +132,7 @@ extension AMQPError {
     }
 }
 
-/// Ends the process where the drain takes too long, or where a second signal says that nobody wants to wait.
+/// Ends the process where the drain takes too long, or if a second signal says that nobody wants to wait.
 private struct DrainDeadline: Service, CustomStringConvertible {
     let limit: Duration
     let logger: Logger

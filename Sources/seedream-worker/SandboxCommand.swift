@@ -18,32 +18,37 @@ struct SandboxCommand: AsyncParsableCommand {
             """
     )
 
-    @Option(help: ArgumentHelp("Where to listen; port 0 takes a free one.", valueName: "host:port"))
+    @Option(help: ArgumentHelp("The address to listen on. Port 0 takes a free one.", valueName: "host:port"))
     var listen = "127.0.0.1:8080"
 
-    @Option(help: "The only token that is let in; any without.")
+    @Option(help: "The only token to accept. Without it, any is accepted.")
     var token: String?
 
-    @Option(help: ArgumentHelp("The time before each answer.", valueName: "duration"))
+    @Option(help: ArgumentHelp("The delay before each answer.", valueName: "duration"))
     var latency = "200ms"
 
-    @Option(help: ArgumentHelp("A fault and the percentage of requests that meet it.", valueName: "kind=percent"))
+    @Option(
+        help: ArgumentHelp(
+            "A kind of fault, and the percentage of requests that get it. Can be repeated.",
+            valueName: "kind=percent"
+        )
+    )
     var fault: [String] = []
 
-    @Option(help: ArgumentHelp("The Retry-After of each 429 and 503.", valueName: "duration"))
+    @Option(help: ArgumentHelp("The Retry-After header of each 429 and 503.", valueName: "duration"))
     var retryAfter: String?
 
     func run() async throws {
         guard let address = Settings.ListenAddress(listen) else {
-            throw ValidationError("--listen '\(listen)' is no HOST:PORT")
+            throw ValidationError("--listen '\(listen)' is not HOST:PORT")
         }
         guard let latency = DurationText.parse(latency) else {
-            throw ValidationError("--latency '\(latency)' is no duration such as 200ms")
+            throw ValidationError("--latency '\(latency)' is not a duration such as 200ms")
         }
         let shares = try fault.map { text in
             guard let share = FaultMix.Share(text) else {
                 throw ValidationError(
-                    "--fault '\(text)' is no KIND=PERCENT; kinds are an HTTP status from 300 to 599, reset, hang, "
+                    "--fault '\(text)' is not KIND=PERCENT; kinds are an HTTP status from 300 to 599, reset, hang, "
                         + "garbage, no-task-id and envelope-401"
                 )
             }
@@ -55,7 +60,7 @@ struct SandboxCommand: AsyncParsableCommand {
         options.latency = latency
         options.retryAfter = try retryAfter.map { text in
             guard let wait = DurationText.parse(text) else {
-                throw ValidationError("--retry-after '\(text)' is no duration such as 2s")
+                throw ValidationError("--retry-after '\(text)' is not a duration such as 2s")
             }
             return wait
         }

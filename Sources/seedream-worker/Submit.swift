@@ -13,38 +13,40 @@ struct Submit: AsyncParsableCommand {
         discussion: """
             Example: seedream-worker submit jobs.ndjson --wait
 
-            All jobs are checked first; where one is invalid, none is published. --id-field takes each job's identity \
+            All jobs are checked first. If one is invalid, none is published. --id-field takes each job's identity \
             from a member of the job: the same id is never paid for twice, however often it is submitted. Ctrl-C tells \
             what was published and how to go on.
             """
     )
 
-    @Argument(help: "Files with a job a line, or a JSON array or object; - is stdin.")
+    @Argument(help: "Files with one job per line, or a JSON array or object. Use - for stdin.")
     var files: [String]
 
-    @Flag(help: "Print each reply as a line of JSON, and wait for all.")
+    @Flag(help: "Wait for all replies, and print each as it comes.")
     var wait = false
 
-    @Option(help: ArgumentHelp("The longest wait for replies.", valueName: "duration"))
+    @Option(help: ArgumentHelp("Maximum time to wait for the replies.", valueName: "duration"))
     var timeout = "5m"
 
-    @Option(help: ArgumentHelp("The queue for the replies.", valueName: "queue"))
+    @Option(help: ArgumentHelp("The queue that the replies go to.", valueName: "queue"))
     var replyTo: String?
 
-    @Option(help: "How to print the replies.")
+    @Option(help: "The form of the replies.")
     var format = OutputFormat.json
 
-    @Flag(help: "Publish without checking first.")
+    @Flag(help: "Publish the jobs without checking them first.")
     var noCheck = false
 
-    @Option(help: ArgumentHelp("The member of each job that is its id; it is taken out.", valueName: "name"))
+    @Option(
+        help: ArgumentHelp("The member of each job to use as its id. It is removed from the job.", valueName: "name")
+    )
     var idField: String?
 
     @Flag(help: "Also submit exported jobs that may have been paid for.")
     var acceptDoubleCharge = false
 
     @Option(
-        help: ArgumentHelp("Go on where an interrupted run has ended; it has printed this.", valueName: "run:count")
+        help: ArgumentHelp("Continue an interrupted run, with the value that it printed.", valueName: "run:count")
     )
     var resume: String?
 
@@ -57,7 +59,7 @@ struct Submit: AsyncParsableCommand {
         }
         if wait, replyTo != nil { throw ValidationError("--wait has a reply queue of its own; leave out --reply-to") }
         guard DurationText.parse(timeout) != nil else {
-            throw ValidationError("--timeout '\(timeout)' is no duration such as 5m")
+            throw ValidationError("--timeout '\(timeout)' is not a duration such as 5m")
         }
         if files.count(where: { $0 == "-" }) > 1 { throw ValidationError("stdin (-) can be read only once") }
     }
@@ -145,7 +147,7 @@ struct Submit: AsyncParsableCommand {
         if await session.hasFailures { throw ExitCode(ExitStatus.someFailed) }
     }
 
-    /// Publishes all jobs but the first; false where it was interrupted.
+    /// Publishes all jobs but the first; false if it was interrupted.
     private func publish(_ sources: [JobSource], skipping skipped: Int, _ session: SubmitSession) async throws -> Bool {
         var read = 0
         for source in sources {

@@ -18,7 +18,7 @@ actor SubmitSession {
         /// A new one.
         init() {}
 
-        /// Reads `PREFIX:COUNT`, as an interrupted run has printed it; nil where it is nothing of the kind.
+        /// Reads `PREFIX:COUNT`, as an interrupted run has printed it; nil if it is nothing of the kind.
         init?(_ text: String) {
             let parts = text.split(separator: ":", omittingEmptySubsequences: false)
             guard parts.count == 2, (1...64).contains(parts[0].utf8.count), let count = Int(parts[1]), count >= 0
@@ -28,14 +28,20 @@ actor SubmitSession {
         }
     }
 
+    /// A job on its way.
+    private struct Published {
+        let id: ByteString
+        /// Where it stands in the files, for people.
+        let name: String
+    }
+
     private let connection: AMQPConnection
     private let queue: String
     private let format: OutputFormat
     private let run: Run
     private let replyQueue: ByteString?
     private let replies: AMQPConnection.Subscription?
-    private var publisher: JobPublisher?
-    private var names: [(id: ByteString, name: String)] = []
+    private var publisher: JobPublisher<Published>?
     /// Replies to come, by the job's id: a file may have the same id twice.
     private var waiting: [ByteString: Int] = [:]
     private var replyLoop: Task<Void, Never>?
@@ -45,6 +51,7 @@ actor SubmitSession {
     private var unpublished = 0
     private var replied = 0
     private var failuresByCode: [String: Int] = [:]
+    private let showsProgress: Bool
     private var publishProgress: ProgressLine
     private var replyProgress = ProgressLine("replied")
 
@@ -60,6 +67,8 @@ actor SubmitSession {
         self.run = run
         count = run.skipped
         queue = settings.queueName
+        // A reply that goes through a pipe to the same terminal would appear in the middle of a line of progress.
+        showsProgress = !waits || !Console.isPipe
         publishProgress = ProgressLine("published", total: total.map { max(0, $0 - run.skipped) })
         connection = try await BrokerSession.open(settings, for: "submit")
         try await connection.selectConfirms()
@@ -85,7 +94,7 @@ actor SubmitSession {
         }
     }
 
-    /// Publishes a job; waits only where too many are in flight already.
+    /// Publishes a job; waits only if too many are in flight already.
     func publish(_ job: SubmittedJob, name: String) async throws {
         count += 1
         let id = ByteString(job.id ?? "\(run.prefix)-\(count)")
@@ -99,32 +108,30 @@ actor SubmitSession {
         let message = OutboundMessage(routingKey: ByteString(queue), properties: properties, body: job.text)
         // Before the publish: the reply may be faster than the confirm.
         if replies != nil { waiting[id, default: 0] += 1 }
-        names.append((id, name))
-        try await currentPublisher().publish(message)
+        try await currentPublisher().publish(message, for: Published(id: id, name: name))
     }
 
-    private func currentPublisher() -> JobPublisher {
+    private func currentPublisher() -> JobPublisher<Published> {
         if let publisher { return publisher }
-        let publisher = JobPublisher(connection) { [unowned self] id, fault in
-            self.assumeIsolated { $0.noteSettled(id, fault) }
+        let publisher = JobPublisher<Published>(connection) { [unowned self] job, fault in
+            self.assumeIsolated { $0.noteSettled(job, fault) }
         }
         self.publisher = publisher
         return publisher
     }
 
-    private func noteSettled(_ id: ByteString, _ fault: JobPublisher.Fault?) {
-        let name = names.removeFirst().name
+    private func noteSettled(_ job: Published, _ fault: JobPublisher<Published>.Fault?) {
         guard let fault else {
             published += 1
-            publishProgress.show(published)
+            if showsProgress { publishProgress.show(published) }
             return
         }
-        _ = stopWaiting(for: id)
+        _ = stopWaiting(for: job.id)
         switch fault {
         case .noQueue:
-            fail("\(name): there is no queue \(queue); run a worker once, or run: seedream-worker topology declare")
+            fail("\(job.name): there is no queue \(queue); run a worker once, or run: seedream-worker topology declare")
         case .refused:
-            fail("\(name): the broker refused the job; is the queue full?")
+            fail("\(job.name): the broker refused the job; is the queue full?")
         }
     }
 
@@ -143,7 +150,7 @@ actor SubmitSession {
         replyProgress = ProgressLine("replied", total: published)
     }
 
-    /// Notes one reply less to come; false where none was awaited.
+    /// Notes one reply less to come; false if none was awaited.
     private func stopWaiting(for id: ByteString) -> Bool {
         guard let count = waiting[id] else { return false }
         waiting[id] = count > 1 ? count - 1 : nil
@@ -160,7 +167,7 @@ actor SubmitSession {
         if reply?["status"]?.text != "submitted" {
             failuresByCode[reply?["error"]?["code"]?.text ?? "unreadable_reply", default: 0] += 1
         }
-        if !isPublishing { replyProgress.show(replied) }
+        if !isPublishing, showsProgress { replyProgress.show(replied) }
         return isPublishing || !waiting.isEmpty
     }
 

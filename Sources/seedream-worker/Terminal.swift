@@ -2,7 +2,7 @@ import Glibc
 
 /// What the program writes to: a terminal has a width, colours and a last line that can be replaced, a pipe has not.
 struct Terminal {
-    /// The columns, nil where lines may be of any length.
+    /// The columns, nil if lines may be of any length.
     let width: Int?
     /// Whether colours are shown.
     let hasColour: Bool

@@ -10,14 +10,14 @@ struct Validate: AsyncParsableCommand {
         discussion: """
             Example: seedream-worker validate jobs.ndjson
 
-            Prints FILE:LINE: POINTER: message (code) for each fault, and ends with 1 where there is one.
+            Prints FILE:LINE: POINTER: message (code) for each fault. The exit status is 1 if there is any.
             """
     )
 
-    @Argument(help: "Files with a job a line, or a JSON array or object; - is stdin.")
+    @Argument(help: "Files with one job per line, or a JSON array or object. Use - for stdin.")
     var files: [String]
 
-    @Option(help: "How to print the faults.")
+    @Option(help: "The form of the output.")
     var format = OutputFormat.text
 
     @OptionGroup

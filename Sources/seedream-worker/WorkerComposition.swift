@@ -14,7 +14,7 @@ import WorkerSettings
 struct WorkerComposition {
     let service: EditWorkerService
     let sweeper: JournalSweeper
-    /// Nil where nobody is to listen.
+    /// Nil if nobody is to listen.
     let healthServer: HealthServer?
     private let inspector: QueueInspector
     private let client: SeedreamClient
@@ -43,6 +43,7 @@ struct WorkerComposition {
         )
         func options(_ purpose: String) -> AMQPConnectionOptions {
             var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(purpose)")
+            options.product = "seedream-worker"
             options.heartbeat = settings.amqpHeartbeat
             options.tls = settings.amqpTLS
             // Whatever a producer sends, memory is bounded: by this for each job in flight, and by the room for larger ones.
@@ -138,7 +139,7 @@ struct WorkerComposition {
         var options = SeedreamClient.Options(
             baseURL: settings.apiBaseURL,
             connections: settings.concurrency,
-            version: Version.current
+            userAgent: "seedream-worker/\(Version.current)"
         )
         options.timeout = settings.apiTimeout
         options.connectTimeout = settings.apiConnectTimeout

@@ -44,7 +44,18 @@ struct ReplyTests {
         #expect(Timestamp(rfc3339: text)?.milliseconds == milliseconds)
     }
 
-    @Test(arguments: ["", "2026-11-25", "2026-11-25T20:15:00Z", "2026-13-25T20:15:00.123Z", "2026-11-25T20:15:00.123+"])
+    @Test(arguments: [
+        "2026-11-25T20:15:00Z", "2026-11-25t21:15:00+01:00", "2026-11-25 20:15:00.0004z",
+        "2026-11-25T15:15:00.000-05:00",
+    ])
+    func `every form of RFC 3339 is read`(_ text: String) {
+        #expect(Timestamp(rfc3339: text)?.milliseconds == 1_795_637_700_000)
+    }
+
+    @Test(arguments: [
+        "", "2026-11-25", "2026-11-25T20:15:00", "2026-13-25T20:15:00.123Z", "2026-11-25T20:15:00.123+",
+        "2026-11-25T24:00:00Z", "\u{662}026-11-25T20:15:00Z",
+    ])
     func `another form is no moment`(_ text: String) {
         #expect(Timestamp(rfc3339: text) == nil)
     }

@@ -398,7 +398,7 @@ private struct RefusingPublisher: MessagePublisher {
     var frameMax: Int { get async throws { 4096 } }
 }
 
-/// A journal that fails where it is told to.
+/// A journal that fails if it is told to.
 private final class FailingJournal: SubmissionJournal {
     enum Call { case begin, finish }
 

@@ -120,7 +120,7 @@ final class SimulatedWorld: Sendable {
         }
     }
 
-    /// The next delivery, nil where the queue is empty.
+    /// The next delivery, nil if the queue is empty.
     func deliver() -> Delivery? {
         state.withLockedValue { state in
             guard let next = state.queue.first else { return nil }
@@ -217,7 +217,7 @@ extension SimulatedWorld: MessagePublisher {
     func restoreTopology() async throws {}
     var frameMax: Int { get async throws { 131_072 } }
 
-    /// Takes the next delivery through a pipeline; false where the queue is empty.
+    /// Takes the next delivery through a pipeline; false if the queue is empty.
     func step(_ pipeline: JobPipeline) async -> Bool {
         guard let delivery = deliver() else { return false }
         await pipeline.take(delivery)
@@ -278,7 +278,7 @@ struct StoppableJournal: SubmissionJournal {
 }
 
 extension SimulatedWorld {
-    /// Counts an effect that is made elsewhere; false where the worker stops before it.
+    /// Counts an effect that is made elsewhere; false if the worker stops before it.
     fileprivate func mayBegin(_ effect: Effect) -> Bool {
         state.withLockedValue { state in
             guard !state.isStopped else { return false }
@@ -289,7 +289,7 @@ extension SimulatedWorld {
         }
     }
 
-    /// False where the worker stops after the effect.
+    /// False if the worker stops after the effect.
     fileprivate func mayGoOn(_ effect: Effect) -> Bool {
         state.withLockedValue { state in
             guard !state.isStopped else { return false }

@@ -15,8 +15,8 @@ struct JSONValueTests {
     }
 
     @Test(arguments: [
-        ("", "ends before"), ("{", "ends before"), (#"{"a":1,"a":2}"#, "stands twice"),
-        (#"{"a":1,"\u0061":2}"#, "stands twice"), ("1 2", "more than one"), ("{} {}", "more than one"),
+        ("", "ends before"), ("{", "ends before"), (#"{"a":1,"a":2}"#, "occurs twice"),
+        (#"{"a":1,"\u0061":2}"#, "occurs twice"), ("1 2", "more than one"), ("{} {}", "more than one"),
         ("9223372036854775808", "out of range"), ("1e400", "out of range"), (#""\ud800""#, "invalid"),
         (#""\udc00\ud800""#, "invalid"), ("'a'", "invalid syntax"), ("[1,]", "invalid syntax"), ("01", "invalid"),
         ("NaN", "invalid syntax"), ("\u{FEFF}{}", "byte order mark"), (#"{"a\u0000b":1}"#, "NUL"),

@@ -438,12 +438,12 @@ extension ProgramTests {
             }
         }
 
-        /// The guide's commands with the first line that each prints, nil where it prints nothing.
+        /// The guide's commands with the first line that each prints, nil if it prints nothing.
         private static func session() throws -> [(command: String, firstLine: String?)] {
             let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
                 .deletingLastPathComponent()
                 .appendingPathComponent(
-                    "Sources/OperatorTools/Documentation.docc/DeadLettersAtThreeInTheMorning.md"
+                    "deploy/guides/dead-letters.md"
                 )
             var session: [(command: String, firstLine: String?)] = []
             var isConsole = false

@@ -286,7 +286,7 @@ extension ProgramTests {
                     let refused = try await service.run(["run", "--fail-fast"], environment(stranger))
                     #expect(refused.status == 69)
                     #expect(refused.stderr.contains("(tls)"), "\(refused.stderr)")
-                    #expect(refused.stderr.contains("check amqp.certFile"), "\(refused.stderr)")
+                    #expect(refused.stderr.contains("check the client certificate"), "\(refused.stderr)")
                 }
             }
         }

@@ -5,15 +5,15 @@ import Testing
 struct ImportRuleTests {
     /// Our own modules and the C libraries, by the room that may import them.
     private static let rules: [String: Set<String>] = [
-        "ThreadExecutor": ["CLinux"],
-        "AMQP": ["CRabbitMQ", "ThreadExecutor"],
-        "JSON": ["CJansson"],
         "SharedValues": [],
+        "ThreadExecutor": ["CLinux"],
+        "AMQP": ["CRabbitMQ", "SharedValues", "ThreadExecutor"],
+        "JSON": ["CJansson"],
         "EditJob": ["JSON"],
-        "SeedreamAPI": ["EditJob", "JSON"],
+        "SeedreamAPI": ["EditJob", "JSON", "SharedValues"],
         "Journal": ["CSQLite", "EditJob", "JSON", "ThreadExecutor"],
         "EditWorker": ["AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues"],
-        "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON"],
+        "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON", "SharedValues"],
         "Prometheus": [],
         "HealthAPI": ["EditWorker", "JSON", "Prometheus"],
         "SandboxAPI": ["EditJob", "JSON"],
@@ -94,5 +94,23 @@ struct ImportRuleTests {
         let rooms = try FileManager.default.contentsOfDirectory(atPath: Self.sources.path)
         let swiftRooms = try rooms.filter { try !Self.swiftFiles(in: $0).isEmpty }
         #expect(Set(swiftRooms) == Set(Self.rules.keys))
+    }
+
+    @Test func `every link in a guide leads to a file`() throws {
+        let root = Self.sources.deletingLastPathComponent()
+        let folders = ["Sources", "Tests", "deploy"].map { root.appendingPathComponent($0) }
+        var guides = [root.appendingPathComponent("README.md")]
+        for folder in folders {
+            let paths = try FileManager.default.subpathsOfDirectory(atPath: folder.path)
+            guides += paths.filter { $0.hasSuffix(".md") }.map { folder.appendingPathComponent($0) }
+        }
+        #expect(guides.count > 6)
+        for guide in guides {
+            let text = try String(contentsOf: guide, encoding: .utf8)
+            for link in text.matches(of: /\]\(([^)#]+)[^)]*\)/) where !link.1.contains("://") {
+                let target = guide.deletingLastPathComponent().appendingPathComponent(String(link.1))
+                #expect(FileManager.default.fileExists(atPath: target.path), "\(guide.lastPathComponent): \(link.1)")
+            }
+        }
     }
 }

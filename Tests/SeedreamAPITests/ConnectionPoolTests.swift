@@ -41,7 +41,7 @@ struct ConnectionPoolTests {
             var options = SeedreamClient.Options(
                 baseURL: "\(scheme)://127.0.0.1:\(scripted.port)",
                 connections: connections,
-                version: "1"
+                userAgent: "test"
             )
             options.caFile = certificate?.certificatePath
             return options
@@ -65,7 +65,7 @@ struct ConnectionPoolTests {
         connectTimeout: Duration = .seconds(5),
         _ body: (SeedreamClient) async throws -> Void
     ) async throws {
-        var options = SeedreamClient.Options(baseURL: url, connections: connections, version: "1")
+        var options = SeedreamClient.Options(baseURL: url, connections: connections, userAgent: "test")
         options.connectTimeout = connectTimeout
         try await SeedreamClient.with(options, body)
     }
@@ -314,7 +314,7 @@ struct ConnectionPoolTests {
         #expect(server.requests.map { $0.header("Host") } == ["localhost:\(server.port)", "127.0.0.1:\(server.port)"])
         for wrong in ["", "ftp://a", "http://", "http://a:0", "http://a:x", "//a"] {
             #expect(throws: SeedreamClient.InvalidURL.self) {
-                let options = SeedreamClient.Options(baseURL: wrong, connections: 1, version: "1")
+                let options = SeedreamClient.Options(baseURL: wrong, connections: 1, userAgent: "test")
                 _ = try SeedreamClient(options, group: MultiThreadedEventLoopGroup.singleton)
             }
         }

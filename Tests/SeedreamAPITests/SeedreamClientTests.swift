@@ -30,7 +30,11 @@ struct SeedreamClientTests {
         caFile: String? = nil,
         _ body: (SeedreamClient) async throws -> Void
     ) async throws {
-        var options = SeedreamClient.Options(baseURL: "http://127.0.0.1:\(port)/base", connections: 8, version: "1.2.3")
+        var options = SeedreamClient.Options(
+            baseURL: "http://127.0.0.1:\(port)/base",
+            connections: 8,
+            userAgent: "seedream-worker/1.2.3"
+        )
         options.timeout = timeout
         options.caFile = caFile
         if let baseURL { options.baseURL = baseURL }

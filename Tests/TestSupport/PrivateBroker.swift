@@ -106,7 +106,7 @@ package actor PrivateBroker {
             "RABBITMQ_MNESIA_BASE": "\(directory)-data", "RABBITMQ_LOG_BASE": "\(directory)-log",
             "RABBITMQ_PID_FILE": "\(directory).pid", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2",
             "ERL_MAX_PORTS": "65536", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            // Without the script in between, whose `wait` never ends where its parent has blocked SIGCHLD.
+            // Without the script in between, whose `wait` never ends if its parent has blocked SIGCHLD.
             "RUNNING_UNDER_SYSTEMD": "1",
         ]
     }

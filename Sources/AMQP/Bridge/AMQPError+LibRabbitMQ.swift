@@ -46,7 +46,7 @@ extension AMQPError {
         self.init(Code(replyCode: replyCode, text: text), "the broker refused \(doing): \(text)", replyCode: replyCode)
     }
 
-    /// A call that waits for the broker's answer; nil where it succeeded.
+    /// A call that waits for the broker's answer; nil if it succeeded.
     static func failure(of reply: amqp_rpc_reply_t, while doing: String) -> AMQPError? {
         switch unsafe reply.reply_type {
         case AMQP_RESPONSE_NORMAL: nil

@@ -21,7 +21,7 @@ extension BrokerSocket {
             throw AMQPError(
                 .tls,
                 "the system has no trust roots",
-                remedy: "install ca-certificates, or set amqp.caFile"
+                remedy: "install ca-certificates, or name a file with the certificate authorities to trust"
             )
         }
         try check(unsafe amqp_ssl_socket_set_cacert(socket, roots), "the trust roots in \(roots) cannot be used")

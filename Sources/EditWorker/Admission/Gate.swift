@@ -73,7 +73,7 @@ package struct Gate: Sendable {
         closure?.isProbing = false
     }
 
-    /// Notes how a submission ended; true where the gate opened, closed, or closed for another reason.
+    /// Notes how a submission ended; true if the gate opened, closed, or closed for another reason.
     package mutating func leave(
         _ outcome: SubmissionOutcome,
         job: String,

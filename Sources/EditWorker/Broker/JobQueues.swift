@@ -34,7 +34,7 @@ package struct JobQueues: Hashable, Sendable {
             }
     }
 
-    /// The shortest wait of at least that long, nil where none is long enough.
+    /// The shortest wait of at least that long, nil if none is long enough.
     package func retryQueue(for wait: Duration) -> RetryQueue? {
         retries.first { $0.delay >= wait }
     }

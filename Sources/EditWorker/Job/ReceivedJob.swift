@@ -1,5 +1,6 @@
 package import AMQP
 package import EditJob
+import SharedValues
 
 /// A delivery of the job queue, read for all but its body.
 ///
@@ -44,7 +45,7 @@ package final class ReceivedJob: Sendable {
         }
         // Bounded, because a producer can write anything here, and a sum that overflows ends the process.
         attempts = Int(min(max(0, headers[JobHeader.attempts]?.integer ?? 0), 1_000_000))
-        // Who allows a second charge says that there may have been a first, also where no journal knows of it.
+        // Who allows a second charge says that there may have been a first, also if no journal knows of it.
         acceptsDoubleCharge = headers[JobHeader.acceptDoubleCharge] == .boolean(true)
         mayBeDuplicate = headers[JobHeader.mayBeDuplicate] == .boolean(true) || acceptsDoubleCharge
         firstReceivedAt =
@@ -56,7 +57,7 @@ package final class ReceivedJob: Sendable {
     /// How often an operator has replayed the job.
     package var replayCount: Int64 { max(0, delivery.properties.headers?[JobHeader.replayCount]?.integer ?? 0) }
 
-    /// The time since the job's `timestamp`; nil without one, and where it lies in the future: in milliseconds, say.
+    /// The time since the job's `timestamp`; nil without one, and if it lies in the future: in milliseconds, say.
     package var age: Duration? {
         // Anything may stand there, and arithmetic that overflows would end the process.
         guard let timestamp = delivery.properties.timestamp.flatMap({ Int64(exactly: $0) }) else { return nil }
@@ -141,13 +142,6 @@ extension ByteString {
     /// The bytes as visible ASCII: all others, and the percent sign, as `%` and two hexadecimal digits (RFC 3986 §2.1).
     fileprivate var percentEncoded: String {
         let isPlain = bytes.allSatisfy { (0x21...0x7E).contains($0) && $0 != UInt8(ascii: "%") }
-        guard !isPlain else { return text }
-        return bytes.reduce(into: "") { text, byte in
-            if (0x21...0x7E).contains(byte), byte != UInt8(ascii: "%") {
-                text.unicodeScalars.append(UnicodeScalar(byte))
-            } else {
-                text += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
-            }
-        }
+        return isPlain ? text : PercentEncoding.encode(bytes) { $0 == UInt8(ascii: "%") }
     }
 }

@@ -7,10 +7,10 @@ package import AMQP
 package struct TraceContext: Hashable, Sendable {
     /// The `traceparent` field.
     package let traceparent: String
-    /// The `tracestate` field, nil where there is none.
+    /// The `tracestate` field, nil if there is none.
     package let tracestate: String?
 
-    /// Reads the context from a job's headers; nil where there is no valid `traceparent`.
+    /// Reads the context from a job's headers; nil if there is no valid `traceparent`.
     package init?(_ headers: FieldTable?) {
         guard let parent = headers?[JobHeader.traceparent]?.text, Self.isTraceparent(parent) else { return nil }
         traceparent = parent

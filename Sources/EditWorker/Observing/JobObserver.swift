@@ -63,7 +63,7 @@ package final class JobObserver: Sendable {
         logger.log(.warning, "the API accepted a job in an odd way", [.jobID: job.id, .reason: warning.rawValue])
     }
 
-    /// the journal cannot be used
+    /// The journal cannot be used.
     func failed(_ fault: JournalFault) {
         logger.log(.error, "the journal cannot be used", [.error: fault.description])
     }

@@ -30,7 +30,7 @@ package final class WorkerHealth: Sendable {
         self.metrics = metrics
     }
 
-    /// What is missing for jobs to go through, in the order of a job's way; empty where all is well.
+    /// What is missing for jobs to go through, in the order of a job's way; empty if all is well.
     package func lacks(gate: Gate.Closure?) -> [Lack] {
         state.withLockedValue { state in
             var lacks: [Lack] = []

@@ -86,7 +86,7 @@ package final class WorkerMetrics: Sendable {
         anonymous.increment()
     }
 
-    /// A submission has ended; nil where no answer came.
+    /// A submission has ended; nil if no answer came.
     func requested(status: Int?, after elapsed: Duration) {
         // Three digits are all that HTTP has, whatever an API may send.
         let status = status.flatMap { (100...999).contains($0) ? $0 : nil }

@@ -28,7 +28,7 @@ package enum FailureText {
 
     /// The sentence for an outcome that ends a job; empty for an acceptance.
     ///
-    /// Repeats nothing of the job's texts nor of the token; `job` is asked for only where the API has said something.
+    /// Repeats nothing of the job's texts nor of the token; `job` is asked for only if the API has said something.
     package static func text(
         _ outcome: SubmissionOutcome,
         sighting: SubmissionSighting,

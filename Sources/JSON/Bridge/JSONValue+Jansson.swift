@@ -10,7 +10,7 @@ extension JSONValue {
     package init(parsing text: some Collection<UInt8>) throws(JSONParseError) {
         let bytes = Array(text)
         guard !bytes.starts(with: [0xEF, 0xBB, 0xBF]) else {
-            throw JSONParseError(line: 1, column: 1, reason: "a byte order mark stands before the JSON")
+            throw JSONParseError(line: 1, column: 1, reason: "there is a byte order mark before the JSON")
         }
         let flags = Int(JSON_REJECT_DUPLICATES) | Int(JSON_ALLOW_NUL) | Int(JSON_DECODE_ANY)
         let tree = JanssonTree(parsing: bytes, flags: flags)
@@ -35,7 +35,7 @@ extension JSONValue {
         case json_error_invalid_syntax: "invalid syntax"
         case json_error_null_byte_in_key: "NUL in a member's name"
         case json_error_null_character: "NUL in a string"
-        case json_error_duplicate_key: "a member's name stands twice in the same object"
+        case json_error_duplicate_key: "a member's name occurs twice in the same object"
         case json_error_numeric_overflow: "a number is out of range"
         case json_error_out_of_memory: "out of memory"
         default: "invalid JSON"

@@ -21,7 +21,7 @@ import CJansson
         seedream_json_end()
     }
 
-    /// A copy of the tree that needs Jansson no longer; nil where the text is none.
+    /// A copy of the tree that needs Jansson no longer; nil if the text is none.
     borrowing func value() -> JSONValue? {
         unsafe root.map { unsafe Self.value(of: $0) }
     }

@@ -9,19 +9,19 @@ struct RequestEncoder: Sendable {
     private let start: ByteBuffer
 
     /// An encoder for `POST` requests to a path below the endpoint's own.
-    init(_ endpoint: APIEndpoint, path: String, version: String) {
+    init(_ endpoint: APIEndpoint, path: String, userAgent: String) {
         start = ByteBuffer(
             string: """
                 POST \(endpoint.path)\(path) HTTP/1.1\r
                 Host: \(endpoint.hostField)\r
                 Content-Type: application/json\r
                 Accept: application/json\r
-                User-Agent: seedream-worker/\(version)\r\n
+                User-Agent: \(userAgent)\r\n
                 """
         )
     }
 
-    /// The request; nil where a text cannot be the value of a field, as a token with a line break.
+    /// The request; nil if a text cannot be the value of a field, as a token with a line break.
     func encode(_ submission: SubmissionRequest) -> ByteBuffer? {
         guard !submission.token.utf8.contains(UInt8(ascii: " ")) else { return nil }
         let key = submission.idempotencyKey
@@ -41,7 +41,7 @@ struct RequestEncoder: Sendable {
         return request
     }
 
-    /// Writes a field where there is a value; false where that has more than visible ASCII and blanks (RFC 9110 §5.5).
+    /// Writes a field where there is a value; false if that has more than visible ASCII and blanks (RFC 9110 §5.5).
     private static func write(_ name: StaticString, _ value: String?, to request: inout ByteBuffer) -> Bool {
         guard let value else { return true }
         request.writeStaticString(name)

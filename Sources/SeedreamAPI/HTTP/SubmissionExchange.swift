@@ -46,7 +46,7 @@ final class SubmissionExchange {
         self.head = head
     }
 
-    /// A part of the body has come; false where the answer is too long, which ends the exchange.
+    /// A part of the body has come; false if the answer is too long, which ends the exchange.
     func receive(_ part: ByteBuffer) -> Bool {
         guard seen.count + part.readableBytes <= Self.longestBody else {
             end(answered(.tooLong))

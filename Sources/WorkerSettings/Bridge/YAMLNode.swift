@@ -2,7 +2,8 @@ import CYAML
 
 /// A YAML document as a tree of texts: what the settings need of YAML 1.1, of which JSON is a part.
 ///
-/// Source: libyaml's `yaml.h`; YAML 1.1, §3.2.
+/// Our own bridge, 140 lines, because Yams needs all of Foundation, whose tables of the world's languages would add 40 MB to
+/// the program. Source: libyaml's `yaml.h`; YAML 1.1, §3.2.
 enum YAMLNode {
     case mapping([(name: String, value: YAMLNode)])
     case sequence([YAMLNode])
@@ -22,7 +23,7 @@ enum YAMLNode {
         return text
     }
 
-    /// Reads the one document of a text; nil where there is none.
+    /// Reads the one document of a text; nil if there is none.
     static func parse(_ text: String) throws(Fault) -> YAMLNode? {
         var reader = YAMLReader(Array(text.utf8))
         return try reader.document()

@@ -8,19 +8,27 @@ import WorkerSettings
 
 /// Which queue, and which of its letters.
 struct DeadLetterFlags: ParsableArguments {
-    @Flag(help: "The jobs that may or may not have been paid for (QUEUE.unknown), instead of the failed ones.")
+    @Flag(
+        help:
+            "Use the queue of unknown outcomes (QUEUE.unknown), whose jobs may have been paid for, instead of QUEUE.dlq."
+    )
     var unknown = false
 
-    @Option(help: ArgumentHelp("Only those with this code; may be repeated.", valueName: "code"))
+    @Option(help: ArgumentHelp("Only jobs that failed with this code. Can be repeated.", valueName: "code"))
     var code: [String] = []
 
-    @Option(help: ArgumentHelp("Only the job with this id; may be repeated.", valueName: "id"))
+    @Option(help: ArgumentHelp("Only the job with this id. Can be repeated.", valueName: "id"))
     var job: [String] = []
 
-    @Option(help: ArgumentHelp("Only those that failed since: 2h, 3d, or 2026-01-31T08:00:00Z.", valueName: "time"))
+    @Option(
+        help: ArgumentHelp(
+            "Only jobs that failed since then, such as 2h, 3d or 2026-01-31T08:00:00Z.",
+            valueName: "time"
+        )
+    )
     var since: String?
 
-    @Option(help: ArgumentHelp("At most so many.", valueName: "count"))
+    @Option(help: ArgumentHelp("Maximum number of jobs.", valueName: "count"))
     var limit: Int?
 
     @OptionGroup
@@ -48,26 +56,12 @@ struct DeadLetterFlags: ParsableArguments {
     var isFiltered: Bool { !filter.isEmpty || limit != nil }
 
     static func moment(_ text: String, now: Timestamp) -> Timestamp? {
-        if let moment = time(text) { return moment }
+        if let moment = Timestamp(rfc3339: text) { return moment }
         let days = text.hasSuffix("d") ? Int64(text.dropLast()).flatMap { (0...100_000).contains($0) ? $0 : nil } : nil
         guard let seconds = days.map({ $0 * 86_400 }) ?? DurationText.parse(text)?.components.seconds else {
             return nil
         }
         return Timestamp(milliseconds: now.milliseconds - min(seconds, 1_000_000_000_000) * 1000)
-    }
-
-    /// Reads a time of RFC 3339 §5.6, to the millisecond.
-    private static func time(_ text: String) -> Timestamp? {
-        let pattern = /(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))/
-        guard let match = text.wholeMatch(of: pattern)?.output, let year = Int(match.1), let month = Int(match.2),
-            let day = Int(match.3), let hour = Int(match.4), let minute = Int(match.5), let second = Int(match.6),
-            (1...12).contains(month), (1...31).contains(day), hour < 24, minute < 60, second <= 60
-        else { return nil }
-        let offset = (match.9.flatMap { Int($0) } ?? 0) * 60 + (match.10.flatMap { Int($0) } ?? 0)
-        let local = Timestamp(year: year, month: month, day: day, hour: hour, minute: minute, second: second)
-        let sign: Int64 = match.8 == "-" ? 1 : -1
-        let fraction = match.7.flatMap { Int64(($0 + "00").prefix(3)) } ?? 0
-        return Timestamp(milliseconds: local.milliseconds + fraction + sign * Int64(offset) * 60_000)
     }
 
     /// Walks over the queue, and puts back what was not removed.
@@ -102,19 +96,13 @@ struct DeadLetterFlags: ParsableArguments {
 }
 
 extension DeadLetterQueue {
-    /// Calls `body` for each letter that a filter takes, at most `limit`; false from it ends the walk.
+    /// Calls `body` for each letter that the flags mean; false from it ends the walk.
     func each(
         _ flags: DeadLetterFlags,
         limit: Int? = nil,
         isolation: isolated (any Actor)? = #isolation,
         _ body: (DeadLetter) async throws -> Bool
     ) async throws {
-        let filter = flags.filter
-        var left = limit ?? flags.limit ?? Int.max
-        while left > 0, let letter = try await next() {
-            guard filter.takes(letter) else { continue }
-            left -= 1
-            guard try await body(letter) else { return }
-        }
+        try await each(flags.filter, limit: limit ?? flags.limit, body)
     }
 }

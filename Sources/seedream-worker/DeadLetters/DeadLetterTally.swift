@@ -13,7 +13,7 @@ extension DeadLetters {
             counts[letter.code, default: 0] += 1
         }
 
-        /// The counts in one line, such as `: 3 invalid_job`; empty where there are none.
+        /// The counts in one line, such as `: 3 invalid_job`; empty if there are none.
         var byCode: String {
             let sorted = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
             let text = sorted.map { "\($0.value) \(Terminal.plain($0.key))" }.joined(separator: ", ")

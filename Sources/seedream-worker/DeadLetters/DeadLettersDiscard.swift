@@ -16,10 +16,10 @@ extension DeadLetters {
                 """
         )
 
-        @Flag(help: "All of the queue, where no other option says which.")
+        @Flag(help: "Discard the whole queue. Without it, say which letters.")
         var all = false
 
-        @Flag(help: "Do not ask.")
+        @Flag(help: "Do not ask for confirmation.")
         var yes = false
 
         @OptionGroup
@@ -27,9 +27,11 @@ extension DeadLetters {
 
         func validate() throws {
             guard all || flags.isFiltered else {
-                throw ValidationError("say which: --code, --job, --since or --limit, or --all for the whole queue")
+                throw ValidationError(
+                    "say which letters: --code, --job, --since or --limit, or --all for the whole queue"
+                )
             }
-            if all, flags.isFiltered { throw ValidationError("--all and a filter contradict each other") }
+            if all, flags.isFiltered { throw ValidationError("--all and a filter cannot be used together") }
         }
 
         func run() async throws {
@@ -50,7 +52,7 @@ extension DeadLetters {
         /// Asks, and tells how many the person has agreed to.
         private func confirmed() async throws -> Set<String> {
             guard isatty(STDIN_FILENO) == 1, Console.isInteractive else {
-                throw ValidationError("off a terminal nobody can be asked; to discard all the same, add --yes")
+                throw ValidationError("not a terminal: pass --yes to confirm")
             }
             var tally = Tally()
             var marks: Set<String> = []

@@ -12,7 +12,7 @@ extension DeadLetters {
             discussion: "Example: seedream-worker dead-letters list --code invalid_job --since 2h"
         )
 
-        @Option(help: "How to print: a table, or a line of JSON for each.")
+        @Option(help: "The form of the output: a table, or one JSON object per line.")
         var format = OutputFormat.text
 
         @OptionGroup

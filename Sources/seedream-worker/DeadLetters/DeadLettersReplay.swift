@@ -18,10 +18,10 @@ extension DeadLetters {
                 """
         )
 
-        @Flag(help: "Say what would be replayed, and do nothing.")
+        @Flag(help: "Show what would be replayed, and do nothing.")
         var dryRun = false
 
-        @Option(help: ArgumentHelp("At most so many jobs in that time, such as 10/1s.", valueName: "count/time"))
+        @Option(help: ArgumentHelp("Maximum rate, such as 10/1s.", valueName: "count/time"))
         var rate: String?
 
         @Flag(help: "Also replay jobs that may have been paid for: those of --unknown and of the code delivery_limit.")
@@ -33,11 +33,11 @@ extension DeadLetters {
         func validate() throws {
             if let rate {
                 guard let limit = RateLimit(rate) else {
-                    throw ValidationError("--rate '\(rate)' is no rate such as 10/1s")
+                    throw ValidationError("--rate '\(rate)' is not a rate such as 10/1s")
                 }
                 guard limit.interval <= DeadLetterQueue.longestHold else {
                     throw ValidationError(
-                        "--rate '\(rate)' is less than one in ten minutes; replay single jobs with --job"
+                        "--rate '\(rate)' is less than one job in ten minutes; replay single jobs with --job"
                     )
                 }
             }
@@ -56,7 +56,7 @@ extension DeadLetters {
                     // Another connection than the walk's, which stops reading while there is enough to do.
                     let connection = try await BrokerSession.open(settings, for: "dead-letters replay")
                     try await connection.selectConfirms()
-                    try await replay(walk, to: queue, on: connection, &tally)
+                    try await replay(walk, options(queue), on: connection, &tally)
                     await connection.close()
                 }
                 return tally
@@ -71,81 +71,43 @@ extension DeadLetters {
             if tally.left > 0, !dryRun { throw ExitCode(ExitStatus.someFailed) }
         }
 
+        private func options(_ queue: ByteString) -> OperatorTools.Replay.Options {
+            var options = OperatorTools.Replay.Options(queue: queue)
+            options.rate = rate.flatMap { RateLimit($0) }
+            options.isDoubtful = flags.unknown
+            options.acceptsDoubleCharge = acceptDoubleCharge
+            options.isDryRun = dryRun
+            return options
+        }
+
         private func replay(
             _ walk: DeadLetterQueue,
-            to queue: ByteString,
+            _ options: OperatorTools.Replay.Options,
             on connection: AMQPConnection,
             _ tally: inout Tally
         ) async throws {
-            let limit = rate.flatMap { RateLimit($0) }
-            // With a rate no more on their way than a tenth of a second's: a kill leaves few that were published
-            // and are still here.
-            let depth = limit.map { max(1, Int(.milliseconds(100) / $0.interval)) } ?? 128
             var progress = ProgressLine(
                 dryRun ? "seen" : "replayed",
                 total: flags.isFiltered ? flags.limit : walk.count
             )
-            var inFlight: [(letter: DeadLetter, publish: Task<PublishResult, any Error>)] = []
-            var start = ContinuousClock.now
-
-            func settle(_ number: Int) async throws {
-                for _ in 0..<number {
-                    let (letter, publish) = inFlight.removeFirst()
-                    switch try await publish.value {
-                    case .confirmed:
-                        try walk.remove(letter)
-                        tally.count(letter)
-                        progress.show(tally.done)
-                    case .returned:
-                        throw AMQPError(
-                            .notFound,
-                            "there is no queue \(queue); start a worker, or run: seedream-worker topology declare"
-                        )
-                    case .refused:
-                        Console.error("seedream-worker: the broker refused a job for \(queue); is the queue full?")
-                        throw ExitCode(ExitStatus.unavailable)
-                    }
+            var counted = tally
+            let replay = OperatorTools.Replay(walk, over: connection, options) { event in
+                switch event {
+                case .replayed(let letter):
+                    counted.count(letter)
+                    progress.show(counted.done)
+                case .left: counted.left += 1
                 }
             }
-
+            defer { tally = counted }
             do {
-                try await walk.each(flags) { letter in
-                    guard !Task.isCancelled else { return false }
-                    let needsConsent = flags.unknown || letter.mayHaveBeenCharged
-                    if needsConsent, !acceptDoubleCharge, !flags.unknown {
-                        tally.left += 1
-                        return true
-                    }
-                    guard !dryRun else {
-                        tally.count(letter)
-                        progress.show(tally.done)
-                        return true
-                    }
-                    if let limit {
-                        try? await Task.sleep(until: start)
-                        guard !Task.isCancelled else { return false }
-                        // Even where one took long: the time that was lost is not made up for in a burst.
-                        start = max(start + limit.interval, .now - limit.interval)
-                    }
-                    let message = letter.replayed(to: queue, acceptsDoubleCharge: needsConsent)
-                    inFlight.append((letter, connection.startPublishing(message)))
-                    if inFlight.count >= depth { try await settle((depth + 1) / 2) }
-                    if walk.isStale {
-                        try await settle(inFlight.count)
-                        try await walk.putBack()
-                    }
-                    return true
-                }
-                try await settle(inFlight.count)
+                try await replay.run(flags.filter, limit: flags.limit)
             } catch {
-                // Those behind the one that failed may be on the queue all the same, and must not be twice.
-                for (letter, publish) in inFlight where (try? await publish.value) == .confirmed {
-                    if (try? walk.remove(letter)) != nil { tally.count(letter) }
-                }
-                try? await walk.confirmRemovals()
                 progress.clear()
-                Console.error("\(tally.done) replayed\(tally.byCode); all others are where they were")
-                throw error
+                Console.error("\(counted.done) replayed\(counted.byCode); all others are where they were")
+                guard let refusal = error as? OperatorTools.Replay.Refusal else { throw error }
+                Console.error("seedream-worker: \(refusal)")
+                throw ExitCode(ExitStatus.unavailable)
             }
             progress.clear()
         }

@@ -14,10 +14,10 @@ extension DeadLetters {
             discussion: "Example: seedream-worker dead-letters show order-4711 --body"
         )
 
-        @Argument(help: "The jobs' ids; without one the oldest are shown, as many as --limit says (1).")
+        @Argument(help: "Job ids. Without any, the oldest letters are shown, one or as many as --limit says.")
         var ids: [String] = []
 
-        @Flag(help: "Show the job's body too: it holds the prompt.")
+        @Flag(help: "Also show the job's body, which contains the prompt.")
         var body = false
 
         @OptionGroup

@@ -26,7 +26,7 @@ enum APIExamination {
         } catch {
             switch error {
             case .invalidURL:
-                return .fault("api", "api.baseUrl is no URL", remedy: "set SEEDREAM_API_BASE_URL")
+                return .fault("api", "api.baseUrl is not a URL", remedy: "set SEEDREAM_API_BASE_URL")
             case .nameNotResolved(let host):
                 return .fault(
                     "api",
@@ -43,7 +43,7 @@ enum APIExamination {
                 return .fault(
                     "api",
                     "no TLS with \(address): \(reason)",
-                    remedy: "where the certificate is of an own authority, set api.caFile to it"
+                    remedy: "if the certificate was issued by an authority of your own, set api.caFile to it"
                 )
             }
         }

@@ -69,7 +69,7 @@ struct BrokerExamination {
         return .fault("broker", message, remedy: "upgrade to 3.10 or later: older ones may lose dead letters")
     }
 
-    /// Asks for a queue, and where it is there, whether its arguments are those of the topology.
+    /// Asks for a queue, and if it is there, whether its arguments are those of the topology.
     ///
     /// A declaration of a queue that is there changes nothing. A refusal ends the connection, so each has its own.
     private func examine(_ declaration: QueueDeclaration, _ url: AMQPURL, major: Int) async -> Finding {
@@ -152,7 +152,7 @@ struct BrokerExamination {
         let longest = Gate.longestHeldTotal + settings.apiTimeout + settings.apiConnectTimeout + .seconds(60)
         let shown = "a job is held for at most \(ShortDuration.text(longest))"
         return longest < Self.usualConsumerTimeout
-            ? .ok("timeouts", "\(shown), the broker's consumer_timeout is 30m where nobody has changed it")
+            ? .ok("timeouts", "\(shown), the broker's consumer_timeout is 30m by default")
             : .warning(
                 "timeouts",
                 "\(shown), longer than the broker's usual consumer_timeout of 30m",

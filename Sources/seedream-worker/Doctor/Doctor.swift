@@ -12,11 +12,11 @@ struct Doctor: AsyncParsableCommand {
         discussion: """
             Example: seedream-worker doctor --config worker.yaml
 
-            Costs nothing at the API and changes nothing at the broker. Ends with 1 where a worker would not work.
+            Costs nothing at the API and changes nothing at the broker. The exit status is 1 if a worker would not work.
             """
     )
 
-    @Option(help: "How to print the findings.")
+    @Option(help: "The form of the output.")
     var format = OutputFormat.text
 
     @OptionGroup

@@ -1,0 +1,144 @@
+package import AMQP
+package import SharedValues
+
+/// Publishes dead letters to their queue again, and removes each only once the broker has confirmed its job.
+///
+/// Interrupted at any point, even killed, no letter is lost: at worst it stands on both queues, and the worker's journal
+/// knows the job by its id.
+package final class Replay {
+    /// How to replay.
+    package struct Options: Sendable {
+        /// The queue that the jobs go to.
+        package var queue: ByteString
+        /// The most jobs in a time, nil for as fast as the broker takes them.
+        package var rate: RateLimit?
+        /// Whether every letter may have been paid for, whatever it says: those of `Q.unknown`.
+        package var isDoubtful = false
+        /// Whether letters that may have been paid for are replayed too.
+        package var acceptsDoubleCharge = false
+        /// Whether nothing is done, only counted.
+        package var isDryRun = false
+
+        /// Replays to a queue.
+        package init(queue: ByteString) {
+            self.queue = queue
+        }
+    }
+
+    /// What became of a letter.
+    package enum Event: Sendable {
+        /// Its job is on the queue, or would be; the letter is removed.
+        case replayed(DeadLetter)
+        /// It may have been paid for, and nobody has consented: it is where it was.
+        case left(DeadLetter)
+    }
+
+    /// A job that the broker did not take; its letter is where it was.
+    package struct Refusal: Error, CustomStringConvertible {
+        /// What is wrong and what to do.
+        package let description: String
+    }
+
+    private let walk: DeadLetterQueue
+    private let options: Options
+    private let publisher: JobPublisher<DeadLetter>
+    private let onEvent: (Event) -> Void
+    private var start = ContinuousClock.now
+
+    /// A replay of a walk's letters over a connection in confirm mode, which is another than the walk's.
+    package init(
+        _ walk: DeadLetterQueue,
+        over connection: AMQPConnection,
+        _ options: Options,
+        onEvent: @escaping (Event) -> Void
+    ) {
+        self.walk = walk
+        self.options = options
+        self.onEvent = onEvent
+        // With a rate no more on their way than a tenth of a second's: a kill leaves few that were published and are
+        // still here.
+        let depth = options.rate.map { max(1, Int(.milliseconds(100) / $0.interval)) } ?? 128
+        publisher = JobPublisher(connection, depth: depth) { letter, fault in
+            switch fault {
+            case nil:
+                try walk.remove(letter)
+                onEvent(.replayed(letter))
+            case .noQueue:
+                throw AMQPError(
+                    .notFound,
+                    "there is no queue \(options.queue)",
+                    remedy: "start a worker, or run: seedream-worker topology declare"
+                )
+            case .refused:
+                throw Refusal(description: "the broker refused a job for \(options.queue); is the queue full?")
+            }
+        }
+    }
+
+    /// Replays the letters that a filter takes, at most `limit`, until all are done or the task is cancelled.
+    ///
+    /// Throws `AMQPError` or `Refusal`; all letters that were not replayed are where they were then.
+    package func run(
+        _ filter: DeadLetterFilter,
+        limit: Int?,
+        isolation: isolated (any Actor)? = #isolation
+    ) async throws {
+        do {
+            try await walk.each(filter, limit: limit) { letter in try await offer(letter) }
+            try await publisher.finish()
+        } catch {
+            // Those behind the one that failed may be on the queue all the same, and must not be there twice.
+            await publisher.abandon()
+            try? await walk.confirmRemovals()
+            throw error
+        }
+    }
+
+    /// False if the task is cancelled.
+    private func offer(_ letter: DeadLetter, isolation: isolated (any Actor)? = #isolation) async throws -> Bool {
+        guard !Task.isCancelled else { return false }
+        let needsConsent = options.isDoubtful || letter.mayHaveBeenCharged
+        if needsConsent, !options.acceptsDoubleCharge, !(options.isDryRun && options.isDoubtful) {
+            onEvent(.left(letter))
+            return true
+        }
+        guard !options.isDryRun else {
+            onEvent(.replayed(letter))
+            return true
+        }
+        guard await waitForTurn() else { return false }
+        let message = letter.replayed(to: options.queue, acceptsDoubleCharge: needsConsent)
+        try await publisher.publish(message, for: letter)
+        if walk.isStale {
+            try await publisher.finish()
+            try await walk.putBack()
+        }
+        return true
+    }
+
+    private func waitForTurn(isolation: isolated (any Actor)? = #isolation) async -> Bool {
+        guard let rate = options.rate else { return true }
+        try? await Task.sleep(until: start)
+        guard !Task.isCancelled else { return false }
+        // Even if one took long: the time that was lost is not made up for in a burst.
+        start = max(start + rate.interval, .now - rate.interval)
+        return true
+    }
+}
+
+extension DeadLetterQueue {
+    /// Calls `body` for each letter that a filter takes, at most `limit`; false from it ends the walk.
+    package func each(
+        _ filter: DeadLetterFilter,
+        limit: Int? = nil,
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (DeadLetter) async throws -> Bool
+    ) async throws {
+        var left = limit ?? .max
+        while left > 0, let letter = try await next() {
+            guard filter.takes(letter) else { continue }
+            left -= 1
+            guard try await body(letter) else { return }
+        }
+    }
+}
