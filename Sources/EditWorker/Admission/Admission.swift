@@ -242,7 +242,8 @@ package struct Ticket: ~Copyable {
     package mutating func leave(_ outcome: SubmissionOutcome, job: String) -> Bool {
         isUsed = true
         admission.leave(outcome, job: job, isProbe: isProbe)
-        return admission.closure?.isHeld == true
+        // Only the end of a submission at which the service was at fault may hold the job.
+        return outcome.isServiceFault && admission.closure?.isHeld == true
     }
 }
 
