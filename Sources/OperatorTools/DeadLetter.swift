@@ -94,8 +94,13 @@ package struct DeadLetter: Sendable {
     /// The original job for its queue: the same body and `message_id`, without what its failure and its deaths have
     /// left, one replay more, and attempts from nothing.
     ///
-    /// `acceptsDoubleCharge` allows the submission although the job may have been paid for.
-    package func replayed(to queue: ByteString, acceptsDoubleCharge: Bool) -> OutboundMessage {
+    /// `acceptsDoubleCharge` allows the submission although the job may have been paid for. With a `correctedBody` it is
+    /// another job, with an id of its own, whose replies still find the one that waits for them.
+    package func replayed(
+        to queue: ByteString,
+        acceptsDoubleCharge: Bool,
+        correctedBody: [UInt8]? = nil
+    ) -> OutboundMessage {
         var properties = delivery.properties
         let headers = properties.headers ?? [:]
         var kept = headers.entries.filter { !JobCopy.isDropped($0.name) }
@@ -107,7 +112,18 @@ package struct DeadLetter: Sendable {
         properties.deliveryMode = 2
         properties.expiration = nil
         properties.userID = nil
-        return OutboundMessage(routingKey: queue, properties: properties, body: delivery.body, mandatory: true)
+        if correctedBody != nil {
+            properties.headers?[JobHeader.jobID] = nil
+            properties.headers?[JobHeader.editedFrom] = .text(JobCopy.cut(jobID))
+            if properties.correlationID == nil { properties.correlationID = properties.messageID }
+            properties.messageID = ByteString("edited-\(String(UInt64.random(in: .min ... .max), radix: 36))")
+        }
+        return OutboundMessage(
+            routingKey: queue,
+            properties: properties,
+            body: correctedBody ?? delivery.body,
+            mandatory: true
+        )
     }
 
     /// The job as a line of NDJSON that `submit` takes: the job's own members, and `dead_letter` with what became of

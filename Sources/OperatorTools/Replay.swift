@@ -1,4 +1,5 @@
 package import AMQP
+package import EditJob
 package import SharedValues
 
 /// Publishes dead letters to their queue again, and removes each only once the broker has confirmed its job.
@@ -16,6 +17,10 @@ package final class Replay {
         package var isDoubtful = false
         /// Whether letters that may have been paid for are replayed too.
         package var acceptsDoubleCharge = false
+        /// How each job is corrected first, nil if it is replayed as it is.
+        package var correction: JobCorrection?
+        /// What to do with fields that this version does not know, for the check of a corrected job.
+        package var unknownFields = UnknownFieldPolicy.reject
         /// Whether nothing is done, only counted.
         package var isDryRun = false
 
@@ -31,6 +36,8 @@ package final class Replay {
         case replayed(DeadLetter)
         /// It may have been paid for, and nobody has consented: it is where it was.
         case left(DeadLetter)
+        /// It cannot be corrected so, or is still invalid: it is where it was.
+        case invalid(DeadLetter, JobCorrection.Fault)
     }
 
     /// A job that the broker did not take; its letter is where it was.
@@ -102,12 +109,24 @@ package final class Replay {
             onEvent(.left(letter))
             return true
         }
+        let corrected: [UInt8]?
+        do throws(JobCorrection.Fault) {
+            corrected = try options.correction?
+                .applied(to: letter.delivery.body, unknownFields: options.unknownFields)
+        } catch {
+            onEvent(.invalid(letter, error))
+            return true
+        }
         guard !options.isDryRun else {
             onEvent(.replayed(letter))
             return true
         }
         guard await waitForTurn() else { return false }
-        let message = letter.replayed(to: options.queue, acceptsDoubleCharge: needsConsent)
+        let message = letter.replayed(
+            to: options.queue,
+            acceptsDoubleCharge: needsConsent,
+            correctedBody: corrected
+        )
         try await publisher.publish(message, for: letter)
         if walk.isStale {
             try await publisher.finish()

@@ -151,8 +151,8 @@ extension ProgramTests {
                 let replay = try await service.run(["dead-letters", "replay", "--rate", "100/1s"])
                 let seconds = (ContinuousClock.now - start) / .seconds(1)
                 #expect(replay.status == 0)
-                // 299 intervals of 10 ms, and the start of the program.
-                #expect(seconds >= 2.99 && seconds < 3.6, "\(seconds)")
+                // 299 intervals of 10 ms, the start of the program, and a moment for the last acknowledgements.
+                #expect(seconds >= 2.99 && seconds < 4.5, "\(seconds)")
                 try await service.waitFor(300, in: "jobs")
             }
         }
@@ -280,6 +280,73 @@ extension ProgramTests {
                 #expect(replayed.status == 0)
                 let jobs = try await service.broker.take(2, from: "jobs")
                 #expect(jobs.allSatisfy { $0.properties.headers?["x-accept-double-charge"] == nil })
+            }
+        }
+
+        @Test func `a job is corrected, checked and replayed as another one`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker()
+                try await service.broker.withConnection { _ = try await $0.declare(QueueDeclaration(name: "back")) }
+                let bad = ServiceFixture.job("make it blue", #","max_images":9"#)
+                try await service.publish([bad, bad]) { index, properties in
+                    properties.replyTo = "back"
+                    if index == 1 { properties.correlationID = "order 7" }
+                }
+                try await service.waitFor(2, in: "jobs.dlq")
+                _ = try await service.broker.take(2, from: "back")
+                for (set, said) in [
+                    ("/max_images=7", "/max_images: max_images is 7"), ("/image_urls/5=x", "no place /image_urls/5"),
+                ] {
+                    let refused = try await service.run(["dead-letters", "replay", "--set", set])
+                    #expect(refused.status == 1)
+                    #expect(refused.stderr.contains(said), "\(refused.stderr)")
+                    #expect(refused.stderr.contains("2 cannot be corrected so"))
+                }
+                for wrong in ["prompt=x", "/prompt", "/a~2=1", "=1"] {
+                    #expect(try await service.run(["dead-letters", "replay", "--set", wrong]).status == 64)
+                }
+                try await service.waitFor(2, in: "jobs.dlq")
+                let replayed = try await service.run([
+                    "dead-letters", "replay", "--set", "/max_images=4", "--set", "/prompt=make it \"green\"",
+                    "--set", "/image_urls/-=https://example.com/b.png",
+                ])
+                #expect(replayed.status == 0, "\(replayed.stderr)")
+                let replies = try await service.broker.take(2, from: "back")
+                #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
+                #expect(Set(replies.compactMap(\.properties.correlationID)) == ["job-0", "order 7"])
+                #expect(Set(replies.compactMap { $0.json["job_id"]?.text }).count == 2)
+                #expect(replies.allSatisfy { $0.json["job_id"]?.text?.hasPrefix("job-") == false })
+                try await service.waitFor(0, in: "jobs.dlq")
+            }
+        }
+
+        @Test func `a job is corrected in an editor`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker()
+                try await service.publish([ServiceFixture.job("make it blue", #","max_images":9"#)])
+                try await service.waitFor(1, in: "jobs.dlq")
+                func replay(_ editor: String) async throws -> Program.Outcome {
+                    try await service.run(
+                        ["dead-letters", "replay", "--edit", "--job", "job-0"],
+                        ["EDITOR": editor]
+                    )
+                }
+                #expect(try await service.run(["dead-letters", "replay", "--edit"]).status == 64)
+                let unchanged = try await replay("true")
+                #expect(unchanged.status == 1)
+                #expect(unchanged.stderr.contains("nothing was changed"))
+                let invalid = try await replay("sed -i s/9/8/")
+                #expect(invalid.status == 1)
+                #expect(invalid.stderr.contains("/max_images: max_images is 8"), "\(invalid.stderr)")
+                let kept = try #require(invalid.stderr.firstMatch(of: /Your text is in (\S+)\.\n/)?.1)
+                #expect(try String(contentsOfFile: String(kept), encoding: .utf8).contains(#""max_images":8"#))
+                try FileManager.default.removeItem(atPath: String(kept))
+                try await service.waitFor(1, in: "jobs.dlq")
+                let good = try await replay("sed -i s/9/2/")
+                #expect(good.status == 0, "\(good.stderr)")
+                let reply = try await service.broker.take(2, from: "jobs.results")
+                #expect(reply.contains { $0.json["status"]?.text == "submitted" })
+                try await service.waitFor(0, in: "jobs.dlq")
             }
         }
 

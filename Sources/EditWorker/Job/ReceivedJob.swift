@@ -118,6 +118,8 @@ package enum JobHeader {
     package static let workerVersion: ByteString = "x-worker-version"
     package static let acceptDoubleCharge: ByteString = "x-accept-double-charge"
     package static let replayCount: ByteString = "x-replay-count"
+    /// The id of the job that this one was made from.
+    package static let editedFrom: ByteString = "x-edited-from"
     /// The broker's own.
     package static let deliveryCount: ByteString = "x-delivery-count"
     /// Between workers only.

@@ -6,6 +6,8 @@ extension DeadLetters {
         private(set) var done = 0
         /// Those that were left where they are, because they may have been paid for.
         var left = 0
+        /// Those that were left because they cannot be corrected so.
+        var invalid = 0
         private var counts: [String: Int] = [:]
 
         mutating func count(_ letter: DeadLetter) {

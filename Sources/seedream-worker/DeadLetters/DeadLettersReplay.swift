@@ -1,5 +1,6 @@
 import AMQP
 import ArgumentParser
+import EditJob
 import EditWorker
 import OperatorTools
 import SharedValues
@@ -15,6 +16,9 @@ extension DeadLetters {
 
                 Each job is published and confirmed before its dead letter is removed. What fails again comes back as a \
                 new dead letter. What may have been paid for is left, unless --accept-double-charge is given.
+
+                A job that is corrected, with --set or --edit, is checked and becomes a new job with an id of its own and \
+                the header x-edited-from. It keeps its reply_to and correlation_id.
                 """
         )
 
@@ -26,6 +30,21 @@ extension DeadLetters {
 
         @Flag(help: "Also replay jobs that may have been paid for: those of --unknown and of the code delivery_limit.")
         var acceptDoubleCharge = false
+
+        @Option(
+            name: .customLong("set"),
+            help: ArgumentHelp(
+                "Correct each job first: the value at a JSON pointer, such as /prompt=\"Make it blue\". Can be repeated.",
+                valueName: "pointer=value"
+            )
+        )
+        var assignments: [String] = []
+
+        @Flag(help: "Correct one job in $EDITOR first.")
+        var edit = false
+
+        @OptionGroup
+        var jobs: UnknownFieldsFlags
 
         @OptionGroup
         var flags: DeadLetterFlags
@@ -41,6 +60,11 @@ extension DeadLetters {
                     )
                 }
             }
+            if let wrong = assignments.first(where: { JobCorrection.Assignment($0) == nil }) {
+                throw ValidationError("--set '\(wrong)' is not POINTER=VALUE, such as /prompt=\"Make it blue\"")
+            }
+            if edit, !assignments.isEmpty { throw ValidationError("use either --set or --edit") }
+            if edit, flags.job.count != 1 { throw ValidationError("--edit is for one job: name it with --job") }
             if flags.unknown, !acceptDoubleCharge, !dryRun {
                 throw ValidationError(
                     "each job of --unknown may have been paid for; to pay perhaps twice, add --accept-double-charge"
@@ -49,6 +73,8 @@ extension DeadLetters {
         }
 
         func run() async throws {
+            // Before the walk that replays, which holds the letters.
+            let correction = edit ? try await edited() : nil
             let (tally, isInterrupted) = try await Interruption.run {
                 var tally = Tally()
                 try await flags.walk(for: "replay") { walk, settings in
@@ -56,7 +82,10 @@ extension DeadLetters {
                     // Another connection than the walk's, which stops reading while there is enough to do.
                     let connection = try await BrokerSession.open(settings, for: "dead-letters replay")
                     try await connection.selectConfirms()
-                    try await replay(walk, options(queue), on: connection, &tally)
+                    var options = options(queue)
+                    options.unknownFields = settings.unknownFields
+                    options.correction = correction ?? options.correction
+                    try await replay(walk, options, on: connection, &tally)
                     await connection.close()
                 }
                 return tally
@@ -67,8 +96,9 @@ extension DeadLetters {
                     "\(tally.left) may have been paid for and were left; to pay perhaps twice, add --accept-double-charge"
                 )
             }
+            if tally.invalid > 0 { Console.error("\(tally.invalid) cannot be corrected so and were left") }
             if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
-            if tally.left > 0, !dryRun { throw ExitCode(ExitStatus.someFailed) }
+            if tally.invalid > 0 || tally.left > 0, !dryRun { throw ExitCode(ExitStatus.someFailed) }
         }
 
         private func options(_ queue: ByteString) -> OperatorTools.Replay.Options {
@@ -77,7 +107,40 @@ extension DeadLetters {
             options.isDoubtful = flags.unknown
             options.acceptsDoubleCharge = acceptDoubleCharge
             options.isDryRun = dryRun
+            let assignments = assignments.compactMap { JobCorrection.Assignment($0) }
+            if !assignments.isEmpty { options.correction = .set(assignments) }
             return options
+        }
+
+        /// What a person makes of the one job in an editor.
+        private func edited() async throws -> JobCorrection {
+            var body: [UInt8]?
+            var unknownFields = UnknownFieldPolicy.reject
+            try await flags.walk(for: "replay") { walk, settings in
+                unknownFields = settings.unknownFields
+                try await walk.each(flags, limit: 1) { letter in
+                    body = letter.delivery.body
+                    return false
+                }
+            }
+            guard let body else {
+                Console.error("no such dead letter\(flags.unknown ? "" : "; see also --unknown")")
+                throw ExitCode(ExitStatus.someFailed)
+            }
+            let file = try EditedFile(body)
+            guard let text = try file.edit() else {
+                Console.error("nothing was changed, and nothing is replayed")
+                throw ExitCode(ExitStatus.someFailed)
+            }
+            let correction = JobCorrection.replace(text)
+            do throws(JobCorrection.Fault) {
+                _ = try correction.applied(to: body, unknownFields: unknownFields)
+            } catch {
+                for line in error.description.split(separator: "\n") { Console.error(Terminal.plain(String(line))) }
+                Console.error("The job is invalid and stays where it is. Your text is in \(file.keep()).")
+                throw ExitCode(ExitStatus.someFailed)
+            }
+            return correction
         }
 
         private func replay(
@@ -97,6 +160,11 @@ extension DeadLetters {
                     counted.count(letter)
                     progress.show(counted.done)
                 case .left: counted.left += 1
+                case .invalid(let letter, let fault):
+                    counted.invalid += 1
+                    progress.clear()
+                    let lines = fault.description.split(separator: "\n").map { Terminal.plain(String($0)) }
+                    Console.error("\(Terminal.plain(letter.jobID)): \(lines.joined(separator: "\n    "))")
                 }
             }
             defer { tally = counted }

@@ -1,0 +1,58 @@
+import ArgumentParser
+import Glibc
+
+/// A text in a file of its own, for an editor; only this user may read it, and it goes with this unless it is kept.
+final class EditedFile {
+    private let path: String
+    private let before: [UInt8]
+    private var isKept = false
+
+    /// Writes the text.
+    init(_ text: [UInt8]) throws {
+        let directory = Process.environment["TMPDIR"] ?? "/tmp"
+        var template = Array("\(directory)/seedream-job-XXXXXX.json".utf8CString)
+        let descriptor = unsafe mkstemps(&template, 5)
+        guard descriptor >= 0 else { throw Self.fault("cannot write into \(directory); set TMPDIR") }
+        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        before = text
+        defer { _ = close(descriptor) }
+        var rest = text[...]
+        while !rest.isEmpty {
+            let count = unsafe rest.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
+            guard count > 0 else { throw Self.fault("cannot write \(path)") }
+            rest = rest.dropFirst(count)
+        }
+    }
+
+    deinit {
+        if !isKept { _ = unsafe unlink(path) }
+    }
+
+    /// Lets a person edit it; nil if they have changed nothing.
+    ///
+    /// `VISUAL` or `EDITOR`, as a shell reads them, or else `vi`.
+    func edit() throws -> [UInt8]? {
+        let environment = Process.environment
+        let editor = environment["VISUAL"] ?? environment["EDITOR"] ?? "vi"
+        let status = unsafe system("\(editor) '\(path)'")
+        guard status == 0 else {
+            throw ValidationError("the editor '\(editor)' ended with a fault; set EDITOR to one that works")
+        }
+        let reader = try LineReader(path)
+        defer { reader.close() }
+        var text: [UInt8] = []
+        while let line = try reader.next() { text += line + [UInt8(ascii: "\n")] }
+        while text.last == UInt8(ascii: "\n") { text.removeLast() }
+        return text == before ? nil : text
+    }
+
+    /// Leaves the file where it is, and tells where that is.
+    func keep() -> String {
+        isKept = true
+        return path
+    }
+
+    private static func fault(_ what: String) -> ValidationError {
+        ValidationError("\(what): \(unsafe String(cString: strerror(errno)))")
+    }
+}
