@@ -54,13 +54,13 @@ package final class JournalDesk: Sendable {
             return try await submit(unknown.answer).0
         }
         let answer = if let now = beginNow(request) { now } else { try await begin(request) }
-        guard case .begun(let isMarked, _) = answer else { return try await submit(answer).0 }
+        guard case .begun(let isMarked, let earlier) = answer else { return try await submit(answer).0 }
         do {
             let (result, verdict) = try await submit(answer)
             if !finishNow(request.id, verdict) { await finish(request.id, verdict) }
             return result
         } catch {
-            await finish(request.id, isMarked ? .retrying : .released)
+            await finish(request.id, isMarked ? .retrying(attempts: max(request.attempts - 1, earlier)) : .released)
             throw error
         }
     }

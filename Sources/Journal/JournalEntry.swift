@@ -73,20 +73,26 @@ package struct JournalEntry: Hashable, Sendable {
             )
             return (.begun(mayBeDuplicate: mayBeDuplicate, earlier: earlier), begun)
         }
-        /// The answer if nothing is known of this publication. Another worker may have submitted it whose journal is not
-        /// this one, and may have been killed since; what this worker then says must stand for the copies that follow.
-        func beginUnknown() -> (JournalAnswer, JournalEntry?) {
-            guard request.mayBeSubmittedElsewhere else { return begin(mayBeDuplicate: false) }
-            guard !request.retriesUnfinished else { return begin(mayBeDuplicate: true, earlier: request.attempts) }
+        // Another worker may have submitted this delivery whose journal is not this one, and may have been killed since.
+        let isInDoubt = request.mayBeSubmittedElsewhere && !request.retriesUnfinished
+        /// The end of a delivery that is in doubt. It must stand for the copies that follow, so it is written.
+        func doubt(mayBeDuplicate: Bool, earlier: Int = 0) -> (JournalAnswer, JournalEntry?) {
+            let attempts = max(request.attempts, earlier)
             let doubtful = JournalEntry(
                 digest: request.digest,
                 state: .failed(.deliveredBefore),
-                attempts: request.attempts,
+                attempts: attempts,
                 replay: max(request.replay, entry?.replay ?? 0),
-                mayBeDuplicate: false,
+                mayBeDuplicate: mayBeDuplicate,
                 changedAt: now
             )
-            return (.failed(.deliveredBefore, attempts: request.attempts, mayBeDuplicate: false), doubtful)
+            return (.failed(.deliveredBefore, attempts: attempts, mayBeDuplicate: mayBeDuplicate), doubtful)
+        }
+        /// The answer if nothing is known of this publication.
+        func beginUnknown() -> (JournalAnswer, JournalEntry?) {
+            guard request.mayBeSubmittedElsewhere else { return begin(mayBeDuplicate: false) }
+            guard !isInDoubt else { return doubt(mayBeDuplicate: false) }
+            return begin(mayBeDuplicate: true, earlier: request.attempts)
         }
         guard let entry else { return beginUnknown() }
         // Each replay counts once: a replayed job that is delivered again is no new permission.
@@ -113,10 +119,12 @@ package struct JournalEntry: Hashable, Sendable {
             return (answer, nil)
         case .begun(let other) where isAlive(other): return (.inFlight, nil)
         case .begun where request.retriesUnfinished, .retrying:
+            guard !isInDoubt else { return doubt(mayBeDuplicate: true, earlier: entry.attempts) }
             // The copy that would have carried the count may never have been published.
             return begin(mayBeDuplicate: true, earlier: isNewReplay ? 0 : entry.attempts)
         case .begun, .failed, .refused:
             guard isNewReplay, request.acceptsDoubleCharge else { return (.doubtful(attempts: entry.attempts), nil) }
+            guard !isInDoubt else { return doubt(mayBeDuplicate: true) }
             return begin(mayBeDuplicate: true)
         }
     }
@@ -153,7 +161,9 @@ package struct JournalEntry: Hashable, Sendable {
         case .released: return nil
         case .accepted(let taskID): entry.state = .accepted(taskID: taskID)
         case .failed(let failure): entry.state = .failed(failure)
-        case .retrying: entry.state = .retrying
+        case .retrying(let attempts):
+            entry.state = .retrying
+            entry.attempts = attempts
         }
         return entry
     }

@@ -85,8 +85,8 @@ package enum JournalVerdict: Hashable, Sendable {
     indirect case failed(JobFailure)
     /// Not accepted for certain, or not sent: nothing needs to be remembered.
     case released
-    /// Perhaps accepted, and a policy lets the job be submitted again by itself.
-    case retrying
+    /// Perhaps accepted, and a policy lets the job be submitted again by itself, after so many counted submissions.
+    case retrying(attempts: Int)
 }
 
 /// The journal cannot be read or written: without its entry no job may be submitted.

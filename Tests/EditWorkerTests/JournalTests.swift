@@ -74,7 +74,7 @@ struct JournalTests {
     func `a doubtful job is submitted again only where a policy or a replay says so`(_ store: Store) async throws {
         try await Self.with(store) { journal in
             _ = try await journal.begin(Self.request())
-            try await journal.finish("j", .retrying)
+            try await journal.finish("j", .retrying(attempts: 1))
             // The count of the first is kept, though the copy that would carry it was never seen.
             #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: true, earlier: 1))
             try await journal.finish("j", .failed(Self.parked))
@@ -122,6 +122,40 @@ struct JournalTests {
             #expect(try await journal.begin(retried) == .begun(mayBeDuplicate: true, earlier: 1))
             // A new delivery is no reason for doubt.
             #expect(try await journal.begin(Self.request("third")) == .begun(mayBeDuplicate: false))
+        }
+    }
+
+    @Test(arguments: Store.allCases)
+    func `a marked or replayed job that was delivered before is in doubt again`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            _ = try await journal.begin(Self.request())
+            try await journal.finish("j", .retrying(attempts: 1))
+            let doubt = JournalAnswer.failed(.deliveredBefore, attempts: 1, mayBeDuplicate: true)
+            #expect(try await journal.begin(Self.request(again: true, elsewhere: true)) == doubt)
+            // Told again, and no reason for another submission.
+            #expect(try await journal.begin(Self.request(again: true, elsewhere: true)) == doubt)
+            #expect(try await journal.begin(Self.request()) == .doubtful(attempts: 1))
+            // A replay that was delivered before has used up its permission, also for its copies.
+            #expect(try await journal.begin(Self.request(replay: 1, again: true, elsewhere: true)) == doubt)
+            #expect(try await journal.begin(Self.request(replay: 1)) == .doubtful(attempts: 1))
+            #expect(try await journal.begin(Self.request(replay: 2)) == .begun(mayBeDuplicate: true))
+            // Where the policy submits again, the doubt is its mark.
+            _ = try await journal.begin(Self.request("k"))
+            try await journal.finish("k", .retrying(attempts: 1))
+            let retried = Self.request("k", again: true, elsewhere: true, retries: true)
+            #expect(try await journal.begin(retried) == .begun(mayBeDuplicate: true, earlier: 1))
+        }
+    }
+
+    @Test(arguments: Store.allCases)
+    func `what does not count is not counted in a marked job`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            _ = try await journal.begin(Self.request())
+            try await journal.finish("j", .retrying(attempts: 1))
+            for _ in 1...3 {
+                #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: true, earlier: 1))
+                try await journal.finish("j", .retrying(attempts: 1))
+            }
         }
     }
 

@@ -57,7 +57,7 @@ package struct JobEnd: Hashable, Sendable {
         switch kind {
         case .submitted(let taskID), .duplicate(let taskID): .accepted(taskID: taskID)
         case .failed(let failure): .failed(failure)
-        case .retried, .returned: mayBeDuplicate ? .retrying : .released
+        case .retried, .returned: mayBeDuplicate ? .retrying(attempts: attempts) : .released
         }
     }
 }
