@@ -125,6 +125,7 @@ extension AMQPConnection {
                 socket?.settled(number)
                 do {
                     try socket?.reject(number, requeue: requeue)
+                    lastSettledAt = .now
                 } catch {
                     Self.fail(commands[(index + 1)...], with: error)
                     throw error
@@ -152,7 +153,7 @@ extension AMQPConnection {
         let frames = acknowledgements.flush()
         guard !frames.isEmpty else { return }
         for acknowledgement in frames { try socket?.acknowledge(acknowledgement) }
-        acknowledgedAt = .now
+        lastSettledAt = .now
     }
 
     func checkDeadlines() throws(AMQPError) {

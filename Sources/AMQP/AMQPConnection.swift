@@ -97,7 +97,7 @@ package actor AMQPConnection {
     /// Deliveries that nobody has taken yet, where the options limit them.
     nonisolated let untaken = NIOLockedValueBox(0)
     /// When the last acknowledgements were sent.
-    var acknowledgedAt: ContinuousClock.Instant?
+    var lastSettledAt: ContinuousClock.Instant?
     /// When the broker last began to read again: no confirm is late before its time from then on.
     var unblockedAt = ContinuousClock.now
 
@@ -394,14 +394,14 @@ package actor AMQPConnection {
         end(Self.closedError)
     }
 
-    /// Waits until the broker has surely passed the last acknowledgements on.
+    /// Waits until the broker has surely passed the last acknowledgements and rejections on.
     ///
     /// Its channel holds back those beyond 32 commands that a quorum queue has not written yet, and forgets them when it
     /// ends (`rabbit_fifo_client`, `unsent_commands`): up to a thousand came back in a test. One write later all of them go
     /// out together, and no answer tells when that is.
     private func linger() {
-        guard let acknowledgedAt else { return }
-        socket?.read(until: acknowledgedAt + Self.lingering)
+        guard let lastSettledAt else { return }
+        socket?.read(until: lastSettledAt + Self.lingering)
     }
 
     /// Many times as long as a quorum queue takes to write.
