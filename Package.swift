@@ -93,7 +93,7 @@ let package = Package(
         ),
         .target(
             name: "OperatorTools",
-            dependencies: ["AMQP", "EditJob", "EditWorker", "JSON", "SharedValues"],
+            dependencies: ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SharedValues"],
             exclude: ["README.md"],
             swiftSettings: strict
         ),

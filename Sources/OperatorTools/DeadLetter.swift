@@ -3,6 +3,7 @@ package import EditJob
 import EditWorker
 import FoundationEssentials
 package import JSON
+import Journal
 
 /// A failed job in `Q.dlq` or `Q.unknown`, read for people.
 package struct DeadLetter: Sendable {
@@ -112,11 +113,11 @@ package struct DeadLetter: Sendable {
         properties.deliveryMode = 2
         properties.expiration = nil
         properties.userID = nil
-        if correctedBody != nil {
+        if let correctedBody {
             properties.headers?[JobHeader.jobID] = nil
             properties.headers?[JobHeader.editedFrom] = .text(JobCopy.cut(jobID))
             if properties.correlationID == nil { properties.correlationID = properties.messageID }
-            properties.messageID = ByteString("edited-\(String(UInt64.random(in: .min ... .max), radix: 36))")
+            properties.messageID = ByteString("edited-\(String(correctionID(correctedBody), radix: 36))")
         }
         return OutboundMessage(
             routingKey: queue,
@@ -124,6 +125,14 @@ package struct DeadLetter: Sendable {
             body: correctedBody ?? delivery.body,
             mandatory: true
         )
+    }
+
+    /// The same for the same correction of the same letter, so that the journal knows the job if an interrupted replay is
+    /// repeated; another for every letter that nobody can tell from its twins.
+    private func correctionID(_ body: [UInt8]) -> UInt128 {
+        guard jobID != Self.noID else { return UInt128.random(in: .min ... .max) }
+        let facts = [jobID, code, failedAt?.description ?? "", String(replayCount)].joined(separator: "\0")
+        return BodyDigest(Array(facts.utf8) + [0] + body).value
     }
 
     /// The job as a line of NDJSON that `submit` takes: the job's own members, and `dead_letter` with what became of

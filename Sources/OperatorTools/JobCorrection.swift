@@ -5,8 +5,8 @@ package import JSON
 package enum JobCorrection: Sendable {
     /// Values at places.
     case set([Assignment])
-    /// Another text in its place, from an editor.
-    case replace([UInt8])
+    /// Another text in place of exactly that one, from an editor.
+    case replace([UInt8], by: [UInt8])
 
     /// A value for a place: `/prompt=Make it blue`.
     package struct Assignment: Sendable {
@@ -52,7 +52,11 @@ package enum JobCorrection: Sendable {
 
     private func changed(_ body: [UInt8]) throws(Fault) -> [UInt8] {
         switch self {
-        case .replace(let text): return text
+        case .replace(let original, let text):
+            guard body == original else {
+                throw Fault(description: "It is another job than the one that was edited. Edit it by itself.")
+            }
+            return text
         case .set(let assignments):
             guard var job = try? JSONValue(parsing: body) else {
                 throw Fault(description: "The job is not JSON, so no value in it can be set. Use --edit.")

@@ -320,11 +320,44 @@ extension ProgramTests {
             }
         }
 
-        @Test func `a job is corrected in an editor`() async throws {
+        @Test func `a correction that is repeated after an interruption is not paid twice`() async throws {
             try await ServiceFixture.with { service in
                 _ = try await service.startWorker()
                 try await service.publish([ServiceFixture.job("make it blue", #","max_images":9"#)])
                 try await service.waitFor(1, in: "jobs.dlq")
+                _ = try await service.broker.take(1, from: "jobs.results")
+                // A replay that was killed before the removal has left the letter, and its job on the queue.
+                let letter = try #require(try await service.broker.take(1, from: "jobs.dlq").first)
+                for round in 0..<2 {
+                    try await service.broker.withConnection { connection in
+                        try await connection.selectConfirms()
+                        let copy = OutboundMessage(
+                            routingKey: "jobs.dlq",
+                            properties: letter.properties,
+                            body: letter.body,
+                            mandatory: true
+                        )
+                        _ = try await connection.publish(copy)
+                    }
+                    try await service.waitFor(1, in: "jobs.dlq")
+                    let replayed = try await service.run(["dead-letters", "replay", "--set", "/max_images=4"])
+                    #expect(replayed.status == 0, "round \(round): \(replayed.stderr)")
+                }
+                let replies = try await service.broker.take(2, from: "jobs.results")
+                #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
+                #expect(Set(replies.compactMap { $0.json["task_id"]?.text }).count == 1)
+            }
+        }
+
+        @Test func `a job is corrected in an editor`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.startWorker()
+                // The second has its id, and is another job, which must stay as it is.
+                let second = ServiceFixture.job("make it green", #","max_images":9"#)
+                try await service.publish([ServiceFixture.job("make it blue", #","max_images":9"#) + "\n"])
+                try await service.waitFor(1, in: "jobs.dlq")
+                try await service.publish([second])
+                try await service.waitFor(2, in: "jobs.dlq")
                 func replay(_ editor: String) async throws -> Program.Outcome {
                     try await service.run(
                         ["dead-letters", "replay", "--edit", "--job", "job-0"],
@@ -341,12 +374,16 @@ extension ProgramTests {
                 let kept = try #require(invalid.stderr.firstMatch(of: /Your text is in (\S+)\.\n/)?.1)
                 #expect(try String(contentsOfFile: String(kept), encoding: .utf8).contains(#""max_images":8"#))
                 try FileManager.default.removeItem(atPath: String(kept))
-                try await service.waitFor(1, in: "jobs.dlq")
+                try await service.waitFor(2, in: "jobs.dlq")
+                // The newline that editors put at the end is no correction.
+                let finished = try await replay("f() { echo >> \"$1\"; }; f")
+                #expect(finished.stderr.contains("nothing was changed"), "\(finished.stderr)")
                 let good = try await replay("sed -i s/9/2/")
                 #expect(good.status == 0, "\(good.stderr)")
-                let reply = try await service.broker.take(2, from: "jobs.results")
-                #expect(reply.contains { $0.json["status"]?.text == "submitted" })
-                try await service.waitFor(0, in: "jobs.dlq")
+                let replies = try await service.broker.take(3, from: "jobs.results")
+                #expect(replies.count { $0.json["status"]?.text == "submitted" } == 1)
+                let left = try await service.broker.take(1, from: "jobs.dlq")
+                #expect(left.map { String(decoding: $0.body, as: UTF8.self) } == [second])
             }
         }
 

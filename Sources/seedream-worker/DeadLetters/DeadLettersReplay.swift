@@ -40,7 +40,7 @@ extension DeadLetters {
         )
         var assignments: [String] = []
 
-        @Flag(help: "Correct one job in $EDITOR first.")
+        @Flag(help: "Correct one job in $EDITOR first: the oldest dead letter with the id that --job gives.")
         var edit = false
 
         @OptionGroup
@@ -101,6 +101,9 @@ extension DeadLetters {
             if tally.invalid > 0 || tally.left > 0, !dryRun { throw ExitCode(ExitStatus.someFailed) }
         }
 
+        /// One letter is edited, even if several have that job id.
+        private var limit: Int? { edit ? 1 : flags.limit }
+
         private func options(_ queue: ByteString) -> OperatorTools.Replay.Options {
             var options = OperatorTools.Replay.Options(queue: queue)
             options.rate = rate.flatMap { RateLimit($0) }
@@ -132,7 +135,7 @@ extension DeadLetters {
                 Console.error("nothing was changed, and nothing is replayed")
                 throw ExitCode(ExitStatus.someFailed)
             }
-            let correction = JobCorrection.replace(text)
+            let correction = JobCorrection.replace(body, by: text)
             do throws(JobCorrection.Fault) {
                 _ = try correction.applied(to: body, unknownFields: unknownFields)
             } catch {
@@ -151,7 +154,7 @@ extension DeadLetters {
         ) async throws {
             var progress = ProgressLine(
                 dryRun ? "seen" : "replayed",
-                total: flags.isFiltered ? flags.limit : walk.count
+                total: flags.isFiltered ? limit : walk.count
             )
             var counted = tally
             let replay = OperatorTools.Replay(walk, over: connection, options) { event in
@@ -169,7 +172,7 @@ extension DeadLetters {
             }
             defer { tally = counted }
             do {
-                try await replay.run(flags.filter, limit: flags.limit)
+                try await replay.run(flags.filter, limit: limit)
             } catch {
                 progress.clear()
                 Console.error("\(counted.done) replayed\(counted.byCode); all others are where they were")

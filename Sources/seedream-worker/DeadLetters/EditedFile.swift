@@ -42,8 +42,15 @@ final class EditedFile {
         defer { reader.close() }
         var text: [UInt8] = []
         while let line = try reader.next() { text += line + [UInt8(ascii: "\n")] }
+        // An editor may add the newline at the end, or take it away: that is no correction.
+        text = Self.trimmed(text)
+        return text == Self.trimmed(before) ? nil : text
+    }
+
+    private static func trimmed(_ text: [UInt8]) -> [UInt8] {
+        var text = text
         while text.last == UInt8(ascii: "\n") { text.removeLast() }
-        return text == before ? nil : text
+        return text
     }
 
     /// Leaves the file where it is, and tells where that is.
