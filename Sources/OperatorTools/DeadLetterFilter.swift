@@ -23,7 +23,7 @@ package struct DeadLetterFilter: Sendable {
     package func takes(_ letter: DeadLetter) -> Bool {
         if !codes.isEmpty, !codes.contains(letter.code) { return false }
         if !jobs.isEmpty, !jobs.contains(letter.jobID) { return false }
-        if let since { return letter.failedAt.map { $0 >= since } ?? false }
+        if let since, letter.failedAt.map({ $0 < since }) ?? true { return false }
         return true
     }
 }

@@ -4,6 +4,9 @@ import Logging
 import SharedValues
 
 /// All settings, in the order of the documentation.
+///
+/// A new one also has its value in `Settings.swift` and its flag in `seedream-worker/SettingFlags.swift`; the program hands
+/// it to whoever needs it in `WorkerComposition.swift`.
 package enum SettingCatalogue {
     /// All settings.
     package static let all: [SettingDefinition] = amqp + queue + api + worker + policies + observing
