@@ -105,7 +105,8 @@ struct AMQPConnectionTests {
         }
     }
 
-    @Test func `a connection that closes loses none of its last acknowledgements`() async throws {
+    @Test(arguments: ["acknowledgements", "rejections"])
+    func `a connection that closes loses none of its last`(_ kind: String) async throws {
         try await TestBroker.withVirtualHost { broker in
             try await broker.withConnection { connection in
                 let queue = QueueDeclaration(name: "q", arguments: ["x-queue-type": .text("quorum")])
@@ -122,7 +123,9 @@ struct AMQPConnectionTests {
                     }
                     #expect(taken.allSatisfy { !$0.redelivered })
                     // Out of order, so that each goes out by itself.
-                    for delivery in taken.shuffled() { _ = delivery.acknowledge() }
+                    for delivery in taken.shuffled() {
+                        if kind == "rejections" { delivery.deadLetter() } else { _ = delivery.acknowledge() }
+                    }
                     await consumer.close()
                     // What comes back comes at once.
                     let left = try await broker.connect("left")
