@@ -108,16 +108,16 @@ struct SettingsReaderTests {
     }
 
     @Test(arguments: [
-        ("queue: {nam: x}", "did you mean queue.name?"), ("quere: x", "no known setting"),
+        ("queue: {nam: x}", "did you mean queue.name?"), ("quere: x", "is not a known setting"),
         ("queue: x", "must be a group"),
-        ("[1]", "must be a group"), ("queue: {name: [", "no valid YAML"),
+        ("[1]", "must be a group"), ("queue: {name: [", "is not valid YAML"),
         ("worker: {concurrency: many}", "from 1 to 65535"),
         // YAML's own rules: one value for a name, one document, no name for what was not named.
         ("queue: {name: a, name: b}", "at line 1, column 18"),
         ("queue: {name: a}\n---\nqueue: {name: b}", "at line 2, column 1"),
-        ("queue: {name: *a}", "no valid YAML"),
-        (String(repeating: "[", count: 100), "no valid YAML"),
-        ("queue: {name: \u{7}}", "no valid YAML"),
+        ("queue: {name: *a}", "is not valid YAML"),
+        (String(repeating: "[", count: 100), "is not valid YAML"),
+        ("queue: {name: \u{7}}", "is not valid YAML"),
     ])
     func `a fault in a file is told with its place`(_ file: String, _ text: String) {
         let faults = Self.faults([:], file: file)
