@@ -13,7 +13,7 @@ struct ImportRuleTests {
         "SeedreamAPI": ["EditJob", "JSON", "SharedValues"],
         "Journal": ["CSQLite", "EditJob", "JSON", "ThreadExecutor"],
         "EditWorker": ["AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues"],
-        "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON", "SharedValues"],
+        "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SharedValues"],
         "Prometheus": [],
         "HealthAPI": ["EditWorker", "JSON", "Prometheus"],
         "SandboxAPI": ["EditJob", "JSON"],
