@@ -96,7 +96,7 @@ package actor AMQPConnection {
     var held: [Command] = []
     /// Deliveries that nobody has taken yet, where the options limit them.
     nonisolated let untaken = NIOLockedValueBox(0)
-    /// When the last acknowledgements were sent.
+    /// When the last acknowledgement or rejection was sent.
     var lastSettledAt: ContinuousClock.Instant?
     /// When the broker last began to read again: no confirm is late before its time from then on.
     var unblockedAt = ContinuousClock.now

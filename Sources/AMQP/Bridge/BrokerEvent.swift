@@ -36,7 +36,7 @@ struct FrameAssembler {
         }
     }
 
-    /// The largest room set aside on the word of a header alone where nothing limits bodies; a larger one grows as it comes.
+    /// The largest room set aside on the word of a header alone if nothing limits bodies; a larger one grows as it comes.
     private static let largestReserve: UInt64 = 1 << 20
 
     let epoch: UInt64
