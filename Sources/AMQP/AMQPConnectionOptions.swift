@@ -20,12 +20,6 @@ package struct AMQPConnectionOptions: Hashable, Sendable {
     /// The longest wait for a confirm.
     package var confirmTimeout: Duration = .seconds(30)
 
-    /// Deliveries that wait for whoever consumes them, before the connection stops reading until half are taken; nil
-    /// for no limit.
-    ///
-    /// Whoever sets it calls `take` for each, and sets no heartbeat: librabbitmq sends its own only as it reads.
-    package var mostUntaken: Int?
-
     /// The largest body, in bytes, that every delivery may have in memory; nil for no limit.
     ///
     /// A larger body is kept only while there is `roomForLargerBodies`; otherwise it is read from the socket and dropped,

@@ -32,6 +32,8 @@ package struct AMQPError: Error, Hashable, Sendable {
         case closed
         /// The message does not fit the connection's frame.
         case tooLarge = "too_large"
+        /// This host has no thread or open file left.
+        case noResources = "no_resources"
         /// The broker broke the protocol, or librabbitmq failed.
         case protocolViolation = "protocol_violation"
     }
@@ -44,20 +46,39 @@ package struct AMQPError: Error, Hashable, Sendable {
     package let remedy: String
     /// The broker's reply code (`320`, `404` …) where it gave one.
     package let replyCode: UInt16?
+    /// The failure that led to this one, if another part reported it.
+    package let cause: (any Error)?
 
-    /// A failure.
-    package init(_ code: Code, _ message: String, remedy: String? = nil, replyCode: UInt16? = nil) {
+    /// Without `remedy` the code's own.
+    package init(
+        _ code: Code,
+        _ message: String,
+        remedy: String? = nil,
+        replyCode: UInt16? = nil,
+        cause: (any Error)? = nil
+    ) {
         self.code = code
         self.message = message
         self.remedy = remedy ?? code.remedy
         self.replyCode = replyCode
+        self.cause = cause
+    }
+
+    /// Two failures are the same if they say the same, whatever led to them.
+    package static func == (one: AMQPError, other: AMQPError) -> Bool {
+        one.code == other.code && one.message == other.message && one.replyCode == other.replyCode
+    }
+
+    package func hash(into hasher: inout Hasher) {
+        hasher.combine(code)
+        hasher.combine(message)
     }
 
     /// Whether the same attempt may succeed later without anybody changing a setting.
     package var isRetriable: Bool {
         switch code {
         case .nameNotResolved, .unreachable, .consumerTimeout, .closedByBroker, .connectionLost, .heartbeatLost,
-            .timedOut, .resourceLocked:
+            .timedOut, .resourceLocked, .noResources:
             true
         case .tls, .authenticationRefused, .accessRefused, .notFound, .preconditionFailed, .closed, .tooLarge,
             .protocolViolation:
@@ -92,6 +113,7 @@ extension AMQPError.Code {
         case .timedOut: "check the load of the broker and the network"
         case .closed: "this program closed it"
         case .tooLarge: "shorten the headers, or raise frame_max in rabbitmq.conf"
+        case .noResources: "raise the limits on threads and open files"
         case .protocolViolation: "check that the port belongs to a RabbitMQ broker"
         }
     }

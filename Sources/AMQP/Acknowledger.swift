@@ -12,6 +12,20 @@ package protocol Acknowledger: AnyObject, Sendable {
 
 extension AMQPConnection: Acknowledger {
     package nonisolated var isLive: Bool { isOpen }
+
+    /// Acknowledges a delivery, soon and together with others.
+    ///
+    /// False if the tag is of another connection or this one has ended: the broker delivers it again, and an
+    /// acknowledgement would hit somebody else's delivery.
+    @discardableResult
+    package nonisolated func acknowledge(_ tag: DeliveryTag) -> Bool {
+        tag.epoch == epoch && post(.acknowledge(tag.number))
+    }
+
+    @discardableResult
+    package nonisolated func reject(_ tag: DeliveryTag, requeue: Bool) -> Bool {
+        tag.epoch == epoch && post(.reject(tag.number, requeue: requeue))
+    }
 }
 
 extension Delivery {

@@ -7,8 +7,8 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     /// For the logs of the service group, which would otherwise print all parts.
     package var description: String { "worker" }
 
-    private let consumer: BrokerLink
-    private let publisher: BrokerLink
+    private let consumer: BrokerLink<AMQPConnection>
+    private let publisher: BrokerLink<Publisher>
     private let queue: ByteString
     private let prefetch: UInt16
     private let admission: Admission
@@ -22,8 +22,8 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     ///
     /// Jobs run on `executor`. With `failFast` the first failure to connect ends it, instead of being tried again for ever.
     package init(
-        consumer: BrokerLink,
-        publisher: BrokerLink,
+        consumer: BrokerLink<AMQPConnection>,
+        publisher: BrokerLink<Publisher>,
         queue: ByteString,
         prefetch: UInt16,
         admission: Admission,
@@ -74,7 +74,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     /// Ends when the drain has begun and every job that was taken has its end.
     private func takeJobs() async {
         // A job that is paid for must be told: none is taken before there has been a connection to tell it on.
-        guard await publisher.connection() != nil else { return }
+        guard await publisher.session() != nil else { return }
         var earlier: [JobsInFlight] = []
         await withDiscardingTaskGroup { jobs in
             while !Task.isCancelled {
@@ -102,22 +102,20 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         _ start: (@escaping @Sendable () async -> Void) -> Void
     ) async {
         let left = await earlier.leaveRoom(below: Int(prefetch))
-        guard let (connection, subscription) = await consume(prefetch: prefetch - UInt16(clamping: left)) else {
-            return
-        }
+        guard let consumer = await consume(prefetch: prefetch - UInt16(clamping: left)) else { return }
         let watch = Task {
             await admission.wait(whileIntakeIs: .all)
-            try? await connection.cancel(subscription)
+            try? await consumer.cancel()
         }
         if left > 0 {
             Task {
                 for flight in earlier { await flight.wait(untilAtMost: 0) }
-                try? await connection.widen(subscription, from: queue, by: UInt16(clamping: left))
+                try? await consumer.raisePrefetch(by: UInt16(clamping: left))
             }
         }
         // What the consumer had when it was cancelled comes too, and is given back by the admission.
         let pipeline = pipeline
-        for await delivery in subscription.deliveries {
+        for await delivery in consumer.deliveries {
             inFlight.took()
             start {
                 await pipeline.take(delivery)
@@ -130,37 +128,36 @@ package struct EditWorkerService: Service, CustomStringConvertible {
 
     /// Takes one job to its end while the gate is closed: its outcome decides for all.
     private func takeProbe() async {
-        guard let (connection, subscription) = await consume(prefetch: 1) else { return }
+        guard let consumer = await consume(prefetch: 1) else { return }
         let watch = Task {
             await admission.wait(whileIntakeIs: .probe)
-            try? await connection.cancel(subscription)
+            try? await consumer.cancel()
         }
-        for await delivery in subscription.deliveries {
+        for await delivery in consumer.deliveries {
             // Before the acknowledgement, or the next job would come.
-            try? await connection.cancel(subscription)
+            try? await consumer.cancel()
             await pipeline.take(delivery)
         }
         health.consuming(false)
         watch.cancel()
     }
 
-    private func consume(prefetch: UInt16) async -> (AMQPConnection, AMQPConnection.Subscription)? {
-        guard let connection = await consumer.connection() else { return nil }
-        do {
-            let subscription = try await connection.consume(from: queue, prefetch: prefetch)
+    private func consume(prefetch: UInt16) async -> Consumer? {
+        guard let connection = await consumer.session() else { return nil }
+        do throws(AMQPError) {
+            let consumer = try await connection.consume(from: queue, prefetch: prefetch)
             health.consuming(true)
             logger.log(.info, "consuming", [.queue: queue.text, .count: "\(prefetch)"])
-            return (connection, subscription)
+            return consumer
         } catch {
             // A connection that is gone already has been reported by its link.
-            if (error as? AMQPError)?.code != .closed {
+            if error.code != .closed {
                 logger.log(.warning, "cannot consume", [.queue: queue.text, .error: "\(error)"])
             }
             await consumer.discard(connection)
             return nil
         }
     }
-
 }
 
 extension [JobsInFlight] {

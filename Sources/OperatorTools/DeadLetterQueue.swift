@@ -34,8 +34,8 @@ package final class DeadLetterQueue {
     private let options: AMQPConnectionOptions
     private let longestHold: Duration
     private var connection: AMQPConnection
-    private var subscription: AMQPConnection.Subscription
-    private var deliveries: AsyncStream<Delivery>.Iterator
+    private var consumer: Consumer
+    private var deliveries: Consumer.Deliveries.Iterator
     /// Letters that the consumers can hold.
     private var room: Int
     private var removed: Set<DeliveryTag> = []
@@ -57,7 +57,6 @@ package final class DeadLetterQueue {
         self.name = name
         self.url = url
         var options = options
-        options.mostUntaken = Self.mostAhead
         options.heartbeat = .zero
         self.options = options
         self.longestHold = longestHold
@@ -67,8 +66,8 @@ package final class DeadLetterQueue {
         let status = try await connection.inspect(queue: name)
         count = Int(status.messageCount)
         isShared = status.consumerCount > 0
-        subscription = try await connection.consume(from: name, prefetch: prefetch)
-        deliveries = subscription.deliveries.makeAsyncIterator()
+        consumer = try await connection.consume(from: name, prefetch: prefetch, readAhead: Self.mostAhead)
+        deliveries = consumer.deliveries.makeAsyncIterator()
     }
 
     /// The next letter; nil after the last of those that were there at the beginning, and if the task is cancelled.
@@ -80,10 +79,10 @@ package final class DeadLetterQueue {
         guard connection.isOpen else { throw Self.lost(name) }
         if met - removed.count >= room {
             // More stay than one consumer can hold: with a second one none is missed, only their order is not kept.
-            try await connection.widen(subscription, from: name, by: prefetch)
+            try await consumer.raisePrefetch(by: prefetch)
             room += Int(prefetch)
         }
-        let watch = Self.ending(subscription, of: name, on: connection)
+        let watch = Self.ending(consumer, on: connection)
         defer { watch.cancel() }
         guard let delivery = await deliveries.next(isolation: #isolation) else {
             guard !Task.isCancelled else { return nil }
@@ -91,7 +90,6 @@ package final class DeadLetterQueue {
             missing = count - removedBefore - met
             return nil
         }
-        connection.take()
         guard connection.isOpen else { throw Self.lost(name) }
         met += 1
         return DeadLetter(delivery)
@@ -99,15 +97,14 @@ package final class DeadLetterQueue {
 
     /// Ends the waiting for letters that somebody else has taken; they were counted, and will not come.
     private static func ending(
-        _ subscription: AMQPConnection.Subscription,
-        of name: ByteString,
+        _ consumer: Consumer,
         on connection: AMQPConnection
     ) -> Task<Void, any Error> {
         Task {
             while true {
                 try await Task.sleep(for: patience)
-                guard try await connection.inspect(queue: name).messageCount == 0 else { continue }
-                try await connection.cancel(subscription)
+                guard try await connection.inspect(queue: consumer.queue).messageCount == 0 else { continue }
+                try await consumer.cancel()
                 return
             }
         }
@@ -125,7 +122,7 @@ package final class DeadLetterQueue {
     ///
     /// Throws `AMQPError` where the connection is gone, and with it the right to do so: the broker has the letter back.
     package func remove(_ letter: DeadLetter) throws {
-        guard connection.acknowledge(letter.delivery.tag) else { throw Self.lost(name) }
+        guard letter.delivery.acknowledge() else { throw Self.lost(name) }
         removed.insert(letter.delivery.tag)
     }
 
@@ -148,8 +145,8 @@ package final class DeadLetterQueue {
         {
             try? await Task.sleep(for: .milliseconds(20))
         }
-        subscription = try await connection.consume(from: name, prefetch: prefetch)
-        deliveries = subscription.deliveries.makeAsyncIterator()
+        consumer = try await connection.consume(from: name, prefetch: prefetch, readAhead: Self.mostAhead)
+        deliveries = consumer.deliveries.makeAsyncIterator()
         room = Int(prefetch)
         openedAt = .now
     }
@@ -159,7 +156,7 @@ package final class DeadLetterQueue {
     /// Throws `AMQPError`; then some of it may be there again.
     package func confirmRemovals(isolation: isolated (any Actor)? = #isolation) async throws {
         guard !removed.isEmpty else { return }
-        try await connection.synchronize(with: name)
+        try await consumer.flush()
     }
 
     /// Ends the walk; the broker puts back all that was not removed.

@@ -15,20 +15,20 @@ package final class JobPublisher<Job> {
 
     /// Jobs that were answered, taken or not, in their order.
     package private(set) var settled = 0
-    private let connection: AMQPConnection
+    private let publisher: Publisher
     private let depth: Int
     private let onSettled: (Job, Fault?) throws -> Void
-    private var inFlight: [(job: Job, publish: Task<PublishResult, any Error>)] = []
+    private var inFlight: [(job: Job, confirm: PendingConfirm)] = []
 
-    /// A publisher on a connection in confirm mode, with at most `depth` jobs on their way.
+    /// A publisher of jobs, with at most `depth` of them on their way.
     ///
     /// `onSettled` is told of each; what it throws ends the publishing.
     package init(
-        _ connection: AMQPConnection,
+        _ publisher: Publisher,
         depth: Int = 1024,
         onSettled: @escaping (_ job: Job, _ fault: Fault?) throws -> Void
     ) {
-        self.connection = connection
+        self.publisher = publisher
         self.depth = max(1, depth)
         self.onSettled = onSettled
     }
@@ -41,7 +41,7 @@ package final class JobPublisher<Job> {
         for job: Job,
         isolation: isolated (any Actor)? = #isolation
     ) async throws {
-        inFlight.append((job, connection.startPublishing(message)))
+        inFlight.append((job, publisher.start(message)))
         if inFlight.count >= depth { try await settle((depth + 1) / 2) }
     }
 
@@ -54,14 +54,14 @@ package final class JobPublisher<Job> {
 
     /// Gives `onSettled` those on their way that the broker has taken all the same, after a failure.
     package func abandon(isolation: isolated (any Actor)? = #isolation) async {
-        for (job, publish) in inFlight where (try? await publish.value) == .confirmed { try? onSettled(job, nil) }
+        for (job, confirm) in inFlight where (try? await confirm.result) == .confirmed { try? onSettled(job, nil) }
         inFlight = []
     }
 
     private func settle(_ number: Int, isolation: isolated (any Actor)? = #isolation) async throws {
         for _ in 0..<number {
-            let (job, publish) = inFlight.removeFirst()
-            switch try await publish.value {
+            let (job, confirm) = inFlight.removeFirst()
+            switch try await confirm.result {
             case .confirmed: try onSettled(job, nil)
             case .returned: try onSettled(job, .noQueue)
             case .refused: try onSettled(job, .refused)

@@ -52,10 +52,10 @@ package final class Replay {
     private let onEvent: (Event) -> Void
     private var start = ContinuousClock.now
 
-    /// A replay of a walk's letters over a connection in confirm mode, which is another than the walk's.
+    /// A replay of a walk's letters; the publisher's connection is another than the walk's.
     package init(
         _ walk: DeadLetterQueue,
-        over connection: AMQPConnection,
+        over publisher: Publisher,
         _ options: Options,
         onEvent: @escaping (Event) -> Void
     ) {
@@ -65,7 +65,7 @@ package final class Replay {
         // With a rate no more on their way than a tenth of a second's: a kill leaves few that were published and are
         // still here.
         let depth = options.rate.map { max(1, Int(.milliseconds(100) / $0.interval)) } ?? 128
-        publisher = JobPublisher(connection, depth: depth) { letter, fault in
+        self.publisher = JobPublisher(publisher, depth: depth) { letter, fault in
             switch fault {
             case nil:
                 try walk.remove(letter)

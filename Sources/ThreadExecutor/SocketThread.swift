@@ -31,7 +31,7 @@ package final class SocketThread: SerialExecutor {
     /// Starts the thread under a name of at most 15 bytes, which `top -H` shows.
     ///
     /// Throws `ResourceFault` where the system has no thread or descriptor left.
-    package init(name: String) throws {
+    package init(name: String) throws(ResourceFault) {
         loop = try Loop()
         try loop.start(name: name)
     }
@@ -105,7 +105,7 @@ private final class Loop: Sendable {
     let state = NIOLockedValueBox(State())
     private let event: Int32
 
-    init() throws {
+    init() throws(SocketThread.ResourceFault) {
         event = eventfd(0, Int32(EFD_CLOEXEC) | Int32(EFD_NONBLOCK))
         guard event >= 0 else {
             throw SocketThread.ResourceFault(call: "eventfd", number: errno)
@@ -120,7 +120,7 @@ private final class Loop: Sendable {
         state.withLockedValue { $0.thread.map { pthread_equal($0, pthread_self()) != 0 } ?? false }
     }
 
-    func start(name: String) throws {
+    func start(name: String) throws(SocketThread.ResourceFault) {
         var thread = pthread_t()
         let argument = unsafe Unmanaged.passRetained(self)
         let status = unsafe pthread_create(

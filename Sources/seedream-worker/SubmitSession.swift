@@ -40,7 +40,8 @@ actor SubmitSession {
     private let format: OutputFormat
     private let run: Run
     private let replyQueue: ByteString?
-    private let replies: AMQPConnection.Subscription?
+    private let replies: Consumer?
+    private let broker: Publisher
     private var publisher: JobPublisher<Published>?
     /// Replies to come, by the job's id: a file may have the same id twice.
     private var waiting: [ByteString: Int] = [:]
@@ -71,7 +72,7 @@ actor SubmitSession {
         showsProgress = !waits || !Console.isPipe
         publishProgress = ProgressLine("published", total: total.map { max(0, $0 - run.skipped) })
         connection = try await BrokerSession.open(settings, for: "submit")
-        try await connection.selectConfirms()
+        broker = try await connection.makePublisher()
         guard waits else {
             replyQueue = replyTo.map { ByteString($0) }
             replies = nil
@@ -113,7 +114,7 @@ actor SubmitSession {
 
     private func currentPublisher() -> JobPublisher<Published> {
         if let publisher { return publisher }
-        let publisher = JobPublisher<Published>(connection) { [unowned self] job, fault in
+        let publisher = JobPublisher<Published>(broker) { [unowned self] job, fault in
             self.assumeIsolated { $0.noteSettled(job, fault) }
         }
         self.publisher = publisher

@@ -50,7 +50,7 @@ struct WorkerComposition {
             options.largestBody = settings.maxMessageBytes
             return options
         }
-        func link(_ role: BrokerLink.Role, _ setup: @escaping BrokerLink.Setup) -> BrokerLink {
+        func link<Session>(_ role: BrokerRole, _ setup: @escaping BrokerLink<Session>.Setup) -> BrokerLink<Session> {
             let options = options(role.rawValue)
             return BrokerLink(
                 urls: settings.amqpURLs,
@@ -61,8 +61,11 @@ struct WorkerComposition {
                 setup: setup
             )
         }
-        let consumer = link(.consumer) { try await topology.establish(on: $0) }
-        let publisher = link(.publisher) { try await $0.selectConfirms() }
+        let consumer = link(.consumer) { connection throws(AMQPError) in
+            try await topology.establish(on: connection)
+            return connection
+        }
+        let publisher = link(.publisher) { connection throws(AMQPError) in try await connection.makePublisher() }
         inspector = QueueInspector(urls: settings.amqpURLs, options: options("inspector"))
         let messages = BrokerPublisher(
             publisher: publisher,

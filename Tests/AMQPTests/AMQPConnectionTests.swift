@@ -34,8 +34,8 @@ struct AMQPConnectionTests {
                 let body = (0..<300_000).map { UInt8(truncatingIfNeeded: $0) }
                 let message = OutboundMessage(routingKey: "q", properties: properties, body: body)
                 #expect(try await connection.publish(message) == .confirmed)
-                let subscription = try await connection.consume(from: "q", prefetch: 1)
-                let delivery = try #require(await subscription.deliveries.first { _ in true })
+                let consumer = try await connection.consume(from: "q", prefetch: 1)
+                let delivery = try #require(await consumer.deliveries.first { _ in true })
                 #expect(delivery.properties == properties)
                 #expect(delivery.body == body)
                 #expect(delivery.routingKey == "q")
@@ -51,14 +51,13 @@ struct AMQPConnectionTests {
             options.largestBody = 1000
             options.roomForLargerBodies = 5000
             let connection = try await AMQPConnection.open(broker.url, options: options)
-            try await connection.selectConfirms()
             _ = try await connection.declare(QueueDeclaration(name: "q"))
             func publish(_ size: Int) async throws {
                 let body = [UInt8](repeating: UInt8(ascii: "x"), count: size)
                 #expect(try await connection.publish(OutboundMessage(routingKey: "q", body: body)) == .confirmed)
             }
-            let subscription = try await connection.consume(from: "q", prefetch: 0)
-            var deliveries = subscription.deliveries.makeAsyncIterator()
+            let consumer = try await connection.consume(from: "q", prefetch: 0)
+            var deliveries = consumer.deliveries.makeAsyncIterator()
             for size in [1000, 3000, 2500, 2000, 0] { try await publish(size) }
             var taken: [Delivery] = []
             for isKept in [true, true, false, true, true] {
@@ -83,19 +82,20 @@ struct AMQPConnectionTests {
             try await broker.withConnection { connection in
                 let queue = QueueDeclaration(name: "q", arguments: ["x-queue-type": .text("quorum")])
                 _ = try await connection.declare(queue)
-                let publishes = (0..<6000).map { connection.startPublishing(Self.message(to: "q", "\($0)")) }
-                for publish in publishes { #expect(try await publish.value == .confirmed) }
+                let publisher = try await connection.makePublisher()
+                let publishes = (0..<6000).map { publisher.start(Self.message(to: "q", "\($0)")) }
+                for publish in publishes { #expect(try await publish.result == .confirmed) }
                 var taken = 0
                 var again = 0
                 while taken < 6000 {
-                    let subscription = try await connection.consume(from: "q", prefetch: 50)
+                    let consumer = try await connection.consume(from: "q", prefetch: 50)
                     let most = min(6000 - taken, .random(in: 1...200))
                     var own = 0
-                    for await delivery in subscription.deliveries {
+                    for await delivery in consumer.deliveries {
                         own += 1
                         if delivery.redelivered { again += 1 }
                         connection.acknowledge(delivery.tag)
-                        if own == most { try await connection.cancel(subscription) }
+                        if own == most { try await consumer.cancel() }
                     }
                     taken += own
                 }
@@ -111,13 +111,14 @@ struct AMQPConnectionTests {
             try await broker.withConnection { connection in
                 let queue = QueueDeclaration(name: "q", arguments: ["x-queue-type": .text("quorum")])
                 _ = try await connection.declare(queue)
+                let publisher = try await connection.makePublisher()
                 for _ in 0..<5 {
-                    let publishes = (0..<1000).map { connection.startPublishing(Self.message(to: "q", "\($0)")) }
-                    for publish in publishes { #expect(try await publish.value == .confirmed) }
-                    let consumer = try await broker.connect("consumer")
-                    let subscription = try await consumer.consume(from: "q", prefetch: 0)
+                    let publishes = (0..<1000).map { publisher.start(Self.message(to: "q", "\($0)")) }
+                    for publish in publishes { #expect(try await publish.result == .confirmed) }
+                    let reader = try await broker.connect("reader")
+                    let consumer = try await reader.consume(from: "q", prefetch: 0)
                     var taken: [Delivery] = []
-                    for await delivery in subscription.deliveries {
+                    for await delivery in consumer.deliveries {
                         taken.append(delivery)
                         if taken.count == 1000 { break }
                     }
@@ -126,7 +127,7 @@ struct AMQPConnectionTests {
                     for delivery in taken.shuffled() {
                         if kind == "rejections" { delivery.deadLetter() } else { _ = delivery.acknowledge() }
                     }
-                    await consumer.close()
+                    await reader.close()
                     // What comes back comes at once.
                     let left = try await broker.connect("left")
                     #expect(try await left.inspect(queue: "q").messageCount == 0)
@@ -167,8 +168,8 @@ struct AMQPConnectionTests {
             try await broker.withConnection { connection in
                 _ = try await connection.declare(QueueDeclaration(name: "q"))
                 #expect(try await connection.publish(Self.message(to: "q", "m", headers: headers)) == .confirmed)
-                let subscription = try await connection.consume(from: "q", prefetch: 1)
-                let delivery = try #require(await subscription.deliveries.first { _ in true })
+                let consumer = try await connection.consume(from: "q", prefetch: 1)
+                let delivery = try #require(await consumer.deliveries.first { _ in true })
                 let back = try #require(delivery.properties.headers)
                 for entry in headers.entries {
                     #expect(back[entry.name] == entry.value, "\(entry.name)")
@@ -255,8 +256,8 @@ struct AMQPConnectionTests {
             try await broker.withConnection { connection in
                 _ = try await connection.declare(QueueDeclaration(name: "q"))
                 for index in 0..<20 { _ = try await connection.publish(Self.message(to: "q", "\(index)")) }
-                let subscription = try await connection.consume(from: "q", prefetch: 5)
-                var iterator = subscription.deliveries.makeAsyncIterator()
+                let consumer = try await connection.consume(from: "q", prefetch: 5)
+                var iterator = consumer.deliveries.makeAsyncIterator()
                 var first: [Delivery] = []
                 while first.count < 5, let delivery = await iterator.next() { first.append(delivery) }
                 #expect(try await connection.inspect(queue: "q").messageCount == 15)
@@ -268,21 +269,21 @@ struct AMQPConnectionTests {
         }
     }
 
-    @Test func `a widened subscription has so many deliveries more, and ends as one`() async throws {
+    @Test func `a consumer with a raised prefetch has so many deliveries more, and ends as one`() async throws {
         try await TestBroker.withVirtualHost { broker in
             try await broker.withConnection { connection in
                 _ = try await connection.declare(QueueDeclaration(name: "q"))
                 for index in 0..<10 { _ = try await connection.publish(Self.message(to: "q", "\(index)")) }
-                let subscription = try await connection.consume(from: "q", prefetch: 2)
-                try await connection.widen(subscription, from: "q", by: 3)
+                let consumer = try await connection.consume(from: "q", prefetch: 2)
+                try await consumer.raisePrefetch(by: 3)
                 try await eventually("5 delivered") {
                     try await connection.inspect(queue: "q").messageCount == 5
                 }
-                try await connection.cancel(subscription)
+                try await consumer.cancel()
                 var count = 0
-                for await _ in subscription.deliveries { count += 1 }
+                for await _ in consumer.deliveries { count += 1 }
                 #expect(count == 5)
-                try await connection.widen(subscription, from: "q", by: 3)
+                try await consumer.raisePrefetch(by: 3)
                 #expect(try await connection.inspect(queue: "q").consumerCount == 0)
             }
         }
@@ -292,7 +293,6 @@ struct AMQPConnectionTests {
         try await TestBroker.withVirtualHost { broker in
             let old = try await broker.connect()
             _ = try await old.declare(QueueDeclaration(name: "q"))
-            try await old.selectConfirms()
             for body in ["1", "2"] { _ = try await old.publish(Self.message(to: "q", body)) }
             var deliveries = try await old.consume(from: "q", prefetch: 2).deliveries.makeAsyncIterator()
             let stale = try #require(await deliveries.next())
@@ -337,9 +337,9 @@ struct AMQPConnectionTests {
         try await TestBroker.withVirtualHost { broker in
             try await broker.withConnection { connection in
                 _ = try await connection.declare(QueueDeclaration(name: "q"))
-                let subscription = try await connection.consume(from: "q", prefetch: 1)
+                let consumer = try await connection.consume(from: "q", prefetch: 1)
                 try await broker.withConnection { try await $0.delete(queue: "q") }
-                for await _ in subscription.deliveries {}
+                for await _ in consumer.deliveries {}
                 let event = try #require(await connection.events.first { _ in true })
                 guard case .consumerCancelled = event else {
                     Issue.record("\(event)")
@@ -354,11 +354,11 @@ struct AMQPConnectionTests {
             try await broker.withConnection { connection in
                 _ = try await connection.declare(QueueDeclaration(name: "q"))
                 for index in 0..<3 { _ = try await connection.publish(Self.message(to: "q", "\(index)")) }
-                let subscription = try await connection.consume(from: "q", prefetch: 3)
-                try await connection.cancel(subscription)
+                let consumer = try await connection.consume(from: "q", prefetch: 3)
+                try await consumer.cancel()
                 _ = try await connection.publish(Self.message(to: "q", "late"))
                 var bodies: [String] = []
-                for await delivery in subscription.deliveries {
+                for await delivery in consumer.deliveries {
                     bodies.append(String(decoding: delivery.body, as: UTF8.self))
                     connection.reject(delivery.tag, requeue: true)
                 }
@@ -421,11 +421,10 @@ struct AMQPConnectionTests {
     @Test func `whoever waits hears of a connection that is closed by force`() async throws {
         try await TestBroker.withVirtualHost { broker in
             let connection = try await broker.connect("victim")
-            try await connection.selectConfirms()
             _ = try await connection.declare(QueueDeclaration(name: "q"))
-            let subscription = try await connection.consume(from: "q", prefetch: 1)
+            let consumer = try await connection.consume(from: "q", prefetch: 1)
             try await TestBroker.management("DELETE", "/api/vhosts/\(broker.virtualHost)")
-            for await _ in subscription.deliveries {}
+            for await _ in consumer.deliveries {}
             await #expect(throws: AMQPError.self) { try await connection.publish(Self.message(to: "q", "x")) }
             try await TestBroker.management("PUT", "/api/vhosts/\(broker.virtualHost)")
         }

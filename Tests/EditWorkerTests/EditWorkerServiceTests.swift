@@ -24,7 +24,11 @@ struct EditWorkerServiceTests {
                 type: .quorum,
                 mode: .declare
             )
-            func link(_ role: BrokerLink.Role, _ url: AMQPURL, _ setup: @escaping BrokerLink.Setup) -> BrokerLink {
+            func link<Session>(
+                _ role: BrokerRole,
+                _ url: AMQPURL,
+                _ setup: @escaping BrokerLink<Session>.Setup
+            ) -> BrokerLink<Session> {
                 BrokerLink(
                     urls: [url],
                     options: AMQPConnectionOptions(name: role.rawValue),
@@ -40,8 +44,13 @@ struct EditWorkerServiceTests {
             }
             let admission = Admission.simulated()
             let service = EditWorkerService(
-                consumer: link(.consumer, broker.url) { try await topology.establish(on: $0) },
-                publisher: link(.publisher, refused) { try await $0.selectConfirms() },
+                consumer: link(.consumer, broker.url) { connection throws(AMQPError) in
+                    try await topology.establish(on: connection)
+                    return connection
+                },
+                publisher: link(.publisher, refused) { connection throws(AMQPError) in
+                    try await connection.makePublisher()
+                },
                 queue: "q",
                 prefetch: 10,
                 admission: admission,

@@ -245,9 +245,9 @@ extension ProgramTests {
                 try await service.publish([ServiceFixture.job()])
                 try await service.broker.withConnection { connection in
                     // Returned once more than the queue's limit of deliveries allows.
-                    let subscription = try await connection.consume(from: "jobs", prefetch: 1)
+                    let consumer = try await connection.consume(from: "jobs", prefetch: 1)
                     var count = 0
-                    for await delivery in subscription.deliveries {
+                    for await delivery in consumer.deliveries {
                         connection.reject(delivery.tag, requeue: true)
                         count += 1
                         if count == 21 { break }
@@ -330,7 +330,6 @@ extension ProgramTests {
                 let letter = try #require(try await service.broker.take(1, from: "jobs.dlq").first)
                 for round in 0..<2 {
                     try await service.broker.withConnection { connection in
-                        try await connection.selectConfirms()
                         let copy = OutboundMessage(
                             routingKey: "jobs.dlq",
                             properties: letter.properties,

@@ -68,8 +68,8 @@ extension ProgramTests {
                         OutboundMessage(routingKey: "mirror", properties: properties, body: [])
                     )
                     // The broker puts the requester's own address into the message.
-                    let subscription = try await connection.consume(from: "mirror", prefetch: 1)
-                    return await subscription.deliveries.first { _ in true }?.properties.replyTo
+                    let consumer = try await connection.consume(from: "mirror", prefetch: 1)
+                    return await consumer.deliveries.first { _ in true }?.properties.replyTo
                 }
                 let address = try #require(gone)
                 #expect(address.text.hasPrefix("amq.rabbitmq.reply-to."))

@@ -107,7 +107,6 @@ extension ProgramTests {
                     service in
                     let (worker, _) = try await Self.startWorker(service)
                     let requester = try await service.broker.connect("requester")
-                    try await requester.selectConfirms()
                     _ = try await requester.consume(from: "amq.rabbitmq.reply-to", prefetch: 0, acknowledges: false)
                     var properties = MessageProperties()
                     properties.messageID = "asked"
@@ -137,7 +136,6 @@ extension ProgramTests {
                 try await ServiceFixture.with(on: TestBroker(at: broker.nodes[0].urlText)) { service in
                     _ = try await Self.startWorker(service)
                     let requester = try await service.broker.connect("requester")
-                    try await requester.selectConfirms()
                     let replies = try await requester.consume(
                         from: "amq.rabbitmq.reply-to",
                         prefetch: 0,

@@ -141,20 +141,21 @@ final class ServiceFixture {
         _ change: @Sendable (Int, inout MessageProperties) -> Void = { _, _ in }
     ) async throws {
         try await broker.withConnection { connection in
-            var publishes: [Task<PublishResult, any Error>] = []
+            let publisher = try await connection.makePublisher()
+            var publishes: [PendingConfirm] = []
             for (index, body) in bodies.enumerated() {
                 var properties = MessageProperties()
                 properties.messageID = ByteString("job-\(index)")
                 properties.deliveryMode = 2
                 change(index, &properties)
                 publishes.append(
-                    connection.startPublishing(
+                    publisher.start(
                         OutboundMessage(routingKey: ByteString(queue), properties: properties, body: Array(body.utf8))
                     )
                 )
             }
             for publish in publishes {
-                let result = try await publish.value
+                let result = try await publish.result
                 guard result == .confirmed else { throw DeadlinePassed(description: "a job was not taken: \(result)") }
             }
         }

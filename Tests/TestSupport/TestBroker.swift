@@ -52,13 +52,12 @@ package struct TestBroker: Sendable {
         try await AMQPConnection.open(url, options: AMQPConnectionOptions(name: name))
     }
 
-    /// An open connection in confirm mode, closed after the test.
+    /// An open connection, closed after the test.
     package func withConnection<Result>(
         isolation: isolated (any Actor)? = #isolation,
         _ body: (AMQPConnection) async throws -> Result
     ) async throws -> Result {
         let connection = try await connect()
-        try await connection.selectConfirms()
         do {
             let result = try await body(connection)
             await connection.close()
@@ -73,10 +72,10 @@ package struct TestBroker: Sendable {
     package func take(_ count: Int, from queue: String) async throws -> [Delivery] {
         guard count > 0 else { return [] }
         return try await withConnection { connection in
-            let subscription = try await connection.consume(from: ByteString(queue), prefetch: 0)
+            let consumer = try await connection.consume(from: ByteString(queue), prefetch: 0)
             return try await within(.seconds(60), "\(count) messages in \(queue)") {
                 var taken: [Delivery] = []
-                for await delivery in subscription.deliveries {
+                for await delivery in consumer.deliveries {
                     taken.append(delivery)
                     connection.acknowledge(delivery.tag)
                     if taken.count == count { break }
@@ -89,11 +88,11 @@ package struct TestBroker: Sendable {
     /// Takes replies until so many jobs have one, acknowledging each.
     package func takeReplies(ofJobs count: Int, from queue: String) async throws -> [Delivery] {
         try await withConnection { connection in
-            let subscription = try await connection.consume(from: ByteString(queue), prefetch: 0)
+            let consumer = try await connection.consume(from: ByteString(queue), prefetch: 0)
             return try await within(.seconds(120), "replies to \(count) jobs in \(queue)") {
                 var taken: [Delivery] = []
                 var jobs: Set<ByteString> = []
-                for await delivery in subscription.deliveries {
+                for await delivery in consumer.deliveries {
                     taken.append(delivery)
                     connection.acknowledge(delivery.tag)
                     if let job = delivery.properties.correlationID { jobs.insert(job) }
@@ -130,5 +129,12 @@ package struct TestBroker: Sendable {
             throw DeadlinePassed(description: "\(method) \(path): \(response.status) \(String(buffer: answer))")
         }
         return answer.readableBytes == 0 ? .null : try JSONValue(parsing: answer.readableBytesView)
+    }
+}
+
+extension AMQPConnection {
+    /// Publishes a message, and waits for what the broker says of it.
+    package nonisolated func publish(_ message: OutboundMessage) async throws(AMQPError) -> PublishResult {
+        try await makePublisher().publish(message)
     }
 }

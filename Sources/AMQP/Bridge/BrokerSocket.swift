@@ -242,7 +242,8 @@ import Glibc
         from queue: ByteString,
         tag: ByteString,
         prefetch: UInt16,
-        acknowledges: Bool
+        acknowledges: Bool,
+        arguments: FieldTable
     ) throws(AMQPError) {
         defer { arena.recycle() }
         _ = unsafe amqp_basic_qos(state, Self.workingChannel, 0, prefetch, 0)
@@ -255,7 +256,7 @@ import Glibc
             0,
             acknowledges ? 0 : 1,
             0,
-            arena.table([:])
+            arena.table(arguments)
         )
         try checkReply("consuming from \(queue)")
     }
@@ -374,7 +375,7 @@ import Glibc
 extension AMQPError {
     /// The same failure, with the broker that it happened at.
     fileprivate func naming(_ url: AMQPURL) -> AMQPError {
-        AMQPError(code, "\(url.redacted): \(message)", remedy: remedy, replyCode: replyCode)
+        AMQPError(code, "\(url.redacted): \(message)", remedy: remedy, replyCode: replyCode, cause: cause)
     }
 }
 

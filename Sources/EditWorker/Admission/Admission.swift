@@ -21,8 +21,7 @@ package final class Admission: Sendable {
         var gate: Gate
         var schedule: StartSchedule?
         var isDraining = false
-        var waiters: [Int: CheckedContinuation<Void, Never>] = [:]
-        var waitersEver = 0
+        var waiters = Waiters<Void>()
         /// Rises with every change that somebody may wait for.
         var version = 0
 
@@ -155,10 +154,7 @@ package final class Admission: Sendable {
 
     /// As above; `isOver` is asked once under the lock, so that no change is missed between a look and the wait.
     private func wait(until: ContinuousClock.Instant?, unless isOver: (State) -> Bool) async {
-        let id = state.withLockedValue { state in
-            state.waitersEver += 1
-            return state.waitersEver
-        }
+        let id = state.withLockedValue { $0.waiters.ticket() }
         let timer = until.map { until in
             Task {
                 try? await Task.sleep(until: until, clock: .continuous)
@@ -171,7 +167,7 @@ package final class Admission: Sendable {
                 let mustWait = state.withLockedValue { state in
                     let isDue = until.map { $0 <= .now } ?? false
                     guard !isDue, !state.isDraining, !isOver(state), !Task.isCancelled else { return false }
-                    state.waiters[id] = continuation
+                    state.waiters.add(continuation, as: id)
                     return true
                 }
                 if !mustWait { continuation.resume() }
@@ -182,14 +178,13 @@ package final class Admission: Sendable {
     }
 
     private func wake(_ id: Int) {
-        state.withLockedValue { $0.waiters.removeValue(forKey: id) }?.resume()
+        state.withLockedValue { $0.waiters.remove(id) }?.resume()
     }
 
     private func wakeAll() {
         let waiters = state.withLockedValue { state in
             state.version += 1
-            defer { state.waiters = [:] }
-            return state.waiters.values
+            return state.waiters.removeAll()
         }
         for waiter in waiters { waiter.resume() }
     }

@@ -1,34 +1,35 @@
 package import AMQP
 package import Logging
 import NIOConcurrencyHelpers
+import SharedValues
 
-/// Keeps one connection to the broker: connects, and connects again whenever it is lost.
-package actor BrokerLink {
-    /// What the connection is for.
-    package enum Role: String, Sendable, CaseIterable {
-        case consumer
-        case publisher
-    }
+/// What a connection to the broker is for, as its name, the metrics and `/readyz` say it.
+package enum BrokerRole: String, Sendable, CaseIterable {
+    case consumer
+    case publisher
+}
 
-    /// What to do with each new connection before anybody else sees it.
-    package typealias Setup = @Sendable (AMQPConnection) async throws -> Void
+/// Keeps one connection to the broker, and what it is used for: connects, and connects again whenever it is lost.
+package actor BrokerLink<Session: AnyObject & Sendable> {
+    /// Makes of each new connection what is handed out; what it throws ends the connection, and another is tried.
+    package typealias Setup = @Sendable (AMQPConnection) async throws(AMQPError) -> Session
 
     /// Looking for a queue costs a healthy broker little, and whoever makes it waits for us.
-    private static let longestWaitForQueues = Duration.seconds(5)
+    private static var longestWaitForQueues: Duration { .seconds(5) }
+    private static var mostEarlyRenewals: Int { 3 }
 
     private let urls: [AMQPURL]
     private let options: AMQPConnectionOptions
-    private let role: Role
+    private let role: BrokerRole
     private let setup: Setup
     private let health: WorkerHealth
     private let logger: Logger
 
-    private nonisolated let shared = NIOLockedValueBox<AMQPConnection?>(nil)
-    private static let mostEarlyRenewals = 3
+    private nonisolated let shared = NIOLockedValueBox<Session?>(nil)
     /// Connections that were given up young, since the last one that was not.
     private var earlyRenewals = 0
-    private var waiters: [Int: CheckedContinuation<AMQPConnection?, Never>] = [:]
-    private var waitersEver = 0
+    private var connection: AMQPConnection?
+    private var waiters = Waiters<Session?>()
     private var openedAt = ContinuousClock.now
     private var isStopped = false
     private var isReleased = false
@@ -43,7 +44,7 @@ package actor BrokerLink {
     package init(
         urls: [AMQPURL],
         options: AMQPConnectionOptions,
-        role: Role,
+        role: BrokerRole,
         health: WorkerHealth,
         logger: Logger,
         setup: @escaping Setup
@@ -62,15 +63,15 @@ package actor BrokerLink {
     ///
     /// Later there are jobs in
     /// flight, which must not be ended for it.
-    package func run(failFast: Bool) async throws {
+    package func run(failFast: Bool) async throws(AMQPError) {
         var mustEnd = failFast
         var backoff = ReconnectBackoff()
         var attempt = 0
         while !isStopped, !Task.isCancelled {
             var isMissingQueue = false
             let url = urls[attempt % urls.count]
-            do {
-                let connection = try await open(url)
+            do throws(AMQPError) {
+                guard let connection = try await open(url) else { break }
                 let end = await watch(connection, at: url)
                 // One that the broker ends at once has brought nothing: the wait goes on growing.
                 let isStable = ContinuousClock.now - openedAt > .seconds(1)
@@ -83,7 +84,7 @@ package actor BrokerLink {
             } catch {
                 if mustEnd { throw error }
                 report(error, at: url)
-                isMissingQueue = (error as? AMQPError)?.code == .notFound
+                isMissingQueue = error.code == .notFound
             }
             guard !isStopped else { break }
             attempt += 1
@@ -105,18 +106,17 @@ package actor BrokerLink {
         pausing = nil
     }
 
-    /// The connection where there is one; from any thread, without waiting for the link.
-    package private(set) nonisolated var current: AMQPConnection? {
+    /// What is connected at the moment; from any thread, without waiting for the link.
+    package private(set) nonisolated var current: Session? {
         get { shared.withLockedValue { $0 } }
         set { shared.withLockedValue { $0 = newValue } }
     }
 
-    /// The connection, or nil once the link has stopped; waits as long as there is none.
-    package func connection() async -> AMQPConnection? {
+    /// What is connected, or nil once the link has stopped; waits as long as nothing is.
+    package func session() async -> Session? {
         if let current { return current }
         guard !isStopped, !isReleased else { return nil }
-        waitersEver += 1
-        let id = waitersEver
+        let ticket = waiters.ticket()
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 if Task.isCancelled || isStopped || isReleased {
@@ -124,11 +124,11 @@ package actor BrokerLink {
                 } else if let current {
                     continuation.resume(returning: current)
                 } else {
-                    waiters[id] = continuation
+                    waiters.add(continuation, as: ticket)
                 }
             }
         } onCancel: {
-            Task { await self.dropWaiter(id) }
+            Task { await self.dropWaiter(ticket) }
         }
     }
 
@@ -137,7 +137,8 @@ package actor BrokerLink {
         isStopped = true
         stopWaiting()
         pausing?.cancel()
-        await current?.close()
+        current = nil
+        await connection?.close()
     }
 
     /// Sends away all who wait for a connection, and all who come: nobody needs a new one.
@@ -148,9 +149,9 @@ package actor BrokerLink {
         stopWaiting()
     }
 
-    /// Hands out a connection no longer that turned out to be broken.
-    package func discard(_ connection: AMQPConnection) {
-        if current === connection { current = nil }
+    /// Hands out a session no longer that turned out to be broken.
+    package func discard(_ session: Session) {
+        if current === session { current = nil }
     }
 
     /// Ends a connection on which the broker goes on refusing, so that a new one takes its place.
@@ -158,9 +159,9 @@ package actor BrokerLink {
     /// Nacks may outlive a lifted length policy on an open channel, and a channel that was opened while a quorum queue
     /// had no leader may go on refusing. Not more often than every 30 s, and a few times for a younger connection: a queue
     /// may as well really be full.
-    package func renew(_ connection: AMQPConnection) async {
+    package func renew(_ session: Session) async {
         let age = ContinuousClock.now - openedAt
-        guard current === connection, age > .seconds(2) else { return }
+        guard current === session, age > .seconds(2) else { return }
         if age > .seconds(30) {
             earlyRenewals = 0
         } else {
@@ -168,7 +169,7 @@ package actor BrokerLink {
             earlyRenewals += 1
         }
         current = nil
-        await connection.close()
+        await connection?.close()
     }
 
     /// As `release`, unless there has been a connection: jobs may be in flight then, which need the next.
@@ -176,34 +177,35 @@ package actor BrokerLink {
         if !hasConnected { release() }
     }
 
-    private func dropWaiter(_ id: Int) {
-        waiters.removeValue(forKey: id)?.resume(returning: nil)
+    private func dropWaiter(_ ticket: Int) {
+        waiters.remove(ticket)?.resume(returning: nil)
     }
 
     private func stopWaiting() {
-        for waiter in waiters.values { waiter.resume(returning: nil) }
-        waiters = [:]
+        for waiter in waiters.removeAll() { waiter.resume(returning: nil) }
     }
 
-    private func open(_ url: AMQPURL) async throws -> AMQPConnection {
+    /// Nil if the link was stopped meanwhile.
+    private func open(_ url: AMQPURL) async throws(AMQPError) -> AMQPConnection? {
         let connection = try await AMQPConnection.open(url, options: options)
-        do {
-            try await setup(connection)
+        let session: Session
+        do throws(AMQPError) {
+            session = try await setup(connection)
         } catch {
             await connection.close()
             throw error
         }
         guard !isStopped else {
             await connection.close()
-            throw CancellationError()
+            return nil
         }
-        current = connection
+        self.connection = connection
+        current = session
         hasConnected = true
         openedAt = .now
         health.connected(role)
         logger.log(.info, "connected to the broker", [.role: role.rawValue, .broker: url.redacted])
-        for waiter in waiters.values { waiter.resume(returning: connection) }
-        waiters = [:]
+        for waiter in waiters.removeAll() { waiter.resume(returning: session) }
         return connection
     }
 
@@ -220,35 +222,38 @@ package actor BrokerLink {
             case .consumerCancelled:
                 logger.log(.warning, "the broker cancelled the consumer", [.role: role.rawValue])
             case .closed(let error):
-                current = nil
+                forget()
                 guard !isStopped else { return error }
                 if ContinuousClock.now - openedAt > .seconds(1) { lastFault = nil }
                 report(error, at: url)
                 return error
             }
         }
-        current = nil
+        forget()
         health.lost(role, fault: nil)
         return nil
     }
 
+    private func forget() {
+        current = nil
+        connection = nil
+    }
+
     /// One line for each change: a broker that is down for an hour says so once.
-    private func report(_ error: any Error, at url: AMQPURL) {
-        guard !isStopped, !(error is CancellationError) else { return }
-        let fault = error as? AMQPError
-        let text = fault?.message ?? "\(error)"
-        health.lost(role, fault: fault?.shortDescription)
+    private func report(_ error: AMQPError, at url: AMQPURL) {
+        guard !isStopped else { return }
+        health.lost(role, fault: error.shortDescription)
         // The words differ from attempt to attempt, and from node to node; of queues each is news.
-        let isAboutQueue = fault?.code == .notFound || fault?.code == .preconditionFailed
-        let cause = isAboutQueue ? text : fault?.shortDescription ?? text
+        let isAboutQueue = error.code == .notFound || error.code == .preconditionFailed
+        let cause = isAboutQueue ? error.message : error.shortDescription
         guard cause != lastFault else { return }
         lastFault = cause
         logger.log(
             .warning,
             "no connection to the broker; trying again",
             [
-                .role: role.rawValue, .broker: url.redacted, .error: text, .code: fault?.shortDescription ?? "internal",
-                .remedy: fault?.remedy ?? "see the error",
+                .role: role.rawValue, .broker: url.redacted, .error: error.message, .code: error.shortDescription,
+                .remedy: error.remedy,
             ]
         )
     }

@@ -21,16 +21,16 @@ package struct BrokerPublisher: MessagePublisher {
     /// With the backoff about ten seconds: a queue that is full for longer is somebody's decision.
     private static let mostRefusals = 5
 
-    private let publisher: BrokerLink
-    private let consumer: BrokerLink
+    private let publisher: BrokerLink<Publisher>
+    private let consumer: BrokerLink<AMQPConnection>
     private let inspector: QueueInspector
     private let topology: Topology
     private let logger: Logger
 
     /// Publishes over `publisher` and declares over `consumer`; `topology` is what `restoreTopology` restores.
     package init(
-        publisher: BrokerLink,
-        consumer: BrokerLink,
+        publisher: BrokerLink<Publisher>,
+        consumer: BrokerLink<AMQPConnection>,
         inspector: QueueInspector,
         topology: Topology,
         logger: Logger
@@ -46,33 +46,33 @@ package struct BrokerPublisher: MessagePublisher {
         var backoff = ReconnectBackoff()
         var refusals = 0
         while true {
-            let connection = try await Self.connection(of: publisher)
-            do {
-                switch try await connection.publish(message) {
-                case .confirmed: return .confirmed
-                case .returned(let code, let text):
-                    if isOwn(message.routingKey) {
-                        logger.log(.warning, "a queue of the service is missing", [.queue: message.routingKey.text])
-                    }
-                    return .returned(replyCode: code, replyText: text)
-                case .refused:
-                    logger.log(.warning, "the broker refused a message", [.queue: message.routingKey.text])
-                    refusals += 1
-                    guard refusals < Self.mostRefusals else {
-                        await publisher.renew(connection)
-                        return .refused
-                    }
-                    try await Task.sleep(for: backoff.next())
-                    // Our own queues are not full: then it is the channel, and not the queue, that refuses.
-                    if refusals > 1, isOwn(message.routingKey) {
-                        await publisher.renew(connection)
-                    }
-                }
-            } catch let error as AMQPError where error.code == .tooLarge {
-                throw error
-            } catch is AMQPError {
+            let session = try await Self.session(of: publisher)
+            let result: PublishResult
+            do throws(AMQPError) {
+                result = try await session.publish(message)
+            } catch {
+                guard error.code != .tooLarge else { throw error }
                 // The link has logged it; whether the message arrived is not known, so it is published again.
                 try await Task.sleep(for: .milliseconds(50))
+                continue
+            }
+            switch result {
+            case .confirmed: return result
+            case .returned:
+                if isOwn(message.routingKey) {
+                    logger.log(.warning, "a queue of the service is missing", [.queue: message.routingKey.text])
+                }
+                return result
+            case .refused:
+                logger.log(.warning, "the broker refused a message", [.queue: message.routingKey.text])
+                refusals += 1
+                guard refusals < Self.mostRefusals else {
+                    await publisher.renew(session)
+                    return result
+                }
+                try await Task.sleep(for: backoff.next())
+                // Our own queues are not full: then it is the channel, and not the queue, that refuses.
+                if refusals > 1, isOwn(message.routingKey) { await publisher.renew(session) }
             }
         }
     }
@@ -85,31 +85,32 @@ package struct BrokerPublisher: MessagePublisher {
         var backoff = ReconnectBackoff()
         while true {
             // Only where there is a broker: it waits for one, and hears of the worker's end.
-            _ = try await Self.connection(of: consumer)
-            do {
+            _ = try await Self.session(of: consumer)
+            do throws(AMQPError) {
                 return try await inspector.exists(queue: queue)
-            } catch is AMQPError {
+            } catch {
                 try await Task.sleep(for: backoff.next())
             }
         }
     }
 
     package func restoreTopology() async throws {
-        do {
-            try await topology.establish(on: Self.connection(of: consumer))
-        } catch let error as AMQPError {
+        let connection = try await Self.session(of: consumer)
+        do throws(AMQPError) {
+            try await topology.establish(on: connection)
+        } catch {
             logger.log(.error, "cannot declare the queues", [.error: error.message, .remedy: error.remedy])
             try await Task.sleep(for: .seconds(1))
         }
     }
 
     package var frameMax: Int {
-        get async throws { try await Self.connection(of: publisher).frameMax }
+        get async throws { try await Self.session(of: publisher).frameMax }
     }
 
-    private static func connection(of link: BrokerLink) async throws -> AMQPConnection {
-        if let connection = link.current { return connection }
-        guard let connection = await link.connection() else { throw CancellationError() }
-        return connection
+    private static func session<Session>(of link: BrokerLink<Session>) async throws -> Session {
+        if let session = link.current { return session }
+        guard let session = await link.session() else { throw CancellationError() }
+        return session
     }
 }

@@ -20,13 +20,13 @@ package actor QueueInspector {
 
     /// Whether a queue exists; for a direct reply-to, whether its requester is still there.
     ///
-    /// Throws `AMQPError` where the broker cannot be asked.
-    package func exists(queue: ByteString) async throws -> Bool {
+    /// The error says why the broker cannot be asked.
+    package func exists(queue: ByteString) async throws(AMQPError) -> Bool {
         let connection = try await connected()
-        do {
+        do throws(AMQPError) {
             _ = try await connection.inspect(queue: queue)
             return true
-        } catch let error as AMQPError {
+        } catch {
             switch error.code {
             case .notFound: return false
             // The queue is there, but somebody's alone, or not for us to see.
@@ -45,11 +45,11 @@ package actor QueueInspector {
         connection = nil
     }
 
-    private func connected() async throws -> AMQPConnection {
+    private func connected() async throws(AMQPError) -> AMQPConnection {
         if let connection, connection.isOpen { return connection }
-        var failure: any Error = AMQPError(.closed, "there is no broker to ask")
+        var failure = AMQPError(.closed, "there is no broker to ask")
         for url in urls {
-            do {
+            do throws(AMQPError) {
                 let opened = try await AMQPConnection.open(url, options: options)
                 // Somebody else may have been quicker while this one waited.
                 if let connection, connection.isOpen {

@@ -60,9 +60,7 @@ package struct Topology: Sendable {
     }
 
     /// Declares all queues, or verifies that they are there.
-    ///
-    /// Throws `AMQPError`.
-    package func establish(on connection: AMQPConnection) async throws {
+    package func establish(on connection: AMQPConnection) async throws(AMQPError) {
         for declaration in declarations(brokerMajor: await connection.brokerMajorVersion) {
             switch mode {
             case .declare: _ = try await connection.declare(declaration)
@@ -76,9 +74,11 @@ package struct Topology: Sendable {
     /// RabbitMQ 4.2.6 and 4.3.0 let only those look who may configure it, later versions those who have any right on the
     /// queue itself. To whom the broker does not say, it need not be there either; a message that then comes back is told.
     /// The job queue cannot be missed: it is consumed from. Source: rabbitmq-server, pull requests 16085 and 16272.
-    private func verify(_ queue: ByteString, on connection: AMQPConnection) async throws {
-        do {
+    private func verify(_ queue: ByteString, on connection: AMQPConnection) async throws(AMQPError) {
+        do throws(AMQPError) {
             _ = try await connection.inspect(queue: queue)
-        } catch let error as AMQPError where error.code == .accessRefused {}
+        } catch {
+            guard error.code == .accessRefused else { throw error }
+        }
     }
 }

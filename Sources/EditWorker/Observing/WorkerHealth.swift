@@ -14,10 +14,10 @@ package final class WorkerHealth: Sendable {
     }
 
     private struct State {
-        var connected: Set<BrokerLink.Role> = []
-        var seen: Set<BrokerLink.Role> = []
-        var faults: [BrokerLink.Role: String] = [:]
-        var blocked: [BrokerLink.Role: String] = [:]
+        var connected: Set<BrokerRole> = []
+        var seen: Set<BrokerRole> = []
+        var faults: [BrokerRole: String] = [:]
+        var blocked: [BrokerRole: String] = [:]
         var isConsuming = false
         var isDraining = false
     }
@@ -34,12 +34,12 @@ package final class WorkerHealth: Sendable {
     package func lacks(gate: Gate.Closure?) -> [Lack] {
         state.withLockedValue { state in
             var lacks: [Lack] = []
-            for role in BrokerLink.Role.allCases where !state.connected.contains(role) {
+            for role in BrokerRole.allCases where !state.connected.contains(role) {
                 lacks.append(Lack(what: "\(role.rawValue) connection", reason: state.faults[role]))
             }
             // A closed gate takes the consumer away on purpose.
             if !state.isConsuming, gate == nil { lacks.append(Lack(what: "consumer registered", reason: nil)) }
-            for role in BrokerLink.Role.allCases {
+            for role in BrokerRole.allCases {
                 if let reason = state.blocked[role] { lacks.append(Lack(what: "not blocked", reason: reason)) }
             }
             if let gate { lacks.append(Lack(what: "gate", reason: gate.reason.rawValue)) }
@@ -49,7 +49,7 @@ package final class WorkerHealth: Sendable {
     }
 
     /// A connection is there.
-    func connected(_ role: BrokerLink.Role) {
+    func connected(_ role: BrokerRole) {
         let isFirst = state.withLockedValue { state in
             state.connected.insert(role)
             state.faults[role] = nil
@@ -59,7 +59,7 @@ package final class WorkerHealth: Sendable {
     }
 
     /// A connection is gone, or could not be made.
-    func lost(_ role: BrokerLink.Role, fault: String?) {
+    func lost(_ role: BrokerRole, fault: String?) {
         state.withLockedValue { state in
             state.connected.remove(role)
             state.blocked[role] = nil
@@ -70,7 +70,7 @@ package final class WorkerHealth: Sendable {
     }
 
     /// The broker blocks a connection for a reason, or with nil no longer.
-    func blocked(_ role: BrokerLink.Role, _ reason: String?) {
+    func blocked(_ role: BrokerRole, _ reason: String?) {
         state.withLockedValue { $0.blocked[role] = reason }
         metrics.blocked(role, reason != nil)
     }

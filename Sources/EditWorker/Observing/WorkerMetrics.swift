@@ -16,9 +16,9 @@ package final class WorkerMetrics: Sendable {
     private let failures: [JobFailure.Code: Counter]
     private let replies: [String: Counter]
     private let closures: [GateReason: Counter]
-    private let reconnects: [BrokerLink.Role: Counter]
-    private let connected: [BrokerLink.Role: Meter]
-    private let blocked: [BrokerLink.Role: Meter]
+    private let reconnects: [BrokerRole: Counter]
+    private let connected: [BrokerRole: Meter]
+    private let blocked: [BrokerRole: Meter]
     private let anonymous: Counter
     private let inFlight: Meter
     private let gateOpen: Meter
@@ -34,9 +34,9 @@ package final class WorkerMetrics: Sendable {
         {
             Dictionary(uniqueKeysWithValues: keys.map { ($0, .of(metric, [(label, name($0))], factory)) })
         }
-        func meters(_ metric: WorkerMetric) -> [BrokerLink.Role: Meter] {
+        func meters(_ metric: WorkerMetric) -> [BrokerRole: Meter] {
             Dictionary(
-                uniqueKeysWithValues: BrokerLink.Role.allCases.map { role in
+                uniqueKeysWithValues: BrokerRole.allCases.map { role in
                     let meter = Meter(label: metric.rawValue, dimensions: [("role", role.rawValue)], factory: factory)
                     meter.set(0)
                     return (role, meter)
@@ -48,7 +48,7 @@ package final class WorkerMetrics: Sendable {
         failures = each(.jobFailures, "code", JobFailure.Code.allCases) { $0.rawValue }
         replies = each(.replies, "result", PublishResult.labels) { $0 }
         closures = each(.gateClosures, "reason", GateReason.allCases) { $0.rawValue }
-        reconnects = each(.reconnects, "role", BrokerLink.Role.allCases) { $0.rawValue }
+        reconnects = each(.reconnects, "role", BrokerRole.allCases) { $0.rawValue }
         connected = meters(.connected)
         blocked = meters(.blocked)
         anonymous = .of(.jobsAnonymous, [], factory)
@@ -114,13 +114,13 @@ package final class WorkerMetrics: Sendable {
     }
 
     /// A connection is there, or gone.
-    func connected(_ role: BrokerLink.Role, _ isConnected: Bool, isFirst: Bool = true) {
+    func connected(_ role: BrokerRole, _ isConnected: Bool, isFirst: Bool = true) {
         connected[role]?.set(isConnected ? 1 : 0)
         if isConnected, !isFirst { reconnects[role]?.increment() }
     }
 
     /// The broker blocks a connection, or no longer.
-    func blocked(_ role: BrokerLink.Role, _ isBlocked: Bool) {
+    func blocked(_ role: BrokerRole, _ isBlocked: Bool) {
         blocked[role]?.set(isBlocked ? 1 : 0)
     }
 }

@@ -81,11 +81,11 @@ extension DeadLetters {
                     let queue = ByteString(settings.queueName)
                     // Another connection than the walk's, which stops reading while there is enough to do.
                     let connection = try await BrokerSession.open(settings, for: "dead-letters replay")
-                    try await connection.selectConfirms()
+                    let publisher = try await connection.makePublisher()
                     var options = options(queue)
                     options.unknownFields = settings.unknownFields
                     options.correction = correction ?? options.correction
-                    try await replay(walk, options, on: connection, &tally)
+                    try await replay(walk, options, over: publisher, &tally)
                     await connection.close()
                 }
                 return tally
@@ -149,7 +149,7 @@ extension DeadLetters {
         private func replay(
             _ walk: DeadLetterQueue,
             _ options: OperatorTools.Replay.Options,
-            on connection: AMQPConnection,
+            over publisher: Publisher,
             _ tally: inout Tally
         ) async throws {
             var progress = ProgressLine(
@@ -157,7 +157,7 @@ extension DeadLetters {
                 total: flags.isFiltered ? limit : walk.count
             )
             var counted = tally
-            let replay = OperatorTools.Replay(walk, over: connection, options) { event in
+            let replay = OperatorTools.Replay(walk, over: publisher, options) { event in
                 switch event {
                 case .replayed(let letter):
                     counted.count(letter)

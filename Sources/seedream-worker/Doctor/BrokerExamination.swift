@@ -28,17 +28,15 @@ struct BrokerExamination {
         var usable: (url: AMQPURL, major: Int)?
         var refused: [AMQPError] = []
         for url in settings.amqpURLs {
-            do {
+            do throws(AMQPError) {
                 let connection = try await open(url)
                 let version = await connection.brokerVersion
                 let major = await connection.brokerMajorVersion
                 tell(found(version, at: url, frameMax: await connection.frameMax))
                 await connection.close()
                 usable = usable ?? (url, major)
-            } catch let error as AMQPError {
-                refused.append(error)
             } catch {
-                tell(.fault("broker", "\(error)", remedy: "see the limits of this host"))
+                refused.append(error)
             }
         }
         for error in refused {
@@ -56,7 +54,7 @@ struct BrokerExamination {
         tell(timeouts)
     }
 
-    private func open(_ url: AMQPURL) async throws -> AMQPConnection {
+    private func open(_ url: AMQPURL) async throws(AMQPError) -> AMQPConnection {
         var options = AMQPConnectionOptions(name: "seedream-worker doctor")
         options.tls = settings.amqpTLS
         return try await AMQPConnection.open(url, options: options)
@@ -75,51 +73,61 @@ struct BrokerExamination {
     private func examine(_ declaration: QueueDeclaration, _ url: AMQPURL, major: Int) async -> Finding {
         let check = "queue"
         let status: QueueStatus
-        do {
+        do throws(AMQPError) {
             let connection = try await open(url)
             status = try await connection.inspect(queue: declaration.name)
-            do {
-                _ = try await connection.declare(declaration)
-                await connection.close()
-            } catch let error as AMQPError where error.code == .preconditionFailed {
-                await connection.close()
-                if let finding = dropping(declaration.name, error, major: major) { return finding }
+            let refusal = await Self.refusal(of: declaration, on: connection)
+            await connection.close()
+            switch refusal?.code {
+            // A user who may not declare verifies only; the arguments are the operator's.
+            case nil, .accessRefused: break
+            case .preconditionFailed:
+                let message = refusal?.message ?? ""
+                if let finding = dropping(declaration.name, message, major: major) { return finding }
                 // In verify mode the operator may have set the same through policies.
                 guard topology.mode == .declare else { return judge(declaration.name, status) }
                 return .fault(
                     check,
-                    error.message,
+                    message,
                     remedy: "delete the queue when it is empty, or change queue.type and retry.delays to what it is"
                 )
-            } catch let error as AMQPError where error.code == .accessRefused {
-                // A user who may not declare verifies only; the arguments are the operator's.
-                await connection.close()
+            default:
+                if let refusal { throw refusal }
             }
-        } catch let error as AMQPError where error.code == .notFound {
+        } catch {
+            guard error.code == .notFound else {
+                return .fault(check, "\(declaration.name): \(error.message)", remedy: error.remedy)
+            }
             let remedy = "run: seedream-worker topology declare"
             return topology.mode == .declare
                 ? .warning(check, "\(declaration.name) is not there yet; a worker declares it", remedy: remedy)
                 : .fault(check, "\(declaration.name) is missing, and queue.topology is verify", remedy: remedy)
-        } catch let error as AMQPError {
-            return .fault(check, "\(declaration.name): \(error.message)", remedy: error.remedy)
-        } catch {
-            return .fault(check, "\(declaration.name): \(error)", remedy: "see the limits of this host")
         }
         return judge(declaration.name, status)
+    }
+
+    /// Why the broker would not declare the queue; nil if it did.
+    private static func refusal(of queue: QueueDeclaration, on connection: AMQPConnection) async -> AMQPError? {
+        do throws(AMQPError) {
+            _ = try await connection.declare(queue)
+            return nil
+        } catch {
+            return error
+        }
     }
 
     /// The finding about a queue of dead letters whose delivery limit differs from the topology's; nil for anything else.
     ///
     /// Looking at a dead letter returns it, which counts: with a limit of 20 about twenty looks drop it. On 3.x a limit
     /// of -1 drops at the first.
-    private func dropping(_ name: ByteString, _ error: AMQPError, major: Int) -> Finding? {
+    private func dropping(_ name: ByteString, _ refusal: String, major: Int) -> Finding? {
         guard name == topology.queues.deadLetters || name == topology.queues.unknown,
-            error.message.contains("x-delivery-limit")
+            refusal.contains("x-delivery-limit")
         else { return nil }
         guard major >= 4 else {
             return .fault(
                 "queue",
-                "\(name) has a delivery limit: looking at its letters drops them (\(error.message))",
+                "\(name) has a delivery limit: looking at its letters drops them (\(refusal))",
                 remedy: "make the queue again without x-delivery-limit while it is empty"
             )
         }
