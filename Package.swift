@@ -73,7 +73,7 @@ let package = Package(
         .target(
             name: "Journal",
             dependencies: [
-                "CSQLite", "EditJob", "JSON", "ThreadExecutor",
+                "AMQP", "CSQLite", "EditJob", "JSON", "SharedValues", "ThreadExecutor",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
@@ -197,6 +197,13 @@ let package = Package(
             exclude: ["Corpus"],
             swiftSettings: strict
         ),
+        .executableTarget(
+            name: "ledger-record-fuzzer",
+            dependencies: ["EditJob", "Fuzzing", "Journal"],
+            path: "Tests/Fuzzing/LedgerRecord",
+            exclude: ["Corpus"],
+            swiftSettings: strict
+        ),
         // See deploy/benchmark.
         .executableTarget(
             name: "job-benchmarks",
@@ -243,6 +250,11 @@ let package = Package(
             swiftSettings: strict
         ),
         .testTarget(
+            name: "LedgerTests",
+            dependencies: ["AMQP", "EditJob", "JSON", "Journal", "TestSupport"],
+            swiftSettings: strict
+        ),
+        .testTarget(
             name: "WorkerSettingsTests",
             dependencies: ["AMQP", "SharedValues", "WorkerSettings"],
             swiftSettings: strict
@@ -250,8 +262,8 @@ let package = Package(
         .testTarget(
             name: "ProgramTests",
             dependencies: [
-                "seedream-worker", "job-body-fuzzer", "api-answer-fuzzer", "AMQP", "EditJob", "EditWorker", "JSON",
-                "OperatorTools", "SeedreamAPI", "TestSupport",
+                "seedream-worker", "job-body-fuzzer", "api-answer-fuzzer", "ledger-record-fuzzer", "AMQP", "EditJob",
+                "EditWorker", "JSON", "OperatorTools", "SeedreamAPI", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
             ],

@@ -1,4 +1,5 @@
 package import AMQP
+package import Journal
 package import Logging
 import ServiceLifecycle
 
@@ -7,8 +8,8 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     /// For the logs of the service group, which would otherwise print all parts.
     package var description: String { "worker" }
 
-    private let consumer: BrokerLink<AMQPConnection>
-    private let publisher: BrokerLink<Publisher>
+    private let links: BrokerLinks
+    private let journal: any SubmissionJournal
     private let queue: ByteString
     private let prefetch: UInt16
     private let admission: Admission
@@ -18,12 +19,12 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     private let health: WorkerHealth
     private let logger: Logger
 
-    /// A worker over two links, which it runs and stops.
+    /// A worker over links and a journal, which it runs and stops.
     ///
     /// Jobs run on `executor`. With `failFast` the first failure to connect ends it, instead of being tried again for ever.
     package init(
-        consumer: BrokerLink<AMQPConnection>,
-        publisher: BrokerLink<Publisher>,
+        links: BrokerLinks,
+        journal: any SubmissionJournal,
         queue: ByteString,
         prefetch: UInt16,
         admission: Admission,
@@ -33,8 +34,8 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         health: WorkerHealth,
         logger: Logger
     ) {
-        self.consumer = consumer
-        self.publisher = publisher
+        self.links = links
+        self.journal = journal
         self.queue = queue
         self.prefetch = prefetch
         self.admission = admission
@@ -49,12 +50,11 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     package func run() async throws {
         try await withGracefulShutdownHandler {
             try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask { try await consumer.run(failFast: failFast) }
-                group.addTask { try await publisher.run(failFast: failFast) }
+                group.addTask { try await links.run(failFast: failFast) }
                 group.addTask {
                     await withTaskExecutorPreference(executor) { await takeJobs() }
-                    await consumer.stop()
-                    await publisher.stop()
+                    await journal.close()
+                    await links.stop()
                 }
                 // Not `waitForAll`, which hears of a failure only once all have ended.
                 while try await group.next() != nil {}
@@ -64,17 +64,16 @@ package struct EditWorkerService: Service, CustomStringConvertible {
             health.draining()
             admission.drain()
             // Wakes the intake if it waits for a connection that may never come.
-            Task {
-                await consumer.release()
-                await publisher.releaseBeforeFirst()
-            }
+            Task { await links.release() }
         }
     }
 
     /// Ends when the drain has begun and every job that was taken has its end.
     private func takeJobs() async {
         // A job that is paid for must be told: none is taken before there has been a connection to tell it on.
-        guard await publisher.session() != nil else { return }
+        guard await links.publisher.session() != nil else { return }
+        // Nor before it is known what the others have submitted.
+        await admission.untilDrain { await journal.waitUntilReady() }
         var earlier: [JobsInFlight] = []
         await withDiscardingTaskGroup { jobs in
             while !Task.isCancelled {
@@ -143,7 +142,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     }
 
     private func consume(prefetch: UInt16) async -> Consumer? {
-        guard let connection = await consumer.session() else { return nil }
+        guard let connection = await links.consumer.session() else { return nil }
         do throws(AMQPError) {
             let consumer = try await connection.consume(from: queue, prefetch: prefetch)
             health.consuming(true)
@@ -154,7 +153,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
             if error.code != .closed {
                 logger.log(.warning, "cannot consume", [.queue: queue.text, .error: "\(error)"])
             }
-            await consumer.discard(connection)
+            await links.consumer.discard(connection)
             return nil
         }
     }

@@ -158,7 +158,11 @@ package struct JournalEntry: Hashable, Sendable {
         var entry = self
         entry.changedAt = now
         switch verdict {
-        case .released: return nil
+        case .released:
+            // What an earlier submission may have cost is not undone by one that did not take place.
+            guard mayBeDuplicate else { return nil }
+            entry.state = .retrying
+            entry.attempts = max(0, attempts - 1)
         case .accepted(let taskID): entry.state = .accepted(taskID: taskID)
         case .failed(let failure): entry.state = .failed(failure)
         case .retrying(let attempts):

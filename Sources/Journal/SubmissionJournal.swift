@@ -19,6 +19,12 @@ package protocol SubmissionJournal: Sendable {
     /// Notes that the delivery which a job was refused with is acknowledged: what comes later under the id is another
     /// publication. Throws `JournalFault`; the refusal is then told to that one too, if it is delivered again.
     func acknowledged(_ id: String) async throws(JournalFault)
+    /// Whether a job that was begun may still be submitted: a store that others share may have lost it meanwhile.
+    ///
+    /// From any thread, without waiting; to be asked right before the request is sent.
+    func maySubmit(_ id: String) -> Bool
+    /// Waits until the store can be asked; at once unless it has to be read first.
+    func waitUntilReady() async
     /// Forgets what ended before a moment.
     func sweep(before moment: Int64) async throws(JournalFault)
     /// Ends the use of the store.
@@ -29,6 +35,10 @@ extension SubmissionJournal {
     package func beginNow(_ request: JournalRequest) -> JournalAnswer? { nil }
 
     package func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool { false }
+
+    package func maySubmit(_ id: String) -> Bool { true }
+
+    package func waitUntilReady() async {}
 }
 
 /// A job that wants to be submitted.
@@ -39,6 +49,8 @@ package struct JournalRequest: Hashable, Sendable {
     package var digest: BodyDigest
     /// Counted submissions, this one included.
     package var attempts: Int
+    /// Images that the job asks for at most.
+    package var images = 1
     /// How often an operator has replayed the job.
     package var replay: Int64 = 0
     /// Whether that replay allows one more submission of a job that may have been charged.
@@ -93,10 +105,12 @@ package enum JournalVerdict: Hashable, Sendable {
 package struct JournalFault: Error, Hashable, Sendable, CustomStringConvertible {
     /// What failed, where, and what to do.
     package let description: String
+    /// Whether it is the ledger that does not answer, and not a store of this host.
+    package let isOfLedger: Bool
 
-    /// A fault.
-    package init(description: String) {
+    package init(description: String, isOfLedger: Bool = false) {
         self.description = description
+        self.isOfLedger = isOfLedger
     }
 }
 

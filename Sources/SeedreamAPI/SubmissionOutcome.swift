@@ -126,4 +126,6 @@ package enum GateReason: String, Hashable, Sendable, CaseIterable {
     case contract
     /// Never of the API: the worker's own journal cannot be written.
     case journal
+    /// Never of the API: the stream that the replicas share does not answer.
+    case ledger
 }

@@ -198,11 +198,14 @@ package enum SettingCatalogue {
     private static let observing: [SettingDefinition] = [
         SettingDefinition(
             "journal.store",
-            default: "memory",
-            "Where submissions are remembered, so that no job is paid for twice.",
-            allowed: "memory or sqlite:PATH"
+            default: "ledger",
+            "Where submissions are remembered, so that no job is paid for twice: in a stream of the broker, which all "
+                + "replicas share, in a file of this host, or in this process.",
+            allowed: "ledger, sqlite:PATH or memory"
         ) { text, settings throws(SettingDefinition.Refusal) in
-            if text == "memory" {
+            if text == "ledger" {
+                settings.journalStore = .ledger
+            } else if text == "memory" {
                 settings.journalStore = .memory
             } else if text.hasPrefix("sqlite:"), text.count > 7 {
                 settings.journalStore = .sqlite(path: String(text.dropFirst(7)))

@@ -30,7 +30,7 @@ package struct Settings: Sendable {
     package var gatewayError = DoubtPolicy.retry
     package var unknownFields = UnknownFieldPolicy.reject
     package var replyTo: [WildcardPattern] = []
-    package var journalStore = JournalStore.memory
+    package var journalStore = JournalStore.ledger
     package var journalRetention = Duration.zero
     package var httpListen: ListenAddress?
     package var logLevel = Logger.Level.info
@@ -55,6 +55,8 @@ package struct Settings: Sendable {
 
     /// Where submissions are remembered.
     package enum JournalStore: Hashable, Sendable {
+        /// In a stream of the broker, shared by all replicas.
+        case ledger
         /// In this process.
         case memory
         /// In an SQLite file, shared by the workers of one host.

@@ -96,7 +96,7 @@ struct TopologyCommand: AsyncParsableCommand {
         func run() async throws {
             let settings = try flags.read().settings
             let virtualHost = settings.amqpURLs[0].virtualHost
-            let queues = TopologyCommand.topology(.declare, settings)
+            let queues = settings.topology(.declare)
                 .declarations(brokerMajor: await brokerMajor(settings))
                 .map { queue in
                     JSONValue.object([
@@ -111,15 +111,10 @@ struct TopologyCommand: AsyncParsableCommand {
         }
     }
 
-    private static func topology(_ mode: TopologyMode, _ settings: Settings) -> Topology {
-        let queues = JobQueues(name: settings.queueName, retryDelays: settings.retryDelays)
-        return Topology(queues: queues, type: settings.queueType, mode: mode)
-    }
-
     private static func establish(_ mode: TopologyMode, _ settings: Settings) async throws {
         try await BrokerSession.reporting {
             let connection = try await BrokerSession.open(settings, for: "topology")
-            let topology = topology(mode, settings)
+            let topology = settings.topology(mode)
             try await topology.establish(on: connection)
             for queue in topology.declarations(brokerMajor: await connection.brokerMajorVersion) {
                 Console.result("\(queue.name)")

@@ -22,13 +22,17 @@ struct WorkerComposition {
     private let journal: any SubmissionJournal
 
     init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger) throws {
-        journal = try Self.journal(settings)
         let identity = WorkerIdentity(version: Version.current)
-        let queues = JobQueues(name: settings.queueName, retryDelays: settings.retryDelays)
+        let queues = settings.queues
+        // The ledger's stream is declared by the ledger.
         let topology = Topology(queues: queues, type: settings.queueType, mode: settings.queueTopology)
+        let roles: [BrokerRole] = settings.journalStore == .ledger ? BrokerRole.allCases : [.consumer, .publisher]
         let registry = PrometheusRegistry(WorkerMetric.allCases.map(\.family), collect: ProcessMetrics.read)
-        let metrics = WorkerMetrics(registry, version: Version.current)
-        let health = WorkerHealth(metrics: metrics)
+        let metrics = WorkerMetrics(registry, version: Version.current, roles: roles)
+        let ledger = Self.ledger(settings, identity, observer: metrics)
+        let journal = try ledger ?? Self.localJournal(settings)
+        self.journal = journal
+        let health = WorkerHealth(metrics: metrics, roles: roles) { ledger?.progress }
         let admission = Admission(
             gate: Gate(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
             rateLimit: settings.rateLimit,
@@ -66,6 +70,9 @@ struct WorkerComposition {
             return connection
         }
         let publisher = link(.publisher) { connection throws(AMQPError) in try await connection.makePublisher() }
+        let ledgerLink = ledger.map { ledger in
+            link(.ledger) { connection throws(AMQPError) in try await ledger.attach(connection) }
+        }
         inspector = QueueInspector(urls: settings.amqpURLs, options: options("inspector"))
         let messages = BrokerPublisher(
             publisher: publisher,
@@ -94,7 +101,7 @@ struct WorkerComposition {
             journal: JournalDesk(journal) { id, fault in
                 // The desk keeps the verdict; but no more is submitted before the store takes it.
                 observer.verdictNotWritten(id, fault)
-                admission.report(.journal)
+                admission.report(fault.isOfLedger ? .ledger : .journal)
             },
             submitter: JobSubmitter(client, tokens: tokens, policy: policy, observer: observer),
             policy: policy,
@@ -108,8 +115,8 @@ struct WorkerComposition {
             observer: observer
         )
         service = EditWorkerService(
-            consumer: consumer,
-            publisher: publisher,
+            links: BrokerLinks(consumer: consumer, publisher: publisher, ledger: ledgerLink),
+            journal: journal,
             queue: queues.jobs,
             prefetch: UInt16(clamping: Self.jobsInFlight(settings)),
             admission: admission,
@@ -157,11 +164,31 @@ struct WorkerComposition {
         try await journal.sweep(before: .min)
     }
 
-    private static func journal(_ settings: Settings) throws -> any SubmissionJournal {
-        switch settings.journalStore {
-        case .memory: MemoryJournal()
-        case .sqlite(let path): try SQLiteJournal(path: path)
-        }
+    private static func localJournal(_ settings: Settings) throws -> any SubmissionJournal {
+        guard case .sqlite(let path) = settings.journalStore else { return MemoryJournal() }
+        return try SQLiteJournal(path: path)
+    }
+
+    /// Nil if the journal is another.
+    private static func ledger(
+        _ settings: Settings,
+        _ identity: WorkerIdentity,
+        observer: any LedgerJournal.Observer
+    ) -> LedgerJournal? {
+        guard let stream = settings.topology.ledger else { return nil }
+        return LedgerJournal(
+            .init(
+                stream: stream,
+                jobs: settings.queues.jobs,
+                retention: settings.journalRetention,
+                // A submission under way, and what it takes to notice that the connection is gone.
+                patience: settings.apiTimeout + settings.apiConnectTimeout + .seconds(5),
+                writer: identity.name,
+                greeting: LedgerGreeting(version: identity.version, settings: settings.sharedByReplicas),
+                mayDeclare: settings.queueTopology == .declare
+            ),
+            observer: observer
+        )
     }
 
     func shutdown() async throws {

@@ -44,13 +44,16 @@ struct EditWorkerServiceTests {
             }
             let admission = Admission.simulated()
             let service = EditWorkerService(
-                consumer: link(.consumer, broker.url) { connection throws(AMQPError) in
-                    try await topology.establish(on: connection)
-                    return connection
-                },
-                publisher: link(.publisher, refused) { connection throws(AMQPError) in
-                    try await connection.makePublisher()
-                },
+                links: BrokerLinks(
+                    consumer: link(.consumer, broker.url) { connection throws(AMQPError) in
+                        try await topology.establish(on: connection)
+                        return connection
+                    },
+                    publisher: link(.publisher, refused) { connection throws(AMQPError) in
+                        try await connection.makePublisher()
+                    }
+                ),
+                journal: MemoryJournal(),
                 queue: "q",
                 prefetch: 10,
                 admission: admission,

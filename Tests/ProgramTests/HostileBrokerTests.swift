@@ -50,7 +50,7 @@ extension ProgramTests {
                 try await eventually("all is acknowledged", within: .seconds(60)) {
                     let metrics = try await Metrics(url)
                     return metrics.value("seedream_jobs_in_flight") == 0
-                        && metrics.sum("seedream_amqp_connected") == 2
+                        && metrics.sum("seedream_amqp_connected") == 3
                 }
                 let after = try await Metrics(url)
                 #expect(after.sum("seedream_amqp_reconnects_total") > 2)
@@ -77,7 +77,7 @@ extension ProgramTests {
                 try await eventually("ready") { try await HTTPGet(url + "/readyz").status == 200 }
                 proxy.silence(true)
                 let start = ContinuousClock.now
-                try await eventually("both are lost", within: .seconds(30)) {
+                try await eventually("all are lost", within: .seconds(30)) {
                     try await Metrics(url).sum("seedream_amqp_connected") == 0
                 }
                 #expect(start.duration(to: .now) < .seconds(7))
@@ -102,8 +102,8 @@ extension ProgramTests {
                 try await eventually("ten attempts", within: .seconds(60)) { proxy.connections >= 10 }
                 let warnings = worker.stderr.split(separator: "\n")
                     .filter { $0.contains("no connection to the broker") }
-                // One line for each of the two connections, and one more where the cause has changed.
-                #expect((2...4).contains(warnings.count), "\(warnings)")
+                // One line for each of the three connections, and one more where the cause has changed.
+                #expect((3...6).contains(warnings.count), "\(warnings)")
                 proxy.refuse(false)
                 try await worker.waitForStderr("consuming", within: .seconds(40))
                 try await proxy.close()

@@ -146,10 +146,10 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: ["memory", "sqlite"])
+        @Test(arguments: ["memory", "sqlite", "ledger"])
         func `a job that is published twice is submitted once and answered twice`(_ store: String) async throws {
             try await ServiceFixture.with { service in
-                let journal = store == "memory" ? store : Self.freshStore()
+                let journal = store == "sqlite" ? Self.freshStore() : store
                 _ = try await service.startWorker(["SEEDREAM_JOURNAL_STORE": journal])
                 try await service.publish(Array(repeating: ServiceFixture.job(), count: 20)) { $1.messageID = "same" }
                 let replies = try await service.broker.take(20, from: "jobs.results")

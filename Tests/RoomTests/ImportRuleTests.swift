@@ -11,7 +11,7 @@ struct ImportRuleTests {
         "JSON": ["CJansson"],
         "EditJob": ["JSON"],
         "SeedreamAPI": ["EditJob", "JSON", "SharedValues"],
-        "Journal": ["CSQLite", "EditJob", "JSON", "ThreadExecutor"],
+        "Journal": ["AMQP", "CSQLite", "EditJob", "JSON", "SharedValues", "ThreadExecutor"],
         "EditWorker": ["AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues"],
         "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SharedValues"],
         "Prometheus": [],

@@ -94,7 +94,7 @@ struct SettingsReaderTests {
         (["SEEDREAM_RETRY_DELAYS": "0s"], "from 1ms"),
         (["SEEDREAM_GATE_MIN_DELAY": "2m"], "longer than gate.maxDelay"),
         (["SEEDREAM_POLICY_NO_ANSWER": "parc"], "did you mean park?"),
-        (["SEEDREAM_JOURNAL_STORE": "sqlite:"], "memory or sqlite:PATH"),
+        (["SEEDREAM_JOURNAL_STORE": "sqlite:"], "ledger, sqlite:PATH or memory"),
         (["SEEDREAM_HTTP_LISTEN": "9464"], "HOST:PORT"),
         (["SEEDREAM_LOG_LEVEL": "verbose"], "trace, debug"),
         (["SEEDREAM_AMQP_CERT_FILE": "/etc/hostname"], "belong together"),

@@ -135,6 +135,21 @@ package final class Admission: Sendable {
         wakeAll()
     }
 
+    /// Waits for something that has to be there before jobs are taken, or until the drain begins.
+    package func untilDrain(_ body: @escaping @Sendable () async -> Void) async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await body() }
+            group.addTask { while !Task.isCancelled, self.intake() != .ended { await self.waitForChange() } }
+            await group.next()
+            group.cancelAll()
+        }
+    }
+
+    private func waitForChange() async {
+        let version = state.withLockedValue { $0.version }
+        await wait(until: nil) { $0.version != version || $0.isDraining }
+    }
+
     /// What the intake of deliveries may do now.
     package func intake() -> Intake {
         state.withLockedValue { $0.intake }
@@ -260,6 +275,7 @@ extension GateReason {
         case .noAnswer: "wait for the API, or raise api.timeout; see the jobs in the queue of unknown outcomes"
         case .featureDisabled: "ask the API's support to enable the operation"
         case .journal: "see the log for what is wrong with journal.store"
+        case .ledger: "check the broker, and its stream that is named after the job queue with .ledger"
         case .contract: "compare the API's answers with its documentation; they cannot be read"
         }
     }

@@ -7,6 +7,7 @@ import SharedValues
 package enum BrokerRole: String, Sendable, CaseIterable {
     case consumer
     case publisher
+    case ledger
 }
 
 /// Keeps one connection to the broker, and what it is used for: connects, and connects again whenever it is lost.
@@ -17,6 +18,8 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// Looking for a queue costs a healthy broker little, and whoever makes it waits for us.
     private static var longestWaitForQueues: Duration { .seconds(5) }
     private static var mostEarlyRenewals: Int { 3 }
+    /// A connection that lived longer was of some use.
+    private static var shortestUse: Duration { .milliseconds(250) }
 
     private let urls: [AMQPURL]
     private let options: AMQPConnectionOptions
@@ -74,7 +77,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
                 guard let connection = try await open(url) else { break }
                 let end = await watch(connection, at: url)
                 // One that the broker ends at once has brought nothing: the wait goes on growing.
-                let isStable = ContinuousClock.now - openedAt > .seconds(1)
+                let isStable = ContinuousClock.now - openedAt > Self.shortestUse
                 if isStable {
                     backoff.reset()
                 } else if mustEnd, let end, !end.isRetriable {
@@ -224,7 +227,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
             case .closed(let error):
                 forget()
                 guard !isStopped else { return error }
-                if ContinuousClock.now - openedAt > .seconds(1) { lastFault = nil }
+                if ContinuousClock.now - openedAt > Self.shortestUse { lastFault = nil }
                 report(error, at: url)
                 return error
             }

@@ -11,6 +11,8 @@ package struct JobQueues: Hashable, Sendable {
     package let deadLetters: ByteString
     /// `Q.unknown`: jobs that may or may not have been accepted and charged.
     package let unknown: ByteString
+    /// `Q.ledger`: the stream in which the replicas share what they know.
+    package let ledger: ByteString
     /// `Q.retry.D`: where a retry waits, by rising delay.
     package let retries: [RetryQueue]
 
@@ -28,6 +30,7 @@ package struct JobQueues: Hashable, Sendable {
         results = ByteString("\(name).results")
         deadLetters = ByteString("\(name).dlq")
         unknown = ByteString("\(name).unknown")
+        ledger = ByteString("\(name).ledger")
         retries = Set(retryDelays).sorted()
             .map { delay in
                 RetryQueue(name: ByteString("\(name).retry.\(DurationText.text(delay))"), delay: delay)

@@ -5,6 +5,11 @@ package import SharedValues
 ///
 /// Source: RabbitMQ's "Quorum Queues", "Dead Letter Exchanges" (at-least-once), "Time-To-Live".
 package struct Topology: Sendable {
+    /// A stream drops whole segments only: small ones, so that it keeps little more than its age.
+    ///
+    /// At two submissions per second one holds about three hours.
+    private static let ledgerSegment: Int64 = 8_000_000
+
     /// Returns of a job before the broker dead-letters it: a job that kills its workers comes to an end.
     private static let deliveryLimit: Int64 = 20
 
@@ -14,12 +19,29 @@ package struct Topology: Sendable {
     package let type: QueueType
     /// Who makes them.
     package let mode: TopologyMode
+    /// How long the ledger keeps its records; nil if there is none.
+    package let ledgerRetention: Duration?
 
-    /// A topology.
-    package init(queues: JobQueues, type: QueueType, mode: TopologyMode) {
+    package init(queues: JobQueues, type: QueueType, mode: TopologyMode, ledgerRetention: Duration? = nil) {
         self.queues = queues
         self.type = type
         self.mode = mode
+        self.ledgerRetention = ledgerRetention
+    }
+
+    /// The ledger's stream, if there is one.
+    package var ledger: QueueDeclaration? {
+        ledgerRetention.map { retention in
+            // Whole seconds, and at least one: the broker knows no less.
+            let seconds = max(1, retention.components.seconds)
+            return QueueDeclaration(
+                name: queues.ledger,
+                arguments: [
+                    "x-queue-type": .text("stream"), "x-max-age": .text("\(seconds)s"),
+                    "x-stream-max-segment-size-bytes": .int64(Self.ledgerSegment),
+                ]
+            )
+        }
     }
 
     /// The declarations of all queues, those first into which others dead-letter.
@@ -38,7 +60,7 @@ package struct Topology: Sendable {
                 var arguments = deadLettering(to: queues.jobs, limit: nil)
                 arguments["x-message-ttl"] = .int64(retry.delay.wholeMilliseconds)
                 return declaration(retry.name, arguments)
-            }
+            } + (ledger.map { [$0] } ?? [])
     }
 
     private func deadLettering(to target: ByteString, limit: Int64?) -> FieldTable {

@@ -18,7 +18,8 @@ package struct JobEnd: Hashable, Sendable {
         /// It was not submitted, for no reason of its own: a copy in the first retry queue, uncounted.
         ///
         /// If it `awaitsVerdict`, another worker is submitting the same job, and the copy takes that one's end.
-        case returned(awaitsVerdict: Bool = false)
+        /// If it was not judged, the journal has not said yet whether an earlier delivery may have been submitted.
+        case returned(awaitsVerdict: Bool = false, wasJudged: Bool = true)
     }
 
     /// The ends as metrics and logs name them.

@@ -65,8 +65,11 @@ package final class JobPipeline: Sendable {
 
     private func end(of job: ReceivedJob) async throws -> JobEnd {
         var body: [UInt8]?
+        let images: Int
         do {
-            body = try decoder.decode(job).requestBody()
+            let decoded = try decoder.decode(job)
+            body = decoded.requestBody()
+            images = Int(clamping: decoded.maxImages ?? 1)
         } catch {
             return job.failed(error)
         }
@@ -77,7 +80,7 @@ package final class JobPipeline: Sendable {
             guard let request = body.take() ?? (try? decoder.decode(job))?.requestBody() else {
                 return job.returned(history)
             }
-            if let end = try await attempt(job, consume request, &history) { return end }
+            if let end = try await attempt(job, consume request, images: images, &history) { return end }
         }
     }
 
@@ -87,10 +90,11 @@ package final class JobPipeline: Sendable {
     private func attempt(
         _ job: ReceivedJob,
         _ body: consuming [UInt8],
+        images: Int,
         _ history: inout SubmissionHistory
     ) async throws -> JobEnd? {
-        guard var ticket = await admission.enter() else { return job.returned(history) }
-        let request = journalRequest(for: job, history, BodyDigest(copy body))
+        guard var ticket = await admission.enter() else { return job.returned(history, wasJudged: false) }
+        let request = journalRequest(for: job, history, BodyDigest(copy body), images: images)
         var body: [UInt8]? = body
         do {
             return try await journal.recording(request) { answer in
@@ -104,6 +108,7 @@ package final class JobPipeline: Sendable {
                 guard await ticket.start() else { return (nil, nothingSent) }
                 // Last, after everything that may have taken time: the broker may have given the job to somebody else.
                 guard job.delivery.isLive else { throw StaleDelivery() }
+                guard journal.maySubmit(request) else { return (job.returned(history), nothingSent) }
                 let submission = await submitter.submit(body.take() ?? [], of: job) { try? decoder.decode(job) }
                 let isHeld = ticket.leave(policy.forGate(submission.outcome), job: job.key)
                 let end = policy.end(of: submission.outcome, after: history, message: submission.text)
@@ -112,17 +117,19 @@ package final class JobPipeline: Sendable {
         } catch let fault as JournalFault {
             // Without its entry no job is submitted: the gate closes as after a fault of the API.
             observer.failed(fault)
-            _ = ticket.leave(.serviceFault(.init(reason: .journal)), job: job.key)
-            return job.returned(history)
+            _ = ticket.leave(.serviceFault(.init(reason: fault.isOfLedger ? .ledger : .journal)), job: job.key)
+            return job.returned(history, wasJudged: false)
         }
     }
 
     private func journalRequest(
         for job: ReceivedJob,
         _ history: SubmissionHistory,
-        _ digest: BodyDigest
+        _ digest: BodyDigest,
+        images: Int
     ) -> JournalRequest {
         var request = JournalRequest(id: job.key, digest: digest, attempts: history.attempts + 1)
+        request.images = images
         request.isAnonymous = job.isAnonymous
         request.replay = job.replayCount
         request.acceptsDoubleCharge = job.acceptsDoubleCharge

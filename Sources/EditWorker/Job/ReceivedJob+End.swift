@@ -13,10 +13,16 @@ extension ReceivedJob {
     }
 
     /// The end of a delivery that goes back, with what is known of the job's earlier submissions.
-    func returned(_ history: SubmissionHistory? = nil, awaitsVerdict: Bool = false) -> JobEnd {
+    ///
+    /// `wasJudged` is false if the journal has not been asked: then the copy, too, was delivered before if the job was.
+    func returned(
+        _ history: SubmissionHistory? = nil,
+        awaitsVerdict: Bool = false,
+        wasJudged: Bool = true
+    ) -> JobEnd {
         let history = history ?? SubmissionHistory(self)
         return JobEnd(
-            .returned(awaitsVerdict: awaitsVerdict),
+            .returned(awaitsVerdict: awaitsVerdict, wasJudged: wasJudged),
             attempts: history.attempts,
             mayBeDuplicate: history.mayBeDuplicate
         )

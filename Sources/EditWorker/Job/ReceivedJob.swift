@@ -74,7 +74,10 @@ package final class ReceivedJob: Sendable {
     }
 
     /// Whether a worker, this one or another, may have had the job before and left it without an end.
-    package var wasDeliveredBefore: Bool { delivery.redelivered || countedDeliveries > 0 }
+    package var wasDeliveredBefore: Bool {
+        delivery.redelivered || countedDeliveries > 0
+            || delivery.properties.headers?[JobHeader.deliveredBefore] == .boolean(true)
+    }
 
     /// Whether the job was given back because another copy of it was being submitted: that one's verdict is its own.
     package var awaitsVerdict: Bool {
@@ -124,6 +127,8 @@ package enum JobHeader {
     package static let deliveryCount: ByteString = "x-delivery-count"
     /// Between workers only.
     package static let awaitsVerdict: ByteString = "x-awaits-verdict"
+    /// Between workers only: the job came back to a worker that could not ask its journal.
+    package static let deliveredBefore: ByteString = "x-delivered-before"
     package static let headersDropped: ByteString = "x-headers-dropped"
     package static let undeliverableReplyTo: ByteString = "x-undeliverable-reply-to"
     package static let traceparent: ByteString = "traceparent"

@@ -24,22 +24,33 @@ package final class WorkerHealth: Sendable {
 
     private let state = NIOLockedValueBox(State())
     private let metrics: WorkerMetrics
+    private let roles: [BrokerRole]
+    private let ledgerProgress: @Sendable () -> Int?
 
-    /// A worker that has nothing yet.
-    package init(metrics: WorkerMetrics) {
+    /// A worker that has nothing yet and needs connections for `roles`.
+    ///
+    /// `ledgerProgress` tells how much of the ledger was read, in percent; nil once all was, or if there is none.
+    package init(
+        metrics: WorkerMetrics,
+        roles: [BrokerRole] = [.consumer, .publisher],
+        ledgerProgress: @escaping @Sendable () -> Int? = { nil }
+    ) {
         self.metrics = metrics
+        self.roles = roles
+        self.ledgerProgress = ledgerProgress
     }
 
     /// What is missing for jobs to go through, in the order of a job's way; empty if all is well.
     package func lacks(gate: Gate.Closure?) -> [Lack] {
         state.withLockedValue { state in
             var lacks: [Lack] = []
-            for role in BrokerRole.allCases where !state.connected.contains(role) {
+            for role in roles where !state.connected.contains(role) {
                 lacks.append(Lack(what: "\(role.rawValue) connection", reason: state.faults[role]))
             }
+            if let progress = ledgerProgress() { lacks.append(Lack(what: "ledger", reason: "ledger: \(progress) %")) }
             // A closed gate takes the consumer away on purpose.
             if !state.isConsuming, gate == nil { lacks.append(Lack(what: "consumer registered", reason: nil)) }
-            for role in BrokerRole.allCases {
+            for role in roles {
                 if let reason = state.blocked[role] { lacks.append(Lack(what: "not blocked", reason: reason)) }
             }
             if let gate { lacks.append(Lack(what: "gate", reason: gate.reason.rawValue)) }

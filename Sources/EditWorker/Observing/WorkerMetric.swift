@@ -15,6 +15,9 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
     case connected = "seedream_amqp_connected"
     case blocked = "seedream_amqp_blocked"
     case reconnects = "seedream_amqp_reconnects_total"
+    case ledgerRecords = "seedream_ledger_records_total"
+    case ledgerLag = "seedream_ledger_lag_seconds"
+    case ledgerEntries = "seedream_ledger_entries"
     case buildInfo = "seedream_build_info"
 
     /// How a metric's values are to be read.
@@ -43,6 +46,9 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
         case .connected: "1 while the connection to the broker is open."
         case .blocked: "1 while the broker blocks the connection from publishing."
         case .reconnects: "Connections to the broker after the first."
+        case .ledgerRecords: "Records of the ledger that were read, of all replicas, by kind."
+        case .ledgerLag: "Seconds from the publication of this replica's last ledger message to its being read back."
+        case .ledgerEntries: "Jobs that the ledger remembers."
         case .buildInfo: "1, with the version of the program."
         }
     }
@@ -50,9 +56,10 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
     /// How its values are to be read.
     package var kind: Kind {
         switch self {
-        case .jobsReceived, .jobsSettled, .jobFailures, .jobsAnonymous, .requests, .replies, .gateClosures, .reconnects:
+        case .jobsReceived, .jobsSettled, .jobFailures, .jobsAnonymous, .requests, .replies, .gateClosures, .reconnects,
+            .ledgerRecords:
             .counter
-        case .jobsInFlight, .gateOpen, .connected, .blocked, .buildInfo: .gauge
+        case .jobsInFlight, .gateOpen, .connected, .blocked, .ledgerLag, .ledgerEntries, .buildInfo: .gauge
         case .jobDuration, .requestDuration:
             .histogram([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120])
         // A job may have waited for a day.

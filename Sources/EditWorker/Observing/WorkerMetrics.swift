@@ -1,6 +1,7 @@
 import AMQP
 package import CoreMetrics
 import EditJob
+import Journal
 import NIOConcurrencyHelpers
 import SeedreamAPI
 import SharedValues
@@ -19,6 +20,9 @@ package final class WorkerMetrics: Sendable {
     private let reconnects: [BrokerRole: Counter]
     private let connected: [BrokerRole: Meter]
     private let blocked: [BrokerRole: Meter]
+    private let ledgerRecords: [String: Counter]
+    private let ledgerLag: Meter
+    private let ledgerEntries: Meter
     private let anonymous: Counter
     private let inFlight: Meter
     private let gateOpen: Meter
@@ -26,8 +30,12 @@ package final class WorkerMetrics: Sendable {
     private let age: Timer
     private let requests = NIOLockedValueBox<[Int?: (Counter, Timer)]>([:])
 
-    /// Metrics in a backend.
-    package init(_ factory: any MetricsFactory, version: String) {
+    /// Metrics in a backend, of connections for `roles`.
+    package init(
+        _ factory: any MetricsFactory,
+        version: String,
+        roles: [BrokerRole] = [.consumer, .publisher]
+    ) {
         self.factory = factory
         func each<Key: Hashable>(_ metric: WorkerMetric, _ label: String, _ keys: [Key], _ name: (Key) -> String)
             -> [Key: Counter]
@@ -36,7 +44,7 @@ package final class WorkerMetrics: Sendable {
         }
         func meters(_ metric: WorkerMetric) -> [BrokerRole: Meter] {
             Dictionary(
-                uniqueKeysWithValues: BrokerRole.allCases.map { role in
+                uniqueKeysWithValues: roles.map { role in
                     let meter = Meter(label: metric.rawValue, dimensions: [("role", role.rawValue)], factory: factory)
                     meter.set(0)
                     return (role, meter)
@@ -48,9 +56,17 @@ package final class WorkerMetrics: Sendable {
         failures = each(.jobFailures, "code", JobFailure.Code.allCases) { $0.rawValue }
         replies = each(.replies, "result", PublishResult.labels) { $0 }
         closures = each(.gateClosures, "reason", GateReason.allCases) { $0.rawValue }
-        reconnects = each(.reconnects, "role", BrokerRole.allCases) { $0.rawValue }
+        reconnects = each(.reconnects, "role", roles) { $0.rawValue }
         connected = meters(.connected)
         blocked = meters(.blocked)
+        let hasLedger = roles.contains(.ledger)
+        ledgerRecords = each(.ledgerRecords, "kind", hasLedger ? LedgerRecord.kinds : []) { $0 }
+        ledgerLag = Meter(label: WorkerMetric.ledgerLag.rawValue, factory: factory)
+        ledgerEntries = Meter(label: WorkerMetric.ledgerEntries.rawValue, factory: factory)
+        if hasLedger {
+            ledgerLag.set(0)
+            ledgerEntries.set(0)
+        }
         anonymous = .of(.jobsAnonymous, [], factory)
         inFlight = Meter(label: WorkerMetric.jobsInFlight.rawValue, factory: factory)
         inFlight.set(0)
@@ -122,6 +138,20 @@ package final class WorkerMetrics: Sendable {
     /// The broker blocks a connection, or no longer.
     func blocked(_ role: BrokerRole, _ isBlocked: Bool) {
         blocked[role]?.set(isBlocked ? 1 : 0)
+    }
+}
+
+extension WorkerMetrics: LedgerJournal.Observer {
+    package func read(_ kinds: [String: Int]) {
+        for (kind, count) in kinds { (ledgerRecords[kind] ?? ledgerRecords["unknown"])?.increment(by: count) }
+    }
+
+    package func lagged(_ lag: Duration) {
+        ledgerLag.set(lag / .seconds(1))
+    }
+
+    package func remembers(_ entries: Int) {
+        ledgerEntries.set(entries)
     }
 }
 

@@ -61,7 +61,7 @@ package struct JobCopy: Sendable {
     private static let resultHeaders: Set<ByteString> = [
         JobHeader.errorCode, JobHeader.errorMessage, JobHeader.errorCharged, JobHeader.errorViolations,
         JobHeader.httpStatus, JobHeader.taskID, JobHeader.failedAt, JobHeader.worker, JobHeader.workerVersion,
-        JobHeader.undeliverableReplyTo, JobHeader.awaitsVerdict,
+        JobHeader.undeliverableReplyTo, JobHeader.awaitsVerdict, JobHeader.deliveredBefore,
     ]
 
     /// What is taken out of its place stays readable in another; the first copy's, through every retry.

@@ -51,8 +51,11 @@ package struct Settler: Sendable {
         case .retried(let wait):
             let queue = queues.retryQueue(for: wait) ?? queues.retries[queues.retries.count - 1]
             try await publishRetry(job, to: queue.name, end)
-        case .returned(let awaitsVerdict):
-            try await publishRetry(job, to: queues.retries[0].name, end, awaitsVerdict: awaitsVerdict)
+        case .returned(let awaitsVerdict, let wasJudged):
+            var headers: FieldTable = [:]
+            if awaitsVerdict || !wasJudged && job.awaitsVerdict { headers[JobHeader.awaitsVerdict] = .boolean(true) }
+            if !wasJudged, job.wasDeliveredBefore { headers[JobHeader.deliveredBefore] = .boolean(true) }
+            try await publishRetry(job, to: queues.retries[0].name, end, adding: headers)
         }
     }
 
@@ -89,11 +92,11 @@ package struct Settler: Sendable {
         _ job: ReceivedJob,
         to queue: ByteString,
         _ end: JobEnd,
-        awaitsVerdict: Bool = false
+        adding more: FieldTable = [:]
     ) async throws {
         var headers: FieldTable = [JobHeader.attempts: .int32(Int32(clamping: end.attempts))]
         if end.mayBeDuplicate { headers[JobHeader.mayBeDuplicate] = .boolean(true) }
-        if awaitsVerdict { headers[JobHeader.awaitsVerdict] = .boolean(true) }
+        headers.entries += more.entries
         try await publishCopy(of: job, to: queue, adding: headers)
     }
 

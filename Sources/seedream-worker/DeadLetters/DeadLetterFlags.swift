@@ -3,7 +3,6 @@ import ArgumentParser
 import EditJob
 import EditWorker
 import OperatorTools
-import SharedValues
 import WorkerSettings
 
 /// Which queue, and which of its letters.
@@ -35,7 +34,7 @@ struct DeadLetterFlags: ParsableArguments {
     var settings: BrokerSettings
 
     func validate() throws {
-        if let since, Self.moment(since, now: .now) == nil {
+        if let since, Timestamp(ago: since, before: .now) == nil {
             throw ValidationError(
                 "--since '\(since)' is neither a duration such as 2h nor a time such as 2026-01-31T08:00:00Z"
             )
@@ -48,21 +47,12 @@ struct DeadLetterFlags: ParsableArguments {
         DeadLetterFilter(
             codes: Set(code),
             jobs: Set(job),
-            since: since.flatMap { Self.moment($0, now: .now) }
+            since: since.flatMap { Timestamp(ago: $0, before: .now) }
         )
     }
 
     /// Whether less than all are meant.
     var isFiltered: Bool { !filter.isEmpty || limit != nil }
-
-    static func moment(_ text: String, now: Timestamp) -> Timestamp? {
-        if let moment = Timestamp(rfc3339: text) { return moment }
-        let days = text.hasSuffix("d") ? Int64(text.dropLast()).flatMap { (0...100_000).contains($0) ? $0 : nil } : nil
-        guard let seconds = days.map({ $0 * 86_400 }) ?? DurationText.parse(text)?.components.seconds else {
-            return nil
-        }
-        return Timestamp(milliseconds: now.milliseconds - min(seconds, 1_000_000_000_000) * 1000)
-    }
 
     /// Walks over the queue, and puts back what was not removed.
     func walk(
@@ -71,7 +61,7 @@ struct DeadLetterFlags: ParsableArguments {
         _ body: (DeadLetterQueue, Settings) async throws -> Void
     ) async throws {
         let settings = try settings.read().settings
-        let queues = JobQueues(name: settings.queueName, retryDelays: settings.retryDelays)
+        let queues = settings.queues
         let name = unknown ? queues.unknown : queues.deadLetters
         try await BrokerSession.reporting {
             let walk = try await BrokerSession.open(settings, for: "dead-letters \(command)") { url, options in

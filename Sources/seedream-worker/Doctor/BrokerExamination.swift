@@ -17,11 +17,7 @@ struct BrokerExamination {
 
     init(_ settings: Settings) {
         self.settings = settings
-        topology = Topology(
-            queues: JobQueues(name: settings.queueName, retryDelays: settings.retryDelays),
-            type: settings.queueType,
-            mode: settings.queueTopology
-        )
+        topology = settings.topology
     }
 
     func examine(_ tell: (Finding) -> Void) async {

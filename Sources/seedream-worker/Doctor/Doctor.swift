@@ -89,8 +89,10 @@ struct Doctor: AsyncParsableCommand {
 
     private static func journal(_ settings: Settings) async -> Finding {
         switch settings.journalStore {
+        case .ledger:
+            return await LedgerExamination.examine(settings)
         case .memory:
-            return .ok("journal", "in memory: a worker that is killed forgets it; sqlite:PATH survives")
+            return .ok("journal", "in memory: a worker that is killed forgets it; ledger and sqlite:PATH survive")
         case .sqlite(let path):
             // Looking must not make the file.
             guard unsafe access(path, F_OK) == 0 else {

@@ -1,0 +1,281 @@
+package import AMQP
+import EditJob
+import NIOConcurrencyHelpers
+import SharedValues
+
+// How the ledger uses a connection: what is declared there, what is read and published, and who of the others lives.
+
+extension LedgerJournal {
+    /// Deliveries that the broker sends ahead.
+    private static let prefetch: UInt16 = 2000
+    /// How long deliveries may come back that were submitted before a ledger which replaces another: as long as the broker
+    /// lets a delivery be unacknowledged by default (RabbitMQ's "Consumers", "Delivery Acknowledgement Timeout").
+    private static let longestDoubt: Int64 = 1800
+
+    /// Begins to use a connection, until it ends; the one before is of no use any more.
+    ///
+    /// Reads what was written since, or all that is remembered. An error says what the broker refused.
+    package func attach(_ connection: AMQPConnection) async throws(AMQPError) -> AMQPConnection {
+        let isNew = try await establish(on: connection)
+        let name = state.withLockedValue { $0.replica.name }
+        _ = try await connection.declare(SignOfLife.queue(of: name, in: options.stream.name))
+        let publisher = try await connection.makePublisher()
+        if let message = state.withLockedValue({ $0.replica.unconfirmed }) { try await publish(message, by: publisher) }
+        let greeting = try await greeting(isNew: isNew, on: connection)
+        let message = state.withLockedValue { $0.replica.greet(greeting, at: Timestamp.now.milliseconds) }
+        try await publish(message, by: publisher)
+        let consumer = try await consume(on: connection)
+        state.withLockedValue { $0.publisher = publisher }
+        startExpiring()
+        Task { await read(consumer, publisher) }
+        pump()
+        return connection
+    }
+
+    /// Makes sure that the stream is there; true if it was not.
+    private func establish(on connection: AMQPConnection) async throws(AMQPError) -> Bool {
+        let stream = options.stream.name
+        do throws(AMQPError) {
+            _ = try await connection.inspect(queue: stream)
+            return false
+        } catch {
+            switch error.code {
+            case .notFound where options.mayDeclare: break
+            case .accessRefused:
+                throw AMQPError(
+                    error.code,
+                    error.message,
+                    remedy: "allow the user to read \(stream) and to configure and read \(stream).*, or set "
+                        + "journal.store to sqlite:PATH or memory",
+                    replyCode: error.replyCode,
+                    cause: error
+                )
+            default: throw error
+            }
+        }
+        do throws(AMQPError) {
+            _ = try await connection.declare(options.stream)
+            return true
+        } catch {
+            guard error.code != .connectionLost, error.code != .closed else { throw error }
+            throw AMQPError(
+                error.code,
+                "cannot declare the stream \(stream): \(error.message)",
+                remedy: "enable streams on the broker (rabbitmqctl enable_feature_flag stream_queue), or set "
+                    + "journal.store to sqlite:PATH or memory",
+                replyCode: error.replyCode,
+                cause: error
+            )
+        }
+    }
+
+    /// The first records of a connection.
+    private func greeting(isNew: Bool, on connection: AMQPConnection) async throws(AMQPError) -> [LedgerRecord] {
+        let hello = LedgerRecord.hello(options.greeting)
+        guard isNew else { return [hello] }
+        let hadOne = state.withLockedValue { $0.replica.lastRead != nil }
+        return [.born(doubtSeconds: hadOne ? Self.longestDoubt : try await doubt(on: connection)), hello]
+    }
+
+    /// For how long deliveries may come back that somebody had before there was this ledger, in seconds.
+    ///
+    /// Other consumers may hold some. What has come back already is delivered before anything that comes for the first time.
+    private func doubt(on connection: AMQPConnection) async throws(AMQPError) -> Int64 {
+        do throws(AMQPError) {
+            let status = try await connection.inspect(queue: options.jobs)
+            guard status.consumerCount == 0 else { return Self.longestDoubt }
+            return status.messageCount == 0 ? 0 : 3
+        } catch {
+            switch error.code {
+            case .notFound: return 0
+            // Nobody says; the worse is to be expected.
+            case .accessRefused: return Self.longestDoubt
+            default: throw error
+            }
+        }
+    }
+
+    private func publish(_ message: LedgerMessage, by publisher: Publisher) async throws(AMQPError) {
+        let result = try await publisher.publish(outbound(message))
+        guard result == .confirmed else {
+            throw AMQPError(.notFound, "the broker does not take records for \(options.stream.name): \(result)")
+        }
+        state.withLockedValue { $0.replica.confirmed(message.number) }
+    }
+
+    /// Reads on after what was read last; from the beginning if the stream is not the one that it was.
+    private func consume(on connection: AMQPConnection) async throws(AMQPError) -> Consumer {
+        let last = state.withLockedValue { $0.replica.lastRead }
+        if let last, try await isContinued(after: last, on: connection) {
+            return try await consumer(.at(last.offset + 1), on: connection)
+        }
+        if last != nil { state.withLockedValue { $0.replica.startOver() } }
+        let from = max(0, Timestamp.now.seconds - options.retention.components.seconds)
+        return try await consumer(.time(UInt64(from)), on: connection)
+    }
+
+    private func consumer(_ offset: StreamOffset, on connection: AMQPConnection) async throws(AMQPError) -> Consumer {
+        try await connection.consume(
+            from: options.stream.name,
+            prefetch: Self.prefetch,
+            arguments: offset.arguments
+        )
+    }
+
+    /// Whether the message that was read last still stands where it stood.
+    private func isContinued(
+        after last: (replica: String, number: Int64, offset: Int64),
+        on connection: AMQPConnection
+    ) async throws(AMQPError) -> Bool {
+        // A stream that ends before would keep us waiting.
+        guard let end = try await first(.last, on: connection).streamOffset, end > last.offset else { return false }
+        let delivery = try await first(.at(last.offset), on: connection)
+        guard delivery.streamOffset == last.offset, let message = try? LedgerMessage(parsing: delivery.body) else {
+            return false
+        }
+        return message.replica == last.replica && message.number == last.number
+    }
+
+    /// The first message from an offset on; an error if none comes in time.
+    private func first(_ offset: StreamOffset, on connection: AMQPConnection) async throws(AMQPError) -> Delivery {
+        let consumer = try await connection.consume(
+            from: options.stream.name,
+            prefetch: 1,
+            arguments: offset.arguments
+        )
+        let timer = Task {
+            try await Task.sleep(for: Self.longestWait)
+            try await consumer.cancel()
+        }
+        var deliveries = consumer.deliveries.makeAsyncIterator()
+        let delivery = await deliveries.next()
+        timer.cancel()
+        guard let delivery else {
+            throw AMQPError(.timedOut, "the broker sends nothing of the stream \(options.stream.name)")
+        }
+        try await consumer.cancel()
+        _ = delivery.acknowledge()
+        return delivery
+    }
+
+    /// The task id of a job that was accepted; nil if the record is gone.
+    func taskID(of id: String, at offset: Int64) async throws(JournalFault) -> String? {
+        let (recent, connection) = state.withLockedValue { state in
+            (state.recent.taskID(of: id, at: offset), state.publisher?.connection)
+        }
+        if let recent { return recent }
+        guard let connection else { throw Self.silent }
+        let delivery: Delivery
+        do throws(AMQPError) {
+            delivery = try await first(.at(offset), on: connection)
+        } catch {
+            throw Self.silent
+        }
+        guard delivery.streamOffset == offset, let message = try? LedgerMessage(parsing: delivery.body)
+        else { return nil }
+        for record in message.records {
+            if case .end(id, .accepted(let taskID)) = record { return taskID }
+        }
+        return nil
+    }
+
+    // MARK: - Reading and writing
+
+    private func read(_ consumer: Consumer, _ publisher: Publisher) async {
+        let start = Timestamp.now.milliseconds
+        var first: Int64?
+        for await delivery in consumer.deliveries {
+            if let offset = delivery.streamOffset, let message = try? LedgerMessage(parsing: delivery.body) {
+                first = first ?? message.at
+                apply(message, at: offset, reading: first ?? start, to: start)
+            }
+            _ = delivery.acknowledge()
+        }
+        // The connection is gone, or the stream's leader; another connection finds the new one.
+        state.withLockedValue { state in
+            if state.publisher === publisher { state.publisher = nil }
+        }
+        await publisher.connection.close()
+    }
+
+    /// `first` is the time of the first record that was read, and `end` when the reading began, for the progress.
+    private func apply(_ message: LedgerMessage, at offset: Int64, reading first: Int64, to end: Int64) {
+        let (events, waiters, lag) = state.withLockedValue { state in
+            let wasReady = state.isReady
+            let events = state.replica.read(message, at: offset)
+            state.recent.read(message, at: offset)
+            if state.replica.state.doubtsUntil == nil { state.toldKnown = false }
+            let share = Double(message.at - first) / Double(max(1, end - first))
+            state.progress = max(0, min(99, Int(share * 100)))
+            let sent = message.replica == state.replica.name ? state.sentAt.removeValue(forKey: message.number) : nil
+            return (
+                events, !wasReady && state.isReady ? state.ready.removeAll() : [], sent.map { ContinuousClock.now - $0 }
+            )
+        }
+        resume(events)
+        for waiter in waiters { waiter.resume() }
+        if let lag { observer.lagged(lag) }
+        var kinds: [String: Int] = [:]
+        for record in message.records { kinds[record.kind, default: 0] += 1 }
+        observer.read(kinds)
+        if !waiters.isEmpty || message.records.contains(where: { $0.kind == "hello" }) {
+            pump()
+        }
+    }
+
+    /// Publishes what waits, unless a message is on its way: what comes meanwhile goes out together.
+    func pump() {
+        let next = state.withLockedValue { state -> (Publisher, LedgerMessage)? in
+            guard let publisher = state.publisher, let message = state.replica.next(at: Timestamp.now.milliseconds)
+            else {
+                return nil
+            }
+            state.sentAt[message.number] = .now
+            return (publisher, message)
+        }
+        guard let (publisher, message) = next else { return }
+        publisher.enqueue(outbound(message)) { [weak self] result in
+            self?.published(message.number, by: publisher, result)
+        }
+    }
+
+    private func published(_ number: Int64, by publisher: Publisher, _ result: Result<PublishResult, AMQPError>) {
+        if result == .success(.confirmed) {
+            state.withLockedValue { $0.replica.confirmed(number) }
+            return pump()
+        }
+        // Lost with the connection, or the stream is gone: on another connection it is published again.
+        state.withLockedValue { state in
+            if state.publisher === publisher { state.publisher = nil }
+        }
+        Task { await publisher.connection.close() }
+    }
+
+    func outbound(_ message: LedgerMessage) -> OutboundMessage {
+        var properties = MessageProperties()
+        properties.contentType = "application/json"
+        properties.deliveryMode = 2
+        properties.type = "seedream.ledger"
+        properties.appID = "seedream-worker"
+        return OutboundMessage(routingKey: options.stream.name, properties: properties, body: message.encoded)
+    }
+
+    // MARK: - The lives of the others
+
+    /// Whether the replica that is submitting a job has been gone for longer than a submission lasts.
+    func isGone(_ holder: LedgerState.Holder) async -> Bool {
+        let (name, mustAsk, connection) = state.withLockedValue { state in
+            (
+                state.replica.name, state.liveness.mustAsk(about: holder.replica, now: .now),
+                state.publisher?.connection
+            )
+        }
+        guard holder.replica != name else { return false }
+        if mustAsk, let connection,
+            let isAlive = await SignOfLife.isSeen(of: holder.replica, in: options.stream.name, on: connection)
+        {
+            state.withLockedValue { $0.liveness.note(holder.replica, isAlive: isAlive, now: .now) }
+        }
+        return state.withLockedValue { $0.liveness.isGone(holder.replica, for: options.patience, now: .now) }
+    }
+}

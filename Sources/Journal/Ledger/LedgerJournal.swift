@@ -1,0 +1,309 @@
+package import AMQP
+import EditJob
+import NIOConcurrencyHelpers
+import SharedValues
+
+/// The journal that all replicas of a queue share: a stream of the broker, in which each tells the others what it submits.
+///
+/// A submission is let through once its `begin` was read back, since only then the order of the stream is known. An end was
+/// read back, too, before it counts: the delivery is acknowledged after that.
+package final class LedgerJournal: SubmissionJournal {
+    /// What a ledger needs to know of the worker.
+    package struct Options: Sendable {
+        /// The stream, `Q.ledger`.
+        package var stream: QueueDeclaration
+        /// The job queue.
+        package var jobs: ByteString
+        /// How long submissions are remembered.
+        package var retention: Duration
+        /// How long a submission may last after its replica has lost its connection: then it counts as abandoned.
+        package var patience: Duration
+        /// `HOST:PID`, for people.
+        package var writer: String
+        /// What is told to the others.
+        package var greeting: LedgerGreeting
+        /// Whether a stream that is missing may be declared.
+        package var mayDeclare: Bool
+
+        package init(
+            stream: QueueDeclaration,
+            jobs: ByteString,
+            retention: Duration,
+            patience: Duration,
+            writer: String,
+            greeting: LedgerGreeting,
+            mayDeclare: Bool
+        ) {
+            self.stream = stream
+            self.jobs = jobs
+            self.retention = retention
+            self.patience = patience
+            self.writer = writer
+            self.greeting = greeting
+            self.mayDeclare = mayDeclare
+        }
+    }
+
+    /// What the ledger tells those who count.
+    package protocol Observer: Sendable {
+        /// Records were read, by kind.
+        func read(_ kinds: [String: Int])
+        /// An own message was read back so long after it was published.
+        func lagged(_ lag: Duration)
+        /// So many jobs are remembered.
+        func remembers(_ entries: Int)
+    }
+
+    typealias Answered = Result<LedgerState.Answer, JournalFault>
+
+    enum Waiter {
+        case begin(id: String, CheckedContinuation<Answered, Never>)
+        case written(CheckedContinuation<Void, Never>)
+    }
+
+    struct State {
+        var replica: LedgerReplica
+        var waiters: [LedgerReplica.Token: Waiter] = [:]
+        /// When each `begin` is given up, oldest first.
+        var deadlines: [(moment: ContinuousClock.Instant, token: LedgerReplica.Token)] = []
+        var publisher: Publisher?
+        var ready = Waiters<Void>()
+        var sentAt: [Int64: ContinuousClock.Instant] = [:]
+        var liveness = ReplicaLiveness()
+        var recent = RecentTaskIDs()
+        /// How much of the stream was read, in percent, until all was.
+        var progress = 0
+        var toldKnown = false
+        var isClosed = false
+
+        /// Whether the ledger was read and can be written.
+        var isReady: Bool { publisher != nil && replica.isUpToDate }
+    }
+
+    /// After so long without an answer of the stream nothing is submitted.
+    static let longestWait = Duration.seconds(10)
+
+    let options: Options
+    let observer: any Observer
+    let state: NIOLockedValueBox<State>
+    private let expiry = NIOLockedValueBox<Task<Void, Never>?>(nil)
+
+    /// A ledger that is not connected: see `attach`.
+    package init(_ options: Options, observer: any Observer) {
+        self.options = options
+        self.observer = observer
+        let boot = String(UInt64.random(in: .min ... .max), radix: 36)
+        let retention = options.retention.wholeMilliseconds
+        state = NIOLockedValueBox(
+            State(replica: LedgerReplica(name: boot, writer: options.writer, retention: retention))
+        )
+    }
+
+    /// How much of the ledger was read, in percent; nil once all was.
+    package var progress: Int? { state.withLockedValue { $0.isReady ? nil : $0.progress } }
+
+    /// Jobs that are remembered.
+    package var entries: Int { state.withLockedValue { $0.replica.state.count } }
+
+    // MARK: - The journal
+
+    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+        try await awaitLedger()
+        while true {
+            let request = withDoubtOfTheLedger(request)
+            var known = state.withLockedValue { $0.replica.answer(to: request, at: Timestamp.now.milliseconds) }
+            if known.mustBeWritten { known = try await write(request) }
+            switch known.answer {
+            case .accepted(_, let attempts, let mayBeDuplicate):
+                guard let offset = known.acceptedAt else { return known.answer }
+                guard let taskID = try await taskID(of: request.id, at: offset) else {
+                    return .doubtful(attempts: attempts)
+                }
+                return .accepted(taskID: taskID, attempts: attempts, mayBeDuplicate: mayBeDuplicate)
+            case .inFlight:
+                guard let holder = known.holder, await isGone(holder) else { return .inFlight }
+                await write(.abandon(id: request.id, offset: holder.offset))
+            default:
+                return known.answer
+            }
+        }
+    }
+
+    package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
+        // However long it takes: until then the delivery stays unacknowledged, and the others know that it is under way.
+        await write(.end(id: id, verdict))
+    }
+
+    package func acknowledged(_ id: String) async throws(JournalFault) {
+        state.withLockedValue { _ = $0.replica.write(.settled(id: id)) }
+        pump()
+    }
+
+    package func maySubmit(_ id: String) -> Bool {
+        state.withLockedValue { $0.publisher != nil && $0.replica.isSubmitting(id) }
+    }
+
+    package func sweep(before moment: Int64) async throws(JournalFault) {
+        let entries = state.withLockedValue { state in
+            state.replica.sweep(now: Timestamp.now.milliseconds)
+            return state.replica.state.count
+        }
+        observer.remembers(entries)
+    }
+
+    package func waitUntilReady() async {
+        while !Task.isCancelled, !state.withLockedValue({ $0.isReady || $0.isClosed }) { await waitForReady() }
+    }
+
+    /// Says goodbye to the others.
+    package func close() async {
+        expiry.withLockedValue { task in
+            task?.cancel()
+            task = nil
+        }
+        let (bye, waiters) = state.withLockedValue { state in
+            let publisher = state.isClosed ? nil : state.publisher
+            state.isClosed = true
+            let bye = publisher.map { ($0, state.replica.greet([.bye], at: Timestamp.now.milliseconds)) }
+            return (bye, state.ready.removeAll())
+        }
+        for waiter in waiters { waiter.resume() }
+        // Sent when the connection is closed, and worth no waiting.
+        if let (publisher, message) = bye { _ = publisher.start(outbound(message)) }
+    }
+
+    // MARK: - Waiting
+
+    /// The request; without the doubt of a store that others do not share, unless the ledger is younger than the delivery.
+    private func withDoubtOfTheLedger(_ request: JournalRequest) -> JournalRequest {
+        let now = Timestamp.now.milliseconds
+        let (isYoung, isOver) = state.withLockedValue { state in
+            guard let until = state.replica.state.doubtsUntil else { return (false, false) }
+            // What comes for the first time stands behind all that has come back (rabbit_fifo, `returns`).
+            guard !request.mayBeSubmittedElsewhere, now > until, !state.toldKnown else { return (true, false) }
+            state.toldKnown = true
+            return (true, true)
+        }
+        if isOver {
+            state.withLockedValue { _ = $0.replica.write(.known) }
+            pump()
+        }
+        var request = request
+        request.mayBeSubmittedElsewhere = request.mayBeSubmittedElsewhere && isYoung
+        return request
+    }
+
+    /// Waits until the ledger can be asked, for as long as a job waits.
+    private func awaitLedger() async throws(JournalFault) {
+        guard !state.withLockedValue({ $0.isReady }) else { return }
+        let deadline = ContinuousClock.now + Self.longestWait
+        while !state.withLockedValue({ $0.isReady }) {
+            guard .now < deadline, !Task.isCancelled else { throw Self.silent }
+            await waitForReady(until: deadline)
+        }
+    }
+
+    private func waitForReady(until deadline: ContinuousClock.Instant? = nil) async {
+        let ticket = state.withLockedValue { $0.ready.ticket() }
+        let wake: @Sendable () -> Void = { [state] in state.withLockedValue { $0.ready.remove(ticket) }?.resume() }
+        let timer = deadline.map { deadline in
+            Task {
+                try? await Task.sleep(until: deadline, clock: .continuous)
+                wake()
+            }
+        }
+        defer { timer?.cancel() }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let mustWait = state.withLockedValue { state in
+                    guard !state.isReady, !state.isClosed, !Task.isCancelled else { return false }
+                    state.ready.add(continuation, as: ticket)
+                    return true
+                }
+                if !mustWait { continuation.resume() }
+            }
+        } onCancel: {
+            wake()
+        }
+    }
+
+    static let silent = JournalFault(
+        description: "the ledger does not answer; check the stream on the broker, and the broker's log",
+        isOfLedger: true
+    )
+
+    /// Writes a `begin` and waits for the answer that the order of the stream gives it.
+    private func write(_ request: JournalRequest) async throws(JournalFault) -> LedgerState.Answer {
+        try await withCheckedContinuation { continuation in
+            state.withLockedValue { state in
+                let token = state.replica.write(.begin(request))
+                state.waiters[token] = .begin(id: request.id, continuation)
+                state.deadlines.append((.now + Self.longestWait, token))
+            }
+            pump()
+        }
+        .get()
+    }
+
+    /// Writes a record and waits until it was read back.
+    func write(_ record: LedgerRecord) async {
+        await withCheckedContinuation { continuation in
+            state.withLockedValue { state in
+                let token = state.replica.write(record)
+                state.waiters[token] = .written(continuation)
+            }
+            pump()
+        }
+    }
+
+    func resume(_ events: [LedgerReplica.Event]) {
+        let waiters = state.withLockedValue { state in
+            events.compactMap { event -> (Waiter, LedgerState.Answer?)? in
+                switch event {
+                case .answered(let token, let answer): state.waiters.removeValue(forKey: token).map { ($0, answer) }
+                case .written(let token): state.waiters.removeValue(forKey: token).map { ($0, nil) }
+                }
+            }
+        }
+        for (waiter, answer) in waiters {
+            switch waiter {
+            case .begin(_, let continuation):
+                continuation.resume(returning: answer.map { .success($0) } ?? .failure(Self.silent))
+            case .written(let continuation): continuation.resume()
+            }
+        }
+    }
+
+    /// Gives up, again and again, what has waited too long for the stream; ends with the ledger.
+    func startExpiring() {
+        expiry.withLockedValue { task in
+            guard task == nil else { return }
+            task = Task { [weak self] in
+                while !Task.isCancelled {
+                    try? await Task.sleep(for: .milliseconds(500))
+                    guard let self else { return }
+                    self.expire(at: .now)
+                }
+            }
+        }
+    }
+
+    private func expire(at now: ContinuousClock.Instant) {
+        let late = state.withLockedValue { state in
+            var late: [CheckedContinuation<Answered, Never>] = []
+            let due = state.deadlines.prefix { $0.moment <= now }
+            for (_, token) in due {
+                guard case .begin(let id, let continuation)? = state.waiters.removeValue(forKey: token) else {
+                    continue
+                }
+                state.replica.withdraw(token, of: id)
+                late.append(continuation)
+            }
+            state.deadlines.removeFirst(due.count)
+            return late
+        }
+        guard !late.isEmpty else { return }
+        for continuation in late { continuation.resume(returning: .failure(Self.silent)) }
+        pump()
+    }
+}

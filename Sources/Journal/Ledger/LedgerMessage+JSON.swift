@@ -1,0 +1,187 @@
+import EditJob
+package import JSON
+
+// The ledger's records as people and other programs read them; `deploy/schemas/ledger.schema.json` says the same.
+
+extension LedgerMessage {
+    /// The version that this program writes, and the latest that it reads.
+    private static let formatVersion: Int64 = 1
+
+    /// A message that is none of the ledger's, or of a format that this version does not know.
+    package struct Unreadable: Error {}
+
+    /// Reads a message; records of an unknown kind are kept as such.
+    package init(parsing bytes: [UInt8]) throws(Unreadable) {
+        guard let json = try? JSONValue(parsing: bytes), json["v"]?.exactInteger == Self.formatVersion,
+            let replica = json["replica"]?.text, let number = json["n"]?.exactInteger, number >= 0,
+            let at = json["at"]?.exactInteger, case .array(let records)? = json["records"]
+        else { throw Unreadable() }
+        self.init(
+            replica: replica,
+            writer: json["by"]?.text ?? "",
+            number: number,
+            // Any number may stand there; what is computed with it must not overflow.
+            at: min(max(at, 0), 1 << 50),
+            records: records.map { LedgerRecord($0) }
+        )
+    }
+
+    /// The message's text.
+    package var encoded: [UInt8] {
+        JSONValue.object([
+            JSONMember("v", .integer(Self.formatVersion)), JSONMember("replica", .string(replica)),
+            JSONMember("by", .string(writer)), JSONMember("n", .integer(number)), JSONMember("at", .integer(at)),
+            JSONMember("records", .array(records.map(\.json))),
+        ])
+        .encoded()
+    }
+}
+
+extension LedgerRecord {
+    /// The record in JSON.
+    package var json: JSONValue {
+        var members = [JSONMember("kind", .string(kind))]
+        func add(_ name: String, _ value: JSONValue?) {
+            if let value { members.append(JSONMember(name, value)) }
+        }
+        switch self {
+        case .begin(let request):
+            add("job", .string(request.id))
+            add("digest", .string(request.digest.hexadecimal))
+            add("images", .integer(Int64(request.images)))
+            add("attempts", .integer(Int64(request.attempts)))
+            add("replay", request.replay > 0 ? .integer(request.replay) : nil)
+            add("accepts_double_charge", request.acceptsDoubleCharge ? .boolean(true) : nil)
+            add("takes_verdict", request.takesVerdict ? .boolean(true) : nil)
+            add("retries_unfinished", request.retriesUnfinished ? .boolean(true) : nil)
+            add("in_doubt", request.mayBeSubmittedElsewhere ? .boolean(true) : nil)
+        case .end(let id, let verdict):
+            add("job", .string(id))
+            add("verdict", .string(verdict.name))
+            switch verdict {
+            case .accepted(let taskID): add("task_id", .string(taskID))
+            case .failed(let failure):
+                // Not its message, which may repeat what the API has said of the job.
+                add("code", .string(failure.code.rawValue))
+                add("charged", .string(failure.charged.rawValue))
+                add("http_status", failure.httpStatus.map { .integer(Int64($0)) })
+            case .retrying(let attempts): add("attempts", .integer(Int64(attempts)))
+            case .released: break
+            }
+        case .settled(let id): add("job", .string(id))
+        case .abandon(let id, let offset):
+            add("job", .string(id))
+            add("offset", .integer(offset))
+        case .hello(let greeting):
+            add("version", .string(greeting.version))
+            let settings = greeting.settings.sorted { $0.key < $1.key }
+            add("settings", .object(settings.map { JSONMember($0.key, .string($0.value)) }))
+        case .born(let seconds): add("doubt_seconds", .integer(seconds))
+        case .bye, .known, .unknown: break
+        }
+        return .object(members)
+    }
+
+    /// Reads a record; one that this version cannot read is `unknown`.
+    package init(_ json: JSONValue) {
+        let kind = json["kind"]?.text ?? ""
+        self = Self.known(kind, json) ?? .unknown(kind: kind)
+    }
+
+    private static func known(_ kind: String, _ json: JSONValue) -> LedgerRecord? {
+        let id = json["job"]?.text
+        switch kind {
+        case "begin":
+            guard let id, let digest = json["digest"]?.text.flatMap({ BodyDigest(hexadecimal: $0) }) else { return nil }
+            var request = JournalRequest(id: id, digest: digest, attempts: json.count("attempts", 1...1_000_000) ?? 1)
+            request.images = json.count("images", 1...1_000_000) ?? 1
+            request.replay = max(0, json["replay"]?.exactInteger ?? 0)
+            request.acceptsDoubleCharge = json["accepts_double_charge"] == .boolean(true)
+            request.takesVerdict = json["takes_verdict"] == .boolean(true)
+            request.retriesUnfinished = json["retries_unfinished"] == .boolean(true)
+            request.mayBeSubmittedElsewhere = json["in_doubt"] == .boolean(true)
+            return .begin(request)
+        case "end":
+            guard let id, let verdict = JournalVerdict(json) else { return nil }
+            return .end(id: id, verdict)
+        case "settled": return id.map { .settled(id: $0) }
+        case "abandon":
+            guard let id, let offset = json["offset"]?.exactInteger else { return nil }
+            return .abandon(id: id, offset: offset)
+        case "hello":
+            var settings: [String: String] = [:]
+            if case .object(let members)? = json["settings"] {
+                for member in members { settings[member.name] = member.value.text }
+            }
+            return .hello(LedgerGreeting(version: json["version"]?.text ?? "", settings: settings))
+        case "bye": return .bye
+        case "born": return .born(doubtSeconds: min(max(0, json["doubt_seconds"]?.exactInteger ?? 0), 1_000_000))
+        case "known": return .known
+        default: return nil
+        }
+    }
+}
+
+extension JournalVerdict {
+    fileprivate var name: String {
+        switch self {
+        case .accepted: "accepted"
+        case .failed: "failed"
+        case .released: "released"
+        case .retrying: "retrying"
+        }
+    }
+
+    fileprivate init?(_ json: JSONValue) {
+        switch json["verdict"]?.text {
+        case "accepted":
+            guard let taskID = json["task_id"]?.text else { return nil }
+            self = .accepted(taskID: taskID)
+        case "failed":
+            // What cannot be read is taken for the worse.
+            let code = json["code"]?.text.flatMap { JobFailure.Code(rawValue: $0) } ?? .outcomeUnknown
+            let isFree = json["charged"]?.text == JobFailure.Charge.no.rawValue
+            let status = json.count("http_status", 0...999)
+            self = .failed(.remembered(code, charged: isFree ? .no : .maybe, status: status))
+        case "released": self = .released
+        case "retrying": self = .retrying(attempts: json.count("attempts", 0...1_000_000) ?? 1)
+        default: return nil
+        }
+    }
+}
+
+extension JobFailure {
+    /// A failure of which only the ledger's few words are left.
+    static func remembered(_ code: Code, charged: Charge, status: Int?) -> JobFailure {
+        let answer = status.map { " after a \($0) of the API" } ?? ""
+        let message =
+            switch (code, charged) {
+            case (.outcomeUnknown, _), (_, .maybe):
+                "An earlier delivery of this job ended without a known outcome\(answer): it may have been accepted and "
+                    + "charged. Look for it in the account before replaying it."
+            case (_, .no):
+                "An earlier delivery of this job failed\(answer) (\(code.rawValue)); its own reply says more."
+            }
+        return JobFailure(code, message, charged: charged, httpStatus: status)
+    }
+}
+
+extension JSONValue {
+    /// A whole number within a range; nil of anything else.
+    fileprivate func count(_ name: String, _ range: ClosedRange<Int64>) -> Int? {
+        self[name]?.exactInteger.flatMap { range.contains($0) ? Int($0) : nil }
+    }
+}
+
+extension BodyDigest {
+    /// Thirty-two hexadecimal digits.
+    package var hexadecimal: String {
+        let digits = String(value, radix: 16)
+        return String(repeating: "0", count: 32 - digits.count) + digits
+    }
+
+    package init?(hexadecimal text: String) {
+        guard text.utf8.count == 32, let value = UInt128(text, radix: 16) else { return nil }
+        self.init(value: value)
+    }
+}

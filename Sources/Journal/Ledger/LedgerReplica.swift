@@ -1,0 +1,232 @@
+import DequeModule
+
+/// One replica's part in the ledger, without I/O: what it writes, what it waits for, and what it has read.
+///
+/// The caller publishes the messages that it makes, hands in what was read, and tells the time. Whoever waits for a record
+/// does so under a number, `Token`, and is told by an `Event`.
+package struct LedgerReplica: Sendable {
+    package typealias Token = Int
+
+    /// Something that somebody waits for.
+    package enum Event: Hashable, Sendable {
+        /// The own `begin` was read back, with the answer that the order of the stream gives it.
+        case answered(Token, LedgerState.Answer)
+        /// Another own record was read back: all others can know of it.
+        case written(Token)
+    }
+
+    private struct Pending: Sendable {
+        let record: LedgerRecord
+        let token: Token?
+    }
+
+    private struct Sent: Sendable {
+        let message: LedgerMessage
+        let tokens: [Token?]
+    }
+
+    /// At most so many records per message: some 100 KiB, which one frame of the broker's default size holds.
+    private static let mostRecords = 400
+    /// Own messages that are kept, to be written again where a broker has lost the stream's end.
+    private static let mostKept = 256
+
+    /// The replica's name, which no other process ever has.
+    package let name: String
+    private let writer: String
+    private let retention: Int64
+
+    /// What all records that were read add up to.
+    package private(set) var state: LedgerState
+    /// The message that was read last.
+    package private(set) var lastRead: (replica: String, number: Int64, offset: Int64)?
+    private var outbox: Deque<Pending> = []
+    /// Published, and not confirmed yet.
+    ///
+    /// One at a time: what comes meanwhile goes out together.
+    private var sent: Sent?
+    /// Not read back yet, by number.
+    private var unread: [Int64: Sent] = [:]
+    /// Own messages, oldest first.
+    private var kept: Deque<LedgerMessage> = []
+    /// Jobs that this replica is submitting, with what it asked for and the offset that says so.
+    private var submitting: [String: (request: JournalRequest, offset: Int64)] = [:]
+    private var lastNumber: Int64 = -1
+    private var greeting: Int64 = -1
+    private var isStartingOver = false
+    /// Whether everything was read that had been written when the connection was made.
+    package private(set) var isUpToDate = false
+    private var lastToken = 0
+
+    package init(name: String, writer: String, retention: Int64) {
+        self.name = name
+        self.writer = writer
+        self.retention = retention
+        state = LedgerState(retention: retention)
+    }
+
+    // MARK: - Asking and writing
+
+    /// The answer to a request as far as the ledger was read; nothing is written.
+    package func answer(to request: JournalRequest, at now: Int64) -> LedgerState.Answer {
+        state.answer(to: request, by: name, at: now)
+    }
+
+    /// Forgets what is older than the retention.
+    package mutating func sweep(now: Int64) {
+        state.sweep(now: now)
+    }
+
+    /// Whether this replica is still the one that is submitting a job, as far as the ledger was read.
+    package func isSubmitting(_ id: String) -> Bool {
+        guard let mine = submitting[id] else { return false }
+        return state.isHeld(id, by: .init(replica: name, offset: mine.offset))
+    }
+
+    /// Leaves a record to be written; the token's event comes once it was read back.
+    @discardableResult
+    package mutating func write(_ record: LedgerRecord) -> Token {
+        lastToken += 1
+        outbox.append(Pending(record: record, token: lastToken))
+        return lastToken
+    }
+
+    /// Gives up a `begin` that nobody waits for any more: nothing was submitted.
+    package mutating func withdraw(_ token: Token, of id: String) {
+        if let index = outbox.firstIndex(where: { $0.token == token }) {
+            outbox.remove(at: index)
+            return
+        }
+        submitting[id] = nil
+        write(.end(id: id, .released))
+    }
+
+    /// The next message to be published; nil if one is on its way, or there is nothing to say.
+    package mutating func next(at now: Int64) -> LedgerMessage? {
+        guard sent == nil, !outbox.isEmpty else { return nil }
+        let batch = Array(outbox.prefix(Self.mostRecords))
+        outbox.removeFirst(batch.count)
+        return send(batch.map(\.record), batch.map(\.token), at: now)
+    }
+
+    /// The message to be published again after its confirm was lost with a connection.
+    package var unconfirmed: LedgerMessage? { sent?.message }
+
+    /// A message to be published before all that waits, on a new connection.
+    ///
+    /// Until it is read back the replica is not up to date.
+    package mutating func greet(_ records: [LedgerRecord], at now: Int64) -> LedgerMessage {
+        let message = send(records, records.map { _ in nil }, at: now)
+        greeting = message.number
+        isUpToDate = false
+        return message
+    }
+
+    private mutating func send(_ records: [LedgerRecord], _ tokens: [Token?], at now: Int64) -> LedgerMessage {
+        lastNumber += 1
+        let message = LedgerMessage(replica: name, writer: writer, number: lastNumber, at: now, records: records)
+        let sent = Sent(message: message, tokens: tokens)
+        self.sent = sent
+        unread[message.number] = sent
+        kept.append(message)
+        if kept.count > Self.mostKept { kept.removeFirst() }
+        return message
+    }
+
+    /// The broker has a message.
+    package mutating func confirmed(_ number: Int64) {
+        if sent?.message.number == number { sent = nil }
+    }
+
+    // MARK: - Reading
+
+    /// Applies a message of the stream.
+    package mutating func read(_ message: LedgerMessage, at offset: Int64) -> [Event] {
+        // A connection that goes on begins with what the last one ended with.
+        if let lastRead, offset <= lastRead.offset { return [] }
+        lastRead = (message.replica, message.number, offset)
+        let lastOwn = state.lastNumber(of: name) ?? -1
+        let isNew = !state.hasApplied(message)
+        let answers = state.apply(message, at: offset)
+        guard message.replica == name else { return [] }
+        confirmed(message.number)
+        if message.number == greeting {
+            isUpToDate = true
+            if isStartingOver { writeLostRecords(after: lastOwn) }
+            isStartingOver = false
+        }
+        guard isNew, let own = unread.removeValue(forKey: message.number) else { return [] }
+        return events(message.records, own.tokens, answers, offset)
+    }
+
+    private mutating func events(
+        _ records: [LedgerRecord],
+        _ tokens: [Token?],
+        _ answers: [LedgerState.Answer],
+        _ offset: Int64
+    ) -> [Event] {
+        var events: [Event] = []
+        var answers = answers.makeIterator()
+        for (record, token) in zip(records, tokens) {
+            switch record {
+            case .begin(let request):
+                guard let answer = answers.next() else { continue }
+                if case .begun = answer.answer { submitting[request.id] = (request, offset) }
+                if let token { events.append(.answered(token, answer)) }
+            case .end(let id, _):
+                submitting[id] = nil
+                if let token { events.append(.written(token)) }
+            default:
+                if let token { events.append(.written(token)) }
+            }
+        }
+        return events
+    }
+
+    // MARK: - A stream that is not the one that was read
+
+    /// Forgets what was read: the stream was deleted, or has lost its end.
+    ///
+    /// It is to be read from its beginning.
+    package mutating func startOver() {
+        state = LedgerState(retention: retention)
+        lastRead = nil
+        isStartingOver = true
+    }
+
+    /// Writes what the stream has lost of this replica's own records: those in messages after `number`, and what was begun
+    /// longer ago than messages are kept.
+    ///
+    /// Who waits for one of them goes on waiting: what came before the greeting and was not read will not come any more.
+    private mutating func writeLostRecords(after number: Int64) {
+        var lost: [Pending] = []
+        let known = kept.map { Sent(message: $0, tokens: $0.records.map { _ in nil }) }
+        let messages = Dictionary(known.map { ($0.message.number, $0) }) { one, _ in one }
+            .merging(unread) { _, own in own }
+        for own in messages.values.sorted(by: { $0.message.number < $1.message.number })
+        where own.message.number > number && own.message.number < greeting {
+            unread[own.message.number] = nil
+            for (record, token) in zip(own.message.records, own.tokens) where record.isAboutJob {
+                lost.append(Pending(record: record, token: token))
+            }
+        }
+        let begunAgain = Set(lost.compactMap(\.record.begun))
+        let stillBegun = submitting.filter { id, _ in !begunAgain.contains(id) && !isSubmitting(id) }
+        lost = stillBegun.values.map { Pending(record: .begin($0.request), token: nil) } + lost
+        for pending in lost.reversed() { outbox.prepend(pending) }
+    }
+}
+
+extension LedgerRecord {
+    /// The job that it begins; nil if it is another record.
+    fileprivate var begun: String? {
+        if case .begin(let request) = self { request.id } else { nil }
+    }
+
+    /// Whether it is about a job, and not about a replica or the stream.
+    fileprivate var isAboutJob: Bool {
+        switch self {
+        case .begin, .end, .settled, .abandon: true
+        case .hello, .bye, .born, .known, .unknown: false
+        }
+    }
+}

@@ -1,0 +1,90 @@
+import EditJob
+package import Journal
+
+/// What was submitted, put together from the messages of a ledger in their order.
+package struct LedgerHistory: Sendable {
+    /// Sums over submissions.
+    package struct Totals: Hashable, Sendable {
+        /// Submissions by how they ended.
+        package var count: [SubmissionRecord.Result: Int] = [:]
+        /// Images of those that were accepted.
+        package var images = 0
+        /// Images of those of which nobody knows whether they were accepted.
+        package var imagesInDoubt = 0
+    }
+
+    private var state = LedgerState(retention: .max)
+    /// In the order of their beginning.
+    package private(set) var submissions: [SubmissionRecord] = []
+    /// The last submission of each job, by its place.
+    private var last: [String: Int] = [:]
+    /// Replicas that have not said goodbye, by their names: they live, or were killed.
+    package private(set) var replicas: [String: (writer: String, greeting: LedgerGreeting)] = [:]
+
+    package init() {}
+
+    /// Takes in the next message.
+    package mutating func read(_ message: LedgerMessage, at offset: Int64) {
+        guard !state.hasApplied(message) else { return }
+        var answers = state.apply(message, at: offset).makeIterator()
+        for record in message.records {
+            switch record {
+            case .begin(let request):
+                guard case .begun? = answers.next()?.answer else { continue }
+                last[request.id] = submissions.count
+                submissions.append(SubmissionRecord(request, message, at: offset))
+            case .end(let id, let verdict): end(id, verdict, message)
+            case .abandon(let id, let begun): abandon(id, begun, message)
+            case .hello(let greeting): replicas[message.replica] = (message.writer, greeting)
+            case .bye: replicas[message.replica] = nil
+            case .settled, .born, .known, .unknown: break
+            }
+        }
+    }
+
+    private mutating func end(_ id: String, _ verdict: JournalVerdict, _ message: LedgerMessage) {
+        // The replica's own, which is the last one unless that was abandoned meanwhile.
+        guard
+            let place = last[id]
+                .flatMap({ last in
+                    submissions[last].replica == message.replica
+                        ? last : submissions.lastIndex { $0.jobID == id && $0.replica == message.replica }
+                })
+        else { return }
+        submissions[place].endedAt = Timestamp(milliseconds: message.at)
+        switch verdict {
+        case .accepted(let taskID):
+            submissions[place].result = .submitted
+            submissions[place].taskID = taskID
+            submissions[place].code = nil
+        case .failed(let failure):
+            submissions[place].result = failure.charged == .maybe ? .unknown : .refused
+            submissions[place].code = failure.code.rawValue
+        case .released: submissions[place].result = .returned
+        case .retrying: submissions[place].result = .unknown
+        }
+    }
+
+    private mutating func abandon(_ id: String, _ begun: Int64, _ message: LedgerMessage) {
+        guard let place = last[id], submissions[place].offset == begun, submissions[place].result == .running else {
+            return
+        }
+        submissions[place].result = .unknown
+        submissions[place].code = JobFailure.Code.outcomeUnknown.rawValue
+        submissions[place].endedAt = Timestamp(milliseconds: message.at)
+    }
+
+    /// The sums over some of the submissions.
+    package static func totals(of submissions: some Sequence<SubmissionRecord>) -> Totals {
+        var totals = Totals()
+        for submission in submissions {
+            totals.count[submission.result, default: 0] += 1
+            switch submission.result {
+            case .submitted: totals.images += submission.images
+            case .unknown: totals.imagesInDoubt += submission.images
+            case .refused, .returned, .running: break
+            }
+        }
+        return totals
+    }
+}

@@ -1,0 +1,73 @@
+package import EditJob
+package import JSON
+import Journal
+
+/// One submission of a job, as the ledger tells it.
+package struct SubmissionRecord: Hashable, Sendable {
+    /// How it ended.
+    package enum Result: String, CaseIterable, Sendable {
+        /// Accepted by the API.
+        case submitted
+        /// Refused for certain, or ended before it was accepted; nothing was charged.
+        case refused
+        /// Nobody knows whether it was accepted.
+        case unknown
+        /// Not accepted for certain, and the job is or was to be tried again.
+        case returned
+        /// Under way.
+        case running
+    }
+
+    /// The job.
+    package let jobID: String
+    /// `HOST:PID` of the worker.
+    package let worker: String
+    /// When it began.
+    package let submittedAt: Timestamp
+    /// Images that the job asked for at most.
+    package let images: Int
+    /// When it ended.
+    package internal(set) var endedAt: Timestamp?
+    /// How it ended.
+    package internal(set) var result = Result.running
+    /// The task id of one that was accepted.
+    package internal(set) var taskID: String?
+    /// Why it failed.
+    package internal(set) var code: String?
+    let replica: String
+    let offset: Int64
+
+    /// `yes`, `no` or `maybe`.
+    package var charged: String {
+        switch result {
+        case .submitted: "yes"
+        case .refused, .returned: "no"
+        case .unknown, .running: "maybe"
+        }
+    }
+
+    /// The submission for programs.
+    package var json: JSONValue {
+        var members = [
+            JSONMember("job_id", .string(jobID)), JSONMember("result", .string(result.rawValue)),
+            JSONMember("submitted_at", .string(submittedAt.description)),
+        ]
+        if let endedAt { members.append(JSONMember("ended_at", .string(endedAt.description))) }
+        members += [
+            JSONMember("worker", .string(worker)), JSONMember("images", .integer(Int64(images))),
+            JSONMember("charged", .string(charged)),
+        ]
+        if let taskID { members.append(JSONMember("task_id", .string(taskID))) }
+        if let code { members.append(JSONMember("code", .string(code))) }
+        return .object(members)
+    }
+
+    init(_ request: JournalRequest, _ message: LedgerMessage, at offset: Int64) {
+        jobID = request.id
+        worker = message.writer
+        replica = message.replica
+        self.offset = offset
+        submittedAt = Timestamp(milliseconds: message.at)
+        images = request.images
+    }
+}

@@ -1,0 +1,74 @@
+import AMQP
+import EditWorker
+import Glibc
+import Journal
+import OperatorTools
+import WorkerSettings
+
+/// The ledger's part of `doctor`: whether it can be used, and whether the replicas agree.
+enum LedgerExamination {
+    static func examine(_ settings: Settings) async -> Finding {
+        let stream = settings.queues.ledger
+        do throws(AMQPError) {
+            let connection = try await open(settings)
+            // The sign of life that each worker gives; a name that no replica has.
+            _ = try await connection.declare(SignOfLife.queue(of: "doctor-\(getpid())", in: stream))
+            var history = LedgerHistory()
+            try await LedgerReader.read(stream, on: connection) { history.read($0, at: $1) }
+            var alive: [(writer: String, greeting: LedgerGreeting)] = []
+            for (name, replica) in history.replicas
+            where await SignOfLife.isSeen(of: name, in: stream, on: connection) == true {
+                alive.append(replica)
+            }
+            await connection.close()
+            return judge(alive.sorted { $0.writer < $1.writer }, settings, remembered: history.submissions.count)
+        } catch {
+            switch error.code {
+            case .notFound: return .ok("journal", "\(stream) is not there yet; the first worker makes it")
+            case .accessRefused:
+                return .fault(
+                    "journal",
+                    error.message,
+                    remedy: "allow the user to read \(stream) and to configure and read \(stream).*"
+                )
+            default: return .fault("journal", error.message, remedy: error.remedy)
+            }
+        }
+    }
+
+    private static func open(_ settings: Settings) async throws(AMQPError) -> AMQPConnection {
+        var options = AMQPConnectionOptions(name: "seedream-worker doctor")
+        options.tls = settings.amqpTLS
+        var fault = AMQPError(.closed, "there is no broker to ask")
+        for url in settings.amqpURLs {
+            do throws(AMQPError) { return try await AMQPConnection.open(url, options: options) } catch { fault = error }
+        }
+        throw fault
+    }
+
+    private static func judge(
+        _ replicas: [(writer: String, greeting: LedgerGreeting)],
+        _ settings: Settings,
+        remembered: Int
+    ) -> Finding {
+        let own = settings.sharedByReplicas
+        var differences: [String] = []
+        for replica in replicas {
+            for (key, value) in replica.greeting.settings.sorted(by: { $0.key < $1.key }) {
+                if let ours = own[key], ours != value { differences.append("\(replica.writer) has \(key)=\(value)") }
+            }
+        }
+        let found = "\(settings.queues.ledger): \(remembered) submissions, \(replicas.count) replicas alive"
+        guard differences.isEmpty else {
+            return .warning(
+                "journal",
+                "\(found); \(differences.joined(separator: ", ")), other than here",
+                remedy: "give all replicas of a queue the same settings"
+            )
+        }
+        let versions = Set(replicas.map(\.greeting.version))
+        return versions.count > 1
+            ? .warning("journal", "\(found), of versions \(versions.sorted().joined(separator: ", "))")
+            : .ok("journal", found)
+    }
+}

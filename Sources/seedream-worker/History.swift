@@ -1,0 +1,145 @@
+import AMQP
+import ArgumentParser
+import EditJob
+import EditWorker
+import Glibc
+import JSON
+import Journal
+import OperatorTools
+import WorkerSettings
+
+/// `history`: what was submitted, as all replicas have written it down.
+struct History: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show what was submitted: when, by whom, how it ended, and what it came to.",
+        discussion: """
+            Example: seedream-worker history --since 24h --price 0.025
+
+            Reads the ledger (journal.store=ledger), as far back as journal.retention reaches. Prompts and image URLs are \
+            never in it.
+            """
+    )
+
+    @Option(help: ArgumentHelp("Only the job with this id. Can be repeated.", valueName: "id"))
+    var job: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Only what was submitted since then, such as 2h, 3d or 2026-01-31T08:00:00Z.",
+            valueName: "time"
+        )
+    )
+    var since: String?
+
+    @Option(
+        help: ArgumentHelp("The price of an image, for an estimate of what was spent.", valueName: "amount")
+    )
+    var price: Double?
+
+    @Option(help: "The form of the output: a table, or one JSON object per line, the totals last.")
+    var format = OutputFormat.text
+
+    @OptionGroup
+    var settings: BrokerSettings
+
+    func validate() throws {
+        if let since, Timestamp(ago: since, before: .now) == nil {
+            throw ValidationError(
+                "--since '\(since)' is neither a duration such as 2h nor a time such as 2026-01-31T08:00:00Z"
+            )
+        }
+        if let price, !price.isFinite || price < 0 { throw ValidationError("--price must be a number from 0") }
+    }
+
+    func run() async throws {
+        let settings = try settings.read().settings
+        let stream = settings.queues.ledger
+        try await BrokerSession.reporting {
+            let connection = try await BrokerSession.open(settings, for: "history")
+            var history = LedgerHistory()
+            var progress = ProgressLine("read")
+            var read = 0
+            do throws(AMQPError) {
+                try await LedgerReader.read(stream, on: connection) { message, offset in
+                    history.read(message, at: offset)
+                    read += 1
+                    progress.show(read)
+                }
+            } catch {
+                progress.clear()
+                await connection.close()
+                guard error.code == .notFound else { throw error }
+                Console.error(
+                    "seedream-worker: there is no ledger \(stream); workers write one with journal.store=ledger"
+                )
+                throw ExitCode(ExitStatus.unavailable)
+            }
+            progress.clear()
+            await connection.close()
+            show(history.submissions.filter(isMeant))
+        }
+    }
+
+    private func isMeant(_ submission: SubmissionRecord) -> Bool {
+        if !job.isEmpty, !job.contains(submission.jobID) { return false }
+        guard let since = since.flatMap({ Timestamp(ago: $0, before: .now) }) else { return true }
+        return submission.submittedAt >= since
+    }
+
+    private func show(_ submissions: [SubmissionRecord]) {
+        let totals = LedgerHistory.totals(of: submissions)
+        guard format == .text else {
+            for submission in submissions { Console.result(String(decoding: submission.json.encoded(), as: UTF8.self)) }
+            Console.result(String(decoding: json(totals).encoded(), as: UTF8.self))
+            return
+        }
+        let rows = submissions.map { submission in
+            [
+                submission.submittedAt.description, Terminal.plain(submission.jobID), submission.result.rawValue,
+                Terminal.plain(submission.taskID ?? submission.code ?? "-"), "\(submission.images)", submission.charged,
+                Terminal.plain(submission.worker),
+            ]
+        }
+        if !rows.isEmpty {
+            let heading = ["SUBMITTED", "JOB", "RESULT", "TASK OR CODE", "IMAGES", "CHARGED", "WORKER"]
+            for line in Terminal(STDOUT_FILENO).table([heading] + rows) { Console.result(line) }
+        }
+        Console.result(summary(totals))
+    }
+
+    /// The totals in a sentence.
+    private func summary(_ totals: LedgerHistory.Totals) -> String {
+        func count(_ result: SubmissionRecord.Result) -> Int { totals.count[result] ?? 0 }
+        var parts = [
+            "\(count(.submitted)) submitted", "\(totals.images) images", "\(count(.refused)) refused",
+            "\(count(.unknown)) unknown",
+        ]
+        if count(.returned) > 0 { parts.append("\(count(.returned)) returned") }
+        if count(.running) > 0 { parts.append("\(count(.running)) running") }
+        if let spent = cost(totals.images), let inDoubt = cost(totals.imagesInDoubt) {
+            let doubt = totals.imagesInDoubt > 0 ? " and perhaps \(inDoubt) more" : ""
+            parts.append("about \(spent)\(doubt)")
+        }
+        return parts.joined(separator: ", ")
+    }
+
+    private func json(_ totals: LedgerHistory.Totals) -> JSONValue {
+        var members = SubmissionRecord.Result.allCases.map { result in
+            JSONMember(result.rawValue, .integer(Int64(totals.count[result] ?? 0)))
+        }
+        members.append(JSONMember("images", .integer(Int64(totals.images))))
+        members.append(JSONMember("images_in_doubt", .integer(Int64(totals.imagesInDoubt))))
+        if let price { members.append(JSONMember("estimate", .real(price * Double(totals.images)))) }
+        return .object([JSONMember("totals", .object(members))])
+    }
+
+    /// What so many images cost, to the cent; nil if nobody has said a price.
+    private func cost(_ images: Int) -> String? {
+        price.map { price in
+            let cents = (price * Double(images) * 100).rounded()
+            guard cents < 1e15 else { return "\(cents / 100)" }
+            let whole = Int64(cents)
+            return "\(whole / 100).\(whole % 100 < 10 ? "0" : "")\(whole % 100)"
+        }
+    }
+}

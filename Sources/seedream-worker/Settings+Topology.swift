@@ -1,0 +1,31 @@
+import EditWorker
+import SharedValues
+import WorkerSettings
+
+extension Settings {
+    /// The names of the queues.
+    var queues: JobQueues { JobQueues(name: queueName, retryDelays: retryDelays) }
+
+    /// All queues that a worker with these settings needs.
+    var topology: Topology { topology(queueTopology) }
+
+    /// As `topology`, in another mode.
+    func topology(_ mode: TopologyMode) -> Topology {
+        Topology(
+            queues: queues,
+            type: queueType,
+            mode: mode,
+            ledgerRetention: journalStore == .ledger ? journalRetention : nil
+        )
+    }
+}
+
+extension Settings {
+    /// The settings that all replicas of a queue should have alike, by their keys.
+    var sharedByReplicas: [String: String] {
+        [
+            "journal.retention": DurationText.text(journalRetention), "policy.noAnswer": noAnswer.rawValue,
+            "policy.gatewayError": gatewayError.rawValue,
+        ]
+    }
+}

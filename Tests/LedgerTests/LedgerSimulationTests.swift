@@ -1,0 +1,41 @@
+import Foundation
+import Testing
+
+@Suite(.timeLimit(.minutes(20)))
+struct LedgerSimulationTests {
+    /// 100 000 took some minutes; set SEEDREAM_LEDGER_SCHEDULES for as many.
+    private static let schedules =
+        ProcessInfo.processInfo.environment["SEEDREAM_LEDGER_SCHEDULES"].flatMap { UInt64($0) } ?? 4000
+
+    @Test func `no schedule of crashes, delays and partitions pays for a job twice unseen, or loses one`() throws {
+        var total = LedgerSimulation.Tally()
+        for seed in 0..<Self.schedules {
+            var simulation = LedgerSimulation(seed: seed)
+            do {
+                try simulation.run()
+            } catch {
+                Issue.record("seed \(seed): \(error)")
+                return
+            }
+            total.submissions += simulation.tally.submissions
+            total.accepted += simulation.tally.accepted
+            total.unknown += simulation.tally.unknown
+            total.crashes += simulation.tally.crashes
+            total.abandoned += simulation.tally.abandoned
+        }
+        // Something must have happened in them.
+        #expect(total.submissions > Int(Self.schedules))
+        #expect(total.accepted > total.submissions / 2)
+        #expect(total.crashes > Int(Self.schedules) / 10)
+        #expect(total.abandoned > 0 && total.unknown > 0)
+    }
+
+    @Test(arguments: LedgerSimulation.Mutation.allCases)
+    func `a rule that is broken is missed`(_ mutation: LedgerSimulation.Mutation) {
+        for seed in 0..<20_000 {
+            var simulation = LedgerSimulation(seed: UInt64(seed), mutation: mutation)
+            do { try simulation.run() } catch { return }
+        }
+        Issue.record("nobody missed \(mutation.rawValue)")
+    }
+}

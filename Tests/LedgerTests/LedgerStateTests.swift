@@ -1,0 +1,224 @@
+import EditJob
+import JSON
+import Journal
+import TestSupport
+import Testing
+
+/// The fold, as a table of what replicas say and what is true then.
+struct LedgerStateTests {
+    private static let hour: Int64 = 3_600_000
+
+    /// A ledger that is written and read without a broker.
+    private struct Ledger {
+        var state = LedgerState(retention: 72 * LedgerStateTests.hour)
+        var offset: Int64 = -1
+        var numbers: [String: Int64] = [:]
+
+        @discardableResult
+        mutating func write(
+            _ records: [LedgerRecord],
+            by replica: String = "a",
+            at: Int64 = 1_000_000_000
+        ) -> [LedgerState.Answer] {
+            offset += 1
+            numbers[replica, default: -1] += 1
+            return state.apply(message(records, by: replica, at: at), at: offset)
+        }
+
+        func message(_ records: [LedgerRecord], by replica: String, at: Int64) -> LedgerMessage {
+            LedgerMessage(replica: replica, writer: "h:1", number: numbers[replica] ?? 0, at: at, records: records)
+        }
+
+        func ask(_ request: JournalRequest, at: Int64 = 1_000_000_000) -> JournalAnswer {
+            state.answer(to: request, by: "x", at: at).answer
+        }
+    }
+
+    private static func request(_ id: String = "j", _ body: String = "b", again: Bool = false) -> JournalRequest {
+        var request = JournalRequest(id: id, digest: BodyDigest(Array(body.utf8)))
+        request.takesVerdict = again
+        return request
+    }
+
+    @Test func `of two that begin a job, the first in the stream has it`() {
+        var ledger = Ledger()
+        #expect(ledger.write([.begin(Self.request())], by: "a").map(\.answer) == [.begun(mayBeDuplicate: false)])
+        let second = ledger.write([.begin(Self.request())], by: "b")
+        #expect(second.map(\.answer) == [.inFlight])
+        #expect(second.first?.holder == LedgerState.Holder(replica: "a", offset: 0))
+        // The end of somebody who has not begun it says nothing.
+        ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "b")
+        #expect(ledger.ask(Self.request()) == .inFlight)
+        ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "a")
+        let answer = ledger.state.answer(to: Self.request(), by: "x", at: 1_000_000_000)
+        #expect(answer.answer == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false))
+        #expect(answer.acceptedAt == 3)
+    }
+
+    @Test func `a message that is there twice counts once`() {
+        var ledger = Ledger()
+        ledger.write([.begin(Self.request())])
+        ledger.write([.end(id: "j", .released)])
+        ledger.numbers["a"] = -1
+        ledger.write([.begin(Self.request())])
+        #expect(ledger.ask(Self.request()) == .begun(mayBeDuplicate: false))
+    }
+
+    @Test func `an abandoned job is in doubt, until its replica says how it ended`() {
+        var ledger = Ledger()
+        ledger.write([.begin(Self.request())], by: "a")
+        ledger.write([.abandon(id: "j", offset: 7)], by: "b")
+        #expect(ledger.ask(Self.request()) == .inFlight)
+        ledger.write([.abandon(id: "j", offset: 0)], by: "b")
+        #expect(ledger.ask(Self.request()) == .doubtful(attempts: 1))
+        ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "a")
+        #expect(ledger.ask(Self.request()) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false))
+    }
+
+    @Test func `what may have been paid is not forgotten when the next submission does not take place`() {
+        var ledger = Ledger()
+        var request = Self.request()
+        request.retriesUnfinished = true
+        ledger.write([.begin(request)], by: "a")
+        ledger.write([.abandon(id: "j", offset: 0)], by: "b")
+        #expect(ledger.write([.begin(request)], by: "b").map(\.answer) == [.begun(mayBeDuplicate: true, earlier: 1)])
+        ledger.write([.end(id: "j", .released)], by: "b")
+        #expect(ledger.ask(request) == .begun(mayBeDuplicate: true, earlier: 1))
+    }
+
+    @Test func `a definite no is told to the same delivery and not to a later one`() {
+        var ledger = Ledger()
+        let no = JobFailure(.apiRejected, "the API's words", httpStatus: 422)
+        ledger.write([.begin(Self.request()), .end(id: "j", .failed(no))])
+        guard case .failed(let told, 1, false) = ledger.ask(Self.request(again: true)) else {
+            Issue.record("\(ledger.ask(Self.request(again: true)))")
+            return
+        }
+        #expect(told.code == .apiRejected && told.charged == .no && told.httpStatus == 422)
+        #expect(!told.message.contains("words"))
+        #expect(ledger.ask(Self.request()) == .begun(mayBeDuplicate: false))
+        ledger.write([.settled(id: "j")])
+        #expect(ledger.ask(Self.request(again: true)) != .begun(mayBeDuplicate: false))
+        #expect(ledger.ask(Self.request(again: true), at: 1_000_070_000) == .begun(mayBeDuplicate: false))
+    }
+
+    @Test func `another body under the same id is a conflict, also after a million other jobs`() {
+        var ledger = Ledger()
+        ledger.write([.begin(Self.request()), .end(id: "j", .accepted(taskID: "t"))])
+        for index in 0..<2000 {
+            ledger.write([.begin(Self.request("o-\(index)")), .end(id: "o-\(index)", .accepted(taskID: "t"))])
+        }
+        #expect(ledger.state.count == 2001)
+        #expect(ledger.ask(Self.request("j", "other")) == .conflict)
+        #expect(ledger.ask(Self.request()) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false))
+    }
+
+    @Test func `what is older than the retention is forgotten, whether or not it was swept`() {
+        var ledger = Ledger()
+        ledger.write([.begin(Self.request()), .end(id: "j", .accepted(taskID: "t"))])
+        ledger.write([.begin(Self.request("k"))])
+        let later = 1_000_000_000 + 73 * Self.hour
+        #expect(ledger.ask(Self.request(), at: later) == .begun(mayBeDuplicate: false))
+        #expect(ledger.ask(Self.request("k"), at: later) == .begun(mayBeDuplicate: false))
+        #expect(ledger.state.count == 2)
+        ledger.state.sweep(now: later)
+        #expect(ledger.state.count == 0)
+    }
+
+    @Test func `a young ledger says for how long old deliveries may come`() {
+        var ledger = Ledger()
+        ledger.write([.born(doubtSeconds: 30), .hello(LedgerGreeting(version: "1", settings: [:]))])
+        #expect(ledger.state.doubtsUntil == 1_000_030_000)
+        ledger.write([.known])
+        #expect(ledger.state.doubtsUntil == nil)
+    }
+
+    @Test func `numbers that fit no slot are kept all the same`() {
+        var ledger = Ledger()
+        var request = Self.request()
+        request.replay = .max
+        request.attempts = 1_000_000
+        ledger.write([.begin(request), .end(id: "j", .accepted(taskID: "t"))])
+        #expect(ledger.ask(request) == .accepted(taskID: "t", attempts: 1_000_000, mayBeDuplicate: false))
+    }
+
+    @Test func `every record comes back from its JSON, and an unknown one is kept as such`() async throws {
+        let schema = "ledger.schema.json"
+        var request = Self.request("j\u{0}é")
+        request.replay = 3
+        request.images = 6
+        request.acceptsDoubleCharge = true
+        request.takesVerdict = true
+        request.retriesUnfinished = true
+        request.mayBeSubmittedElsewhere = true
+        let failure = JobFailure.deliveredBefore
+        let records: [LedgerRecord] = [
+            .begin(request), .begin(Self.request()), .end(id: "j", .accepted(taskID: "t")), .end(id: "j", .released),
+            .end(id: "j", .retrying(attempts: 4)), .settled(id: "j"), .abandon(id: "j", offset: 1 << 40),
+            .hello(LedgerGreeting(version: "1.2.3", settings: ["journal.retention": "72h"])), .bye,
+            .born(doubtSeconds: 1800), .known, .unknown(kind: "pause"),
+        ]
+        let message = LedgerMessage(replica: "r", writer: "h:1", number: 7, at: 1_700_000_000_000, records: records)
+        #expect(try LedgerMessage(parsing: message.encoded) == message)
+        let text = String(decoding: message.encoded, as: UTF8.self)
+        #expect(try await SchemaCheck.verdicts(of: [text], by: schema) == [true])
+        #expect(try await SchemaCheck.verdicts(of: [#"{"v":1,"records":[]}"#], by: schema) == [false])
+        guard case .end(_, .failed(let read)) = LedgerRecord(LedgerRecord.end(id: "j", .failed(failure)).json) else {
+            Issue.record("no end")
+            return
+        }
+        #expect(read.code == failure.code && read.charged == .maybe)
+    }
+
+    @Test(arguments: [
+        "", "[]", "{}", #"{"v":2,"replica":"r","n":1,"at":1,"records":[]}"#, #"{"v":1,"replica":"r","n":-1,"at":1}"#,
+        #"{"v":1,"replica":"r","n":1.5,"at":1,"records":[]}"#,
+    ])
+    func `what is no message of the ledger is not read`(_ text: String) {
+        #expect(throws: LedgerMessage.Unreadable.self) { try LedgerMessage(parsing: Array(text.utf8)) }
+    }
+
+    @Test func `hostile numbers in a record never end the program`() throws {
+        let text = """
+            {"v":1,"replica":"r","n":9223372036854775807,"at":9223372036854775807,"records":[
+            {"kind":"begin","job":"j","digest":"\(String(repeating: "f", count: 32))","attempts":9223372036854775807,
+            "replay":9223372036854775807,"images":-1},{"kind":"end","job":"j","verdict":"accepted","task_id":"t"},
+            {"kind":"abandon","job":"j","offset":-9223372036854775808},{"kind":"born","doubt_seconds":9223372036854775807},
+            {"kind":"begin","job":"j","digest":"zz"},{"kind":3},7,null]}
+            """
+        var state = LedgerState(retention: .max)
+        _ = state.apply(try LedgerMessage(parsing: Array(text.utf8)), at: .max)
+        state.sweep(now: .max)
+        #expect(state.answer(to: Self.request(), by: "x", at: .min).answer != .inFlight)
+    }
+}
+
+/// The table against a dictionary.
+struct LedgerTableTests {
+    @Test(arguments: 0..<20)
+    func `it answers as a dictionary does`(_ seed: UInt64) {
+        var dice = SeededGenerator(seed: seed)
+        var state = LedgerState(retention: 1 << 40)
+        // Accepted or refused; a refused one may be begun again.
+        var model: [String: Bool] = [:]
+        for step in 0..<3000 {
+            let id = "job-\(Int.random(in: 0..<400, using: &dice))"
+            let request = JournalRequest(id: id, digest: BodyDigest([1]))
+            let isAccepted = model[id] == true
+            #expect((state.answer(to: request, by: "x", at: 0).answer != .begun(mayBeDuplicate: false)) == isAccepted)
+            guard !isAccepted else { continue }
+            let ends: [JournalVerdict] = [.accepted(taskID: "t"), .failed(JobFailure(.apiRejected, "no")), .released]
+            let kind = Int.random(in: 0..<3, using: &dice)
+            let message = LedgerMessage(
+                replica: "r",
+                writer: "",
+                number: Int64(step),
+                at: 0,
+                records: [.begin(request), .end(id: id, ends[kind])]
+            )
+            _ = state.apply(message, at: Int64(step))
+            model[id] = kind == 2 ? nil : kind == 0
+            #expect(state.count == model.count)
+        }
+    }
+}
