@@ -251,7 +251,7 @@ let package = Package(
         ),
         .testTarget(
             name: "LedgerTests",
-            dependencies: ["AMQP", "EditJob", "JSON", "Journal", "TestSupport"],
+            dependencies: ["AMQP", "EditJob", "JSON", "Journal", "SharedValues", "TestSupport"],
             swiftSettings: strict
         ),
         .testTarget(

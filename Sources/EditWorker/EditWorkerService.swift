@@ -85,7 +85,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
                     let mine = JobsInFlight()
                     await takeAll(mine, beside: earlier) { job in jobs.addTask { await job() } }
                     earlier.append(mine)
-                case .probe: await takeProbe()
+                case .probe: if await admission.claimProbe() { await takeProbe() }
                 }
             }
         }

@@ -87,6 +87,8 @@ package enum JournalAnswer: Hashable, Sendable {
     case inFlight
     /// Another job had the same id.
     case conflict
+    /// The images of the job do not fit what the fleet may submit in a time.
+    case overBudget
 }
 
 /// How a submission ended, for the journal.

@@ -18,8 +18,8 @@ package struct LedgerHistory: Sendable {
     package private(set) var submissions: [SubmissionRecord] = []
     /// The last submission of each job, by its place.
     private var last: [String: Int] = [:]
-    /// Replicas that have not said goodbye, by their names: they live, or were killed.
-    package private(set) var replicas: [String: (writer: String, greeting: LedgerGreeting)] = [:]
+    /// What the replicas know together beside their jobs.
+    package var fleet: FleetState { state.fleet }
 
     package init() {}
 
@@ -35,9 +35,9 @@ package struct LedgerHistory: Sendable {
                 submissions.append(SubmissionRecord(request, message, at: offset))
             case .end(let id, let verdict): end(id, verdict, message)
             case .abandon(let id, let begun): abandon(id, begun, message)
-            case .hello(let greeting): replicas[message.replica] = (message.writer, greeting)
-            case .bye: replicas[message.replica] = nil
-            case .settled, .born, .known, .unknown: break
+            case .hello, .bye, .settled, .born, .known, .slots, .closed, .probe, .opened, .pause, .resume, .alive,
+                .unknown:
+                break
             }
         }
     }

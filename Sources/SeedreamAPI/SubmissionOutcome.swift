@@ -128,4 +128,16 @@ package enum GateReason: String, Hashable, Sendable, CaseIterable {
     case journal
     /// Never of the API: the stream that the replicas share does not answer.
     case ledger
+    /// Never of the API: the next job does not fit the images that the fleet may submit in a time.
+    case budget
+    /// Never of the API: somebody has paused the fleet.
+    case paused
+
+    /// Whether it is about the account, and so about all replicas.
+    package var isOfAccount: Bool {
+        switch self {
+        case .rateLimited, .credits, .quota, .maintenance: true
+        default: false
+        }
+    }
 }

@@ -27,6 +27,9 @@ package struct RateLimit: Hashable, Sendable {
         self.init(count: count, period: period)
     }
 
+    /// As it is written in settings, such as `18/10s`.
+    package var text: String { "\(count)/\(DurationText.text(period))" }
+
     /// The time between two starts, rounded up: a window must never gain one by rounding.
     package var interval: Duration { period / count + .microseconds(1) }
 

@@ -128,6 +128,27 @@ package enum SettingCatalogue {
             }
             settings.rateLimit = limit
         },
+        SettingDefinition(
+            "fleet.rateLimit",
+            default: nil,
+            "Maximum submissions per interval for all replicas together, such as 20/10s. Needs journal.store=ledger.",
+            allowed: "a count from 1 to 10000 and a duration from 1s, such as 20/10s"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            guard let limit = RateLimit(text), limit.count <= 10_000, limit.period >= .seconds(1) else { throw .init() }
+            guard limit.interval <= RateLimit.longestInterval else {
+                throw .init(reason: "one start in more than 15s is less than a worker can hold jobs for")
+            }
+            settings.fleetRateLimit = limit
+        },
+        SettingDefinition(
+            "fleet.budget",
+            default: nil,
+            "Maximum images per interval for all replicas together, such as 500/24h. Needs journal.store=ledger.",
+            allowed: "a count from 1 to 1000000 and a duration, such as 500/24h"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            guard let budget = RateLimit(text) else { throw .init() }
+            settings.fleetBudget = budget
+        },
         duration(
             "worker.drainTimeout",
             "25s",

@@ -20,6 +20,8 @@ package struct Settings: Sendable {
     package var apiCAFile: String?
     package var concurrency = 0
     package var rateLimit: RateLimit?
+    package var fleetRateLimit: RateLimit?
+    package var fleetBudget: RateLimit?
     package var drainTimeout = Duration.zero
     package var maxMessageBytes = 0
     package var maxAttempts = 0

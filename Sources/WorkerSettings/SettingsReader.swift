@@ -257,6 +257,18 @@ package struct SettingsReader: Sendable {
         if settings.gateMinDelay > settings.gateMaxDelay {
             faults.append(Fault(description: "gate.minDelay is longer than gate.maxDelay; make it at most as long"))
         }
+        if settings.journalStore != .ledger {
+            for key in ["fleet.rateLimit", "fleet.budget"] where given.contains(key) {
+                faults.append(
+                    Fault(description: "\(key) needs what all replicas know together; set journal.store to ledger")
+                )
+            }
+        }
+        if let budget = settings.fleetBudget, budget.period > settings.journalRetention {
+            faults.append(
+                Fault(description: "fleet.budget counts for longer than journal.retention; raise journal.retention")
+            )
+        }
         return faults
     }
 }

@@ -106,6 +106,8 @@ struct WorkerFlags: SettingFlags {
     @Option(help: .setting("api.caFile")) var apiCaFile: String?
     @Option(help: .setting("worker.concurrency")) var workerConcurrency: String?
     @Option(help: .setting("worker.rateLimit")) var workerRateLimit: String?
+    @Option(help: .setting("fleet.rateLimit")) var fleetRateLimit: String?
+    @Option(help: .setting("fleet.budget")) var fleetBudget: String?
     @Option(help: .setting("worker.drainTimeout")) var workerDrainTimeout: String?
     @Option(help: .setting("worker.maxMessageBytes")) var workerMaxMessageBytes: String?
     @Option(help: .setting("retry.maxAttempts")) var retryMaxAttempts: String?

@@ -25,7 +25,8 @@ extension Settings {
     var sharedByReplicas: [String: String] {
         [
             "journal.retention": DurationText.text(journalRetention), "policy.noAnswer": noAnswer.rawValue,
-            "policy.gatewayError": gatewayError.rawValue,
+            "policy.gatewayError": gatewayError.rawValue, "fleet.rateLimit": fleetRateLimit?.text ?? "none",
+            "fleet.budget": fleetBudget?.text ?? "none",
         ]
     }
 }

@@ -32,13 +32,15 @@ struct WorkerComposition {
         let ledger = Self.ledger(settings, identity, observer: metrics)
         let journal = try ledger ?? Self.localJournal(settings)
         self.journal = journal
-        let health = WorkerHealth(metrics: metrics, roles: roles) { ledger?.progress }
         let admission = Admission(
             gate: Gate(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
             rateLimit: settings.rateLimit,
+            fleet: ledger,
             metrics: metrics,
             logger: logger
         )
+        ledger?.connect(onChange: { admission.follow($0) }, gate: { admission.closedFor?.rawValue })
+        let health = WorkerHealth(metrics: metrics, roles: roles) { ledger?.progress }
         sweeper = JournalSweeper(
             journal: journal,
             retention: settings.journalRetention,
@@ -133,7 +135,7 @@ struct WorkerComposition {
                 port: address.port,
                 group: group,
                 registry: registry,
-                lacks: { health.lacks(gate: admission.closure) },
+                lacks: { health.lacks(gate: admission.closedFor) },
                 logger: logger
             )
         }
@@ -141,8 +143,8 @@ struct WorkerComposition {
 
     /// Under a rate limit no more jobs than can start within the wait that is held in the worker.
     private static func jobsInFlight(_ settings: Settings) -> Int {
-        let held = settings.rateLimit?.mostHeld(within: Gate.longestHeldWait) ?? Int.max
-        return min(settings.concurrency, held)
+        let limits = [settings.rateLimit, settings.fleetRateLimit].compactMap { $0 }
+        return limits.reduce(settings.concurrency) { min($0, $1.mostHeld(within: Gate.longestHeldWait)) }
     }
 
     private static func clientOptions(_ settings: Settings) -> SeedreamClient.Options {
@@ -176,19 +178,19 @@ struct WorkerComposition {
         observer: any LedgerJournal.Observer
     ) -> LedgerJournal? {
         guard let stream = settings.topology.ledger else { return nil }
-        return LedgerJournal(
-            .init(
-                stream: stream,
-                jobs: settings.queues.jobs,
-                retention: settings.journalRetention,
-                // A submission under way, and what it takes to notice that the connection is gone.
-                patience: settings.apiTimeout + settings.apiConnectTimeout + .seconds(5),
-                writer: identity.name,
-                greeting: LedgerGreeting(version: identity.version, settings: settings.sharedByReplicas),
-                mayDeclare: settings.queueTopology == .declare
-            ),
-            observer: observer
+        var options = LedgerJournal.Options(
+            stream: stream,
+            jobs: settings.queues.jobs,
+            retention: settings.journalRetention,
+            // A submission under way, and what it takes to notice that the connection is gone.
+            patience: settings.apiTimeout + settings.apiConnectTimeout + .seconds(5),
+            writer: identity.name,
+            greeting: LedgerGreeting(version: identity.version, settings: settings.sharedByReplicas),
+            mayDeclare: settings.queueTopology == .declare
         )
+        options.rateLimit = settings.fleetRateLimit
+        options.budget = settings.fleetBudget
+        return LedgerJournal(options, observer: observer)
     }
 
     func shutdown() async throws {

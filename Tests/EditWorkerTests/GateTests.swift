@@ -284,19 +284,19 @@ struct AdmissionTests {
 
     @Test func `no start is counted before it happens, and none after the gate has closed`() async throws {
         let admission = Admission.simulated(rateLimit: RateLimit(count: 2, period: .milliseconds(200)))
-        let first = await admission.enter()
-        let second = await admission.enter()
-        let third = await admission.enter()
+        var first = await admission.enter()
+        var second = await admission.enter()
+        var third = await admission.enter()
         // All three come late and at once; the API must not see them so.
         let start = ContinuousClock.now
         #expect(await first?.start() == true)
         #expect(await second?.start() == true)
         #expect(await third?.start() == true)
         #expect(start.duration(to: .now) >= .milliseconds(199))
-        let late = await admission.enter()
+        var late = await admission.enter()
         admission.report(.auth)
         #expect(await late?.start() == false)
-        guard let probe = await admission.enter() else {
+        guard var probe = await admission.enter() else {
             Issue.record("there must be a probe")
             return
         }
@@ -331,11 +331,11 @@ struct AdmissionTests {
 
     @Test func `the drain sends a probe back that waits for its start`() async throws {
         let admission = Admission.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
-        let first = await admission.enter()
+        var first = await admission.enter()
         #expect(await first?.start() == true)
         admission.report(.auth)
         let waiting = Task {
-            guard let probe = await admission.enter() else { return (false, false) }
+            guard var probe = await admission.enter() else { return (false, false) }
             return (probe.isProbe, await probe.start())
         }
         try await eventually("it waits") { admission.waiting > 0 }

@@ -401,7 +401,7 @@ struct LedgerSimulation {
             replicas[index].work[place].phase = .abandoning(token)
         case .failed(let failure, _, _): end(index, place, nil, isUnknown: failure.charged == .maybe)
         case .doubtful: end(index, place, nil, isUnknown: true)
-        case .conflict: end(index, place, -2)
+        case .conflict, .overBudget: end(index, place, -2)
         }
     }
 

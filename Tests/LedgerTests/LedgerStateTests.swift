@@ -142,6 +142,15 @@ struct LedgerStateTests {
         #expect(ledger.ask(request) == .accepted(taskID: "t", attempts: 1_000_000, mayBeDuplicate: false))
     }
 
+    private static var report: LedgerReport {
+        var report = LedgerReport(version: "1.2.3", since: 1_700_000_000_000, inFlight: 7)
+        report.gate = "credits"
+        report.paused = ""
+        report.rate = .init(used: 3, limit: "20/10s")
+        report.budget = .init(used: 4, limit: "500/24h")
+        return report
+    }
+
     @Test func `every record comes back from its JSON, and an unknown one is kept as such`() async throws {
         let schema = "ledger.schema.json"
         var request = Self.request("j\u{0}é")
@@ -156,7 +165,10 @@ struct LedgerStateTests {
             .begin(request), .begin(Self.request()), .end(id: "j", .accepted(taskID: "t")), .end(id: "j", .released),
             .end(id: "j", .retrying(attempts: 4)), .settled(id: "j"), .abandon(id: "j", offset: 1 << 40),
             .hello(LedgerGreeting(version: "1.2.3", settings: ["journal.retention": "72h"])), .bye,
-            .born(doubtSeconds: 1800), .known, .unknown(kind: "pause"),
+            .born(doubtSeconds: 1800), .known, .slots(20),
+            .closed(reason: "credits", milliseconds: 60_000, isHeld: true),
+            .probe(closure: 3, after: nil), .probe(closure: 3, after: 9), .opened(closure: 3), .pause(reason: "price"),
+            .resume, .alive(Self.report), .unknown(kind: "later"),
         ]
         let message = LedgerMessage(replica: "r", writer: "h:1", number: 7, at: 1_700_000_000_000, records: records)
         #expect(try LedgerMessage(parsing: message.encoded) == message)

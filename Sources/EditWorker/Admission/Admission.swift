@@ -1,3 +1,4 @@
+package import Journal
 package import Logging
 import NIOConcurrencyHelpers
 package import SeedreamAPI
@@ -24,9 +25,16 @@ package final class Admission: Sendable {
         var waiters = Waiters<Void>()
         /// Rises with every change that somebody may wait for.
         var version = 0
+        /// Jobs that wait for a start of the fleet.
+        var waitingForFleet = 0
+        /// Whether this replica is the one that tries, before it has a job to try with.
+        var hasClaim = false
+
+        private static let never = ContinuousClock.now + .seconds(1_000_000_000)
 
         var intake: Intake {
             guard !isDraining else { return .ended }
+            guard !gate.isPaused else { return .none(until: Self.never) }
             guard let closure = gate.closure, !closure.isHeld else { return .all }
             return .now < closure.until ? .none(until: closure.until) : .probe
         }
@@ -35,16 +43,27 @@ package final class Admission: Sendable {
     private let state: NIOLockedValueBox<State>
     private let metrics: WorkerMetrics
     private let logger: Logger
+    private let fleet: (any Fleet)?
 
-    /// An open gate under an optional rate limit.
-    package init(gate: Gate, rateLimit: RateLimit?, metrics: WorkerMetrics, logger: Logger) {
+    /// An open gate under an optional rate limit, among other replicas or alone.
+    package init(
+        gate: Gate,
+        rateLimit: RateLimit?,
+        fleet: (any Fleet)? = nil,
+        metrics: WorkerMetrics,
+        logger: Logger
+    ) {
+        self.fleet = fleet
         self.metrics = metrics
         state = NIOLockedValueBox(State(gate: gate, schedule: rateLimit.map { StartSchedule($0) }))
         self.logger = logger
     }
 
-    /// Why the gate is closed, nil while it is open.
+    /// Why the gate is closed because of the service, nil while it is open.
     package var closure: Gate.Closure? { state.withLockedValue { $0.gate.closure } }
+
+    /// Why no jobs are submitted, nil while they are.
+    package var closedFor: GateReason? { state.withLockedValue { $0.gate.reason } }
 
     /// Jobs and others that wait for something here.
     package var waiting: Int { state.withLockedValue { $0.waiters.count } }
@@ -52,7 +71,8 @@ package final class Admission: Sendable {
     /// Whether a job may go straight on, as nearly all do: the gate is open and there is no limit to the rate.
     fileprivate var isOpen: Bool {
         !Task.isCancelled
-            && state.withLockedValue { !$0.isDraining && $0.gate.closure == nil && $0.schedule == nil }
+            && fleet?.limitsStarts != true
+            && state.withLockedValue { !$0.isDraining && $0.gate.reason == nil && $0.schedule == nil }
     }
 
     /// Waits for leave to submit; nil if the job is to go back to its queue.
@@ -73,8 +93,11 @@ package final class Admission: Sendable {
             case .wait(let until): await wait(until: until) { $0.version != version }
             case .go, .probe:
                 // A probe that does not get its turn is dropped here, and with it goes its place.
-                let ticket = Ticket(self, isProbe: answer == .probe)
-                if await waitForTurn() { return ticket }
+                var ticket = Ticket(self, isProbe: answer == .probe)
+                if ticket.isProbe, await !mayProbe() { continue }
+                guard await waitForTurn() else { continue }
+                guard await ticket.waitForFleet() else { continue }
+                return ticket
             }
         }
         return nil
@@ -94,11 +117,80 @@ package final class Admission: Sendable {
         return moment <= .now
     }
 
+    /// Waits for a start of the fleet; nil if the gate closed or the drain began meanwhile.
+    fileprivate func fleetStart(isProbe: Bool) async -> ContinuousClock.Instant? {
+        guard let fleet, fleet.limitsStarts else { return .now + .seconds(3600) }
+        state.withLockedValue { $0.waitingForFleet += 1 }
+        defer { state.withLockedValue { $0.waitingForFleet -= 1 } }
+        while !Task.isCancelled {
+            let (isOver, waiting, version) = state.withLockedValue { state in
+                (
+                    state.isDraining || state.gate.isPaused || !isProbe && state.gate.closure != nil,
+                    state.waitingForFleet, state.version
+                )
+            }
+            guard !isOver else { return nil }
+            switch fleet.turn(waiting: waiting) {
+            case .start(before: let end): return end
+            case .wait(until: let until): await wait(until: until) { $0.version != version }
+            case .ask: await wait(until: .now + .milliseconds(100)) { $0.version != version }
+            }
+        }
+        return nil
+    }
+
+    /// Asks the other replicas before a probe, where they know of the closure; false if another one tries.
+    package func claimProbe() async -> Bool {
+        guard await mayProbe() else { return false }
+        state.withLockedValue { $0.hasClaim = true }
+        return true
+    }
+
+    private func mayProbe() async -> Bool {
+        guard let fleet, state.withLockedValue({ $0.gate.closure?.isShared == true && !$0.hasClaim }) else {
+            state.withLockedValue { $0.hasClaim = false }
+            return true
+        }
+        if await fleet.claimProbe() { return true }
+        state.withLockedValue { $0.gate.postponeProbe(now: .now) }
+        wakeAll()
+        return false
+    }
+
+    /// Takes over what another replica, or a person, has told the fleet.
+    package func follow(_ change: FleetChange) {
+        let (changed, reason) = state.withLockedValue { state -> (Bool, GateReason?) in
+            let before = state.gate.reason
+            switch change {
+            case .paused: state.gate.isPaused = true
+            case .resumed: state.gate.isPaused = false
+            case .closed(let text, let delay, let isHeld):
+                guard let reason = GateReason(rawValue: text), reason.isOfAccount else { break }
+                _ = state.gate.follow(reason, for: delay, isHeld: isHeld, now: .now)
+            case .opened: _ = state.gate.followOpening()
+            case .slots: break
+            }
+            if state.gate.reason != nil { state.schedule?.forgetReservations() }
+            return (state.gate.reason != before, state.gate.reason)
+        }
+        if changed {
+            if reason == .paused {
+                logger.log(.warning, "the fleet is paused", [.remedy: GateReason.paused.remedy])
+            } else {
+                report(closure)
+            }
+            metrics.gate(reason)
+        }
+        wakeAll()
+    }
+
     /// See `Ticket.start`.
     fileprivate func start(isProbe: Bool) async -> Bool {
         while !Task.isCancelled {
             let (mayStart, later) = state.withLockedValue { state -> (Bool, ContinuousClock.Instant?) in
-                guard !state.isDraining, isProbe || state.gate.closure == nil else { return (false, nil) }
+                guard !state.isDraining, !state.gate.isPaused, isProbe || state.gate.closure == nil else {
+                    return (false, nil)
+                }
                 let later = state.schedule?.start(now: .now)
                 return (later == nil, later)
             }
@@ -115,18 +207,30 @@ package final class Admission: Sendable {
 
     /// See `Ticket.leave`.
     fileprivate func leave(_ outcome: SubmissionOutcome, job: String, isProbe: Bool) {
-        let (changed, closure) = state.withLockedValue { state in
-            let wasOpen = state.gate.closure == nil
+        let (changed, before, closure, reason) = state.withLockedValue { state in
+            let before = state.gate.closure
             let changed = state.gate.leave(outcome, job: job, wasProbe: isProbe, now: .now)
             // Who waited for a start will not take it.
-            if wasOpen, state.gate.closure != nil { state.schedule?.forgetReservations() }
-            return (changed, state.gate.closure)
+            if before == nil, state.gate.closure != nil { state.schedule?.forgetReservations() }
+            return (changed, before, state.gate.closure, state.gate.reason)
         }
+        if let fleet { tell(fleet, before, closure, isProbe: isProbe) }
         if changed {
             report(closure)
-            metrics.gate(closure?.reason)
+            metrics.gate(reason)
         }
         if changed || isProbe { wakeAll() }
+    }
+
+    /// Tells the other replicas what this one has found out about the account.
+    private func tell(_ fleet: any Fleet, _ before: Gate.Closure?, _ now: Gate.Closure?, isProbe: Bool) {
+        if let now, now.reason.isOfAccount, before == nil || isProbe {
+            state.withLockedValue { $0.gate.markShared() }
+            fleet.tellClosed(now.reason.rawValue, for: now.pause, isHeld: now.isHeld)
+        } else if before?.isShared == true, now?.reason.isOfAccount != true {
+            // Also if this replica now has a fault of its own: the others need not wait for that.
+            fleet.tellOpened()
+        }
     }
 
     /// Sends back all jobs that wait, and all that come.
@@ -229,6 +333,8 @@ package struct Ticket: ~Copyable {
     /// Whether the outcome of this submission decides for all.
     package let isProbe: Bool
     private var isUsed = false
+    /// Until when a start of the fleet may be used.
+    private var startBefore: ContinuousClock.Instant?
 
     fileprivate init(_ admission: Admission, isProbe: Bool) {
         self.admission = admission
@@ -239,13 +345,24 @@ package struct Ticket: ~Copyable {
         if isProbe, !isUsed { admission.handBackProbe() }
     }
 
+    /// Waits for a start of the fleet, if starts are limited; false if the gate has closed or the drain has begun.
+    fileprivate mutating func waitForFleet() async -> Bool {
+        startBefore = await admission.fleetStart(isProbe: isProbe)
+        return startBefore != nil
+    }
+
     /// Waits until the rate limit allows a start at this very moment, and counts it; false if the gate has closed or the
     /// drain has begun since the ticket was given.
     ///
     /// To be called right before the submission: what happens in between takes its time, and the API counts the real starts.
-    package func start() async -> Bool {
+    package mutating func start() async -> Bool {
         if admission.isOpen { return true }
-        return await admission.start(isProbe: isProbe)
+        guard await admission.start(isProbe: isProbe) else { return false }
+        // The start that the fleet gave may have passed while the journal was written.
+        while let end = startBefore, .now > end {
+            guard await waitForFleet() else { return false }
+        }
+        return true
     }
 
     /// Says how the submission ended; true if the gate is closed and holds jobs in the worker.
@@ -275,6 +392,8 @@ extension GateReason {
         case .noAnswer: "wait for the API, or raise api.timeout; see the jobs in the queue of unknown outcomes"
         case .featureDisabled: "ask the API's support to enable the operation"
         case .journal: "see the log for what is wrong with journal.store"
+        case .budget: "wait, or raise fleet.budget; seedream-worker fleet shows what was used"
+        case .paused: "end the pause with: seedream-worker fleet resume"
         case .ledger: "check the broker, and its stream that is named after the job queue with .ledger"
         case .contract: "compare the API's answers with its documentation; they cannot be read"
         }

@@ -28,6 +28,10 @@ package struct Gate: Sendable {
         fileprivate var delay: Duration
         fileprivate var heldTotal: Duration
         fileprivate var isProbing = false
+        /// Whether another replica has found the fault, or was told of it.
+        package fileprivate(set) var isShared = false
+        /// The pause that was chosen last.
+        package var pause: Duration { delay }
     }
 
     /// A wait that the API asked for is held in the worker up to this.
@@ -48,8 +52,13 @@ package struct Gate: Sendable {
     private var silent = 0
     private var unfamiliarJobs: Set<String> = []
 
-    /// Nil while the gate is open.
+    /// Nil while the service is not at fault.
     package private(set) var closure: Closure?
+    /// Whether somebody wants no submissions; whatever else is wrong comes after that.
+    package var isPaused = false
+
+    /// Why no jobs are submitted; nil while they are.
+    package var reason: GateReason? { isPaused ? .paused : closure?.reason }
 
     /// An open gate; the pause after a fault starts at `minDelay` and doubles up to `maxDelay`.
     package init(minDelay: Duration, maxDelay: Duration) {
@@ -59,6 +68,7 @@ package struct Gate: Sendable {
 
     /// Asks for a job that is ready to be submitted.
     package mutating func enter(now: ContinuousClock.Instant) -> Answer {
+        guard !isPaused else { return .giveBack }
         guard let closure else { return .go }
         if now >= closure.until, !closure.isProbing {
             self.closure?.isProbing = true
@@ -66,6 +76,44 @@ package struct Gate: Sendable {
         }
         guard closure.isHeld else { return .giveBack }
         return .wait(until: closure.isProbing ? nil : closure.until)
+    }
+
+    /// Closes as another replica has: true if the gate closed, or closed for another reason.
+    package mutating func follow(
+        _ reason: GateReason,
+        for delay: Duration,
+        isHeld: Bool,
+        now: ContinuousClock.Instant
+    ) -> Bool {
+        let changed = closure?.reason != reason
+        closure = Closure(
+            reason: reason,
+            until: now + delay,
+            isHeld: isHeld && delay <= Self.longestHeldWait,
+            delay: delay,
+            heldTotal: delay
+        )
+        closure?.isShared = true
+        return changed
+    }
+
+    /// Opens as another replica has; false if it was open, or closed for a reason of its own.
+    package mutating func followOpening() -> Bool {
+        guard closure?.isShared == true else { return false }
+        closure = nil
+        return true
+    }
+
+    /// Notes that the others know of the closure.
+    package mutating func markShared() {
+        closure?.isShared = true
+    }
+
+    /// Waits once more: another replica is the one that tries.
+    package mutating func postponeProbe(now: ContinuousClock.Instant) {
+        guard let closed = closure else { return }
+        closure?.isProbing = false
+        closure?.until = now + closed.delay
     }
 
     /// Lets another job be the probe: the one that was has submitted nothing.
@@ -157,6 +205,7 @@ package struct Gate: Sendable {
             fault.retryAfter != nil && closed.delay <= Self.longestHeldWait
             && closed.heldTotal <= Self.longestHeldTotal
         closed.until = now + closed.delay
+        closed.isShared = false
         closure = closed
         return changed
     }

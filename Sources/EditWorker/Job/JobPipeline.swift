@@ -98,6 +98,7 @@ package final class JobPipeline: Sendable {
         var body: [UInt8]? = body
         do {
             return try await journal.recording(request) { answer in
+                if answer == .overBudget { _ = ticket.leave(.serviceFault(.init(reason: .budget)), job: job.key) }
                 if let known = job.end(by: answer) { return (known, known.verdict) }
                 history.learn(answer)
                 guard try await settler.canReach(job) else {

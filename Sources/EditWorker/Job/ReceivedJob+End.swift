@@ -48,6 +48,7 @@ extension ReceivedJob {
             return failed(FailureText.unfinished, after: history)
         case .conflict: return failed(FailureText.conflict)
         case .inFlight: return returned(awaitsVerdict: true)
+        case .overBudget: return returned(wasJudged: false)
         }
     }
 }

@@ -26,7 +26,8 @@ package struct WorkerIdentity: Sendable {
         return "\(prefix)-\(number)"
     }
 
-    private static var hostName: String {
+    /// This machine's name.
+    package static var hostName: String {
         var buffer = [CChar](repeating: 0, count: 256)
         guard unsafe gethostname(&buffer, buffer.count - 1) == 0 else { return "localhost" }
         return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)

@@ -1,5 +1,5 @@
 import NIOConcurrencyHelpers
-import SeedreamAPI
+package import SeedreamAPI
 
 /// What a worker has and lacks at the moment, for readiness and metrics.
 ///
@@ -41,7 +41,7 @@ package final class WorkerHealth: Sendable {
     }
 
     /// What is missing for jobs to go through, in the order of a job's way; empty if all is well.
-    package func lacks(gate: Gate.Closure?) -> [Lack] {
+    package func lacks(gate: GateReason?) -> [Lack] {
         state.withLockedValue { state in
             var lacks: [Lack] = []
             for role in roles where !state.connected.contains(role) {
@@ -53,7 +53,7 @@ package final class WorkerHealth: Sendable {
             for role in roles {
                 if let reason = state.blocked[role] { lacks.append(Lack(what: "not blocked", reason: reason)) }
             }
-            if let gate { lacks.append(Lack(what: "gate", reason: gate.reason.rawValue)) }
+            if let gate { lacks.append(Lack(what: "gate", reason: gate.rawValue)) }
             if state.isDraining { lacks.append(Lack(what: "not draining", reason: nil)) }
             return lacks
         }

@@ -18,6 +18,9 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
     case ledgerRecords = "seedream_ledger_records_total"
     case ledgerLag = "seedream_ledger_lag_seconds"
     case ledgerEntries = "seedream_ledger_entries"
+    case fleetReplicas = "seedream_fleet_replicas"
+    case fleetBudget = "seedream_fleet_budget_images_remaining"
+    case fleetPaused = "seedream_fleet_paused"
     case buildInfo = "seedream_build_info"
 
     /// How a metric's values are to be read.
@@ -49,6 +52,9 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
         case .ledgerRecords: "Records of the ledger that were read, of all replicas, by kind."
         case .ledgerLag: "Seconds from the publication of this replica's last ledger message to its being read back."
         case .ledgerEntries: "Jobs that the ledger remembers."
+        case .fleetReplicas: "Replicas that live, as this one sees the fleet."
+        case .fleetBudget: "Images that the fleet may still submit within the time of fleet.budget."
+        case .fleetPaused: "1 while the fleet is paused."
         case .buildInfo: "1, with the version of the program."
         }
     }
@@ -59,7 +65,9 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
         case .jobsReceived, .jobsSettled, .jobFailures, .jobsAnonymous, .requests, .replies, .gateClosures, .reconnects,
             .ledgerRecords:
             .counter
-        case .jobsInFlight, .gateOpen, .connected, .blocked, .ledgerLag, .ledgerEntries, .buildInfo: .gauge
+        case .jobsInFlight, .gateOpen, .connected, .blocked, .ledgerLag, .ledgerEntries, .fleetReplicas,
+            .fleetBudget, .fleetPaused, .buildInfo:
+            .gauge
         case .jobDuration, .requestDuration:
             .histogram([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120])
         // A job may have waited for a day.

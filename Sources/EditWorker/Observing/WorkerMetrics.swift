@@ -23,6 +23,9 @@ package final class WorkerMetrics: Sendable {
     private let ledgerRecords: [String: Counter]
     private let ledgerLag: Meter
     private let ledgerEntries: Meter
+    private let fleetReplicas: Meter
+    private let fleetBudget: Meter
+    private let fleetPaused: Meter
     private let anonymous: Counter
     private let inFlight: Meter
     private let gateOpen: Meter
@@ -63,7 +66,12 @@ package final class WorkerMetrics: Sendable {
         ledgerRecords = each(.ledgerRecords, "kind", hasLedger ? LedgerRecord.kinds : []) { $0 }
         ledgerLag = Meter(label: WorkerMetric.ledgerLag.rawValue, factory: factory)
         ledgerEntries = Meter(label: WorkerMetric.ledgerEntries.rawValue, factory: factory)
+        fleetReplicas = Meter(label: WorkerMetric.fleetReplicas.rawValue, factory: factory)
+        fleetBudget = Meter(label: WorkerMetric.fleetBudget.rawValue, factory: factory)
+        fleetPaused = Meter(label: WorkerMetric.fleetPaused.rawValue, factory: factory)
         if hasLedger {
+            fleetReplicas.set(0)
+            fleetPaused.set(0)
             ledgerLag.set(0)
             ledgerEntries.set(0)
         }
@@ -125,6 +133,7 @@ package final class WorkerMetrics: Sendable {
 
     /// The gate has closed for a reason, or opened.
     func gate(_ reason: GateReason?) {
+        fleetPaused.set(reason == .paused ? 1 : 0)
         gateOpen.set(reason == nil ? 1 : 0)
         if let reason { closures[reason]?.increment() }
     }
@@ -148,6 +157,11 @@ extension WorkerMetrics: LedgerJournal.Observer {
 
     package func lagged(_ lag: Duration) {
         ledgerLag.set(lag / .seconds(1))
+    }
+
+    package func knowsFleet(replicas: Int, imagesLeft: Int?) {
+        fleetReplicas.set(replicas)
+        if let imagesLeft { fleetBudget.set(imagesLeft) }
     }
 
     package func remembers(_ entries: Int) {

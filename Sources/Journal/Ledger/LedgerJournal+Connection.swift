@@ -23,7 +23,11 @@ extension LedgerJournal {
         let publisher = try await connection.makePublisher()
         if let message = state.withLockedValue({ $0.replica.unconfirmed }) { try await publish(message, by: publisher) }
         let greeting = try await greeting(isNew: isNew, on: connection)
-        let message = state.withLockedValue { $0.replica.greet(greeting, at: Timestamp.now.milliseconds) }
+        let message = state.withLockedValue { state in
+            let message = state.replica.greet(greeting, at: Timestamp.now.milliseconds)
+            state.sentAt[message.number] = .now
+            return message
+        }
         try await publish(message, by: publisher)
         let consumer = try await consume(on: connection)
         state.withLockedValue { $0.publisher = publisher }
@@ -201,9 +205,19 @@ extension LedgerJournal {
 
     /// `first` is the time of the first record that was read, and `end` when the reading began, for the progress.
     private func apply(_ message: LedgerMessage, at offset: Int64, reading first: Int64, to end: Int64) {
-        let (events, waiters, lag, entries) = state.withLockedValue { state in
-            let wasReady = state.isReady
+        let (events, waiters, lag, entries, changes, tell) = state.withLockedValue { state in
+            let (wasReady, wasUpToDate) = (state.isReady, state.replica.isUpToDate)
+            let (pause, closure) = (state.replica.state.fleet.pause, state.replica.state.fleet.closure)
+            let isNew = !state.replica.state.hasApplied(message)
             let events = state.replica.read(message, at: offset)
+            let changes = Self.changes(
+                in: &state,
+                after: message,
+                isNew: isNew,
+                pause: pause,
+                closure: closure,
+                wasUpToDate: wasUpToDate
+            )
             state.recent.read(message, at: offset)
             if state.replica.state.doubtsUntil == nil { state.toldKnown = false }
             let share = Double(message.at - first) / Double(max(1, end - first))
@@ -211,9 +225,10 @@ extension LedgerJournal {
             let sent = message.replica == state.replica.name ? state.sentAt.removeValue(forKey: message.number) : nil
             return (
                 events, !wasReady && state.isReady ? state.ready.removeAll() : [],
-                sent.map { ContinuousClock.now - $0 }, state.replica.state.count
+                sent.map { ContinuousClock.now - $0 }, state.replica.state.count, changes, state.onFleetChange
             )
         }
+        for change in changes { tell?(change) }
         resume(events)
         for waiter in waiters { waiter.resume() }
         if let lag { observer.lagged(lag) }

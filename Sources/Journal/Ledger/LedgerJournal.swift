@@ -1,7 +1,7 @@
 package import AMQP
 import EditJob
 import NIOConcurrencyHelpers
-import SharedValues
+package import SharedValues
 
 /// The journal that all replicas of a queue share: a stream of the broker, in which each tells the others what it submits.
 ///
@@ -24,6 +24,10 @@ package final class LedgerJournal: SubmissionJournal {
         package var greeting: LedgerGreeting
         /// Whether a stream that is missing may be declared.
         package var mayDeclare: Bool
+        /// The starts of all replicas together; nil for no limit.
+        package var rateLimit: RateLimit?
+        /// The images of all replicas together, as a count per period; nil for no limit.
+        package var budget: RateLimit?
 
         package init(
             stream: QueueDeclaration,
@@ -52,6 +56,8 @@ package final class LedgerJournal: SubmissionJournal {
         func lagged(_ lag: Duration)
         /// So many jobs are remembered.
         func remembers(_ entries: Int)
+        /// So many replicas live, and so many images are left of the budget, if there is one.
+        func knowsFleet(replicas: Int, imagesLeft: Int?)
     }
 
     typealias Answered = Result<LedgerState.Answer, JournalFault>
@@ -69,6 +75,10 @@ package final class LedgerJournal: SubmissionJournal {
         var publisher: Publisher?
         var ready = Waiters<Void>()
         var sentAt: [Int64: ContinuousClock.Instant] = [:]
+        var slots: FleetSlots?
+        var onFleetChange: (@Sendable (FleetChange) -> Void)?
+        /// Why the gate is closed, for the others.
+        var gate: (@Sendable () -> String?)?
         var liveness = ReplicaLiveness()
         var recent = RecentTaskIDs()
         /// How much of the stream was read, in percent, until all was.
@@ -85,6 +95,7 @@ package final class LedgerJournal: SubmissionJournal {
 
     let options: Options
     let observer: any Observer
+    let startedAt = Timestamp.now.milliseconds
     let state: NIOLockedValueBox<State>
     private let expiry = NIOLockedValueBox<Task<Void, Never>?>(nil)
 
@@ -94,9 +105,9 @@ package final class LedgerJournal: SubmissionJournal {
         self.observer = observer
         let boot = String(UInt64.random(in: .min ... .max), radix: 36)
         let retention = options.retention.wholeMilliseconds
-        state = NIOLockedValueBox(
-            State(replica: LedgerReplica(name: boot, writer: options.writer, retention: retention))
-        )
+        let budget = options.budget.map { (images: $0.count, period: $0.period.wholeMilliseconds) }
+        let replica = LedgerReplica(name: boot, writer: options.writer, retention: retention, budget: budget)
+        state = NIOLockedValueBox(State(replica: replica, slots: options.rateLimit.map { FleetSlots($0) }))
     }
 
     /// How much of the ledger was read, in percent; nil once all was.
@@ -112,7 +123,10 @@ package final class LedgerJournal: SubmissionJournal {
         while true {
             let request = withDoubtOfTheLedger(request)
             var known = state.withLockedValue { $0.replica.answer(to: request, at: Timestamp.now.milliseconds) }
-            if known.mustBeWritten { known = try await write(request) }
+            if known.mustBeWritten {
+                known = try await write(request)
+                known.wasWritten = true
+            }
             switch known.answer {
             case .accepted(_, let attempts, let mayBeDuplicate):
                 guard let offset = known.acceptedAt else { return known.answer }
@@ -123,6 +137,10 @@ package final class LedgerJournal: SubmissionJournal {
             case .inFlight:
                 guard let holder = known.holder, await isGone(holder) else { return .inFlight }
                 await write(.abandon(id: request.id, offset: holder.offset))
+            case .overBudget where known.wasWritten:
+                // For replicas that have another budget, or none: to them it is begun.
+                post(.end(id: request.id, .released))
+                return .overBudget
             default:
                 return known.answer
             }
@@ -135,8 +153,7 @@ package final class LedgerJournal: SubmissionJournal {
     }
 
     package func acknowledged(_ id: String) async throws(JournalFault) {
-        state.withLockedValue { _ = $0.replica.write(.settled(id: id)) }
-        pump()
+        post(.settled(id: id))
     }
 
     package func maySubmit(_ id: String) -> Bool {
@@ -184,10 +201,7 @@ package final class LedgerJournal: SubmissionJournal {
             state.toldKnown = true
             return (true, true)
         }
-        if isOver {
-            state.withLockedValue { _ = $0.replica.write(.known) }
-            pump()
-        }
+        if isOver { post(.known) }
         var request = request
         request.mayBeSubmittedElsewhere = request.mayBeSubmittedElsewhere && isYoung
         return request
@@ -245,6 +259,12 @@ package final class LedgerJournal: SubmissionJournal {
         .get()
     }
 
+    /// Writes a record soon; nobody waits for it.
+    func post(_ record: LedgerRecord) {
+        state.withLockedValue { _ = $0.replica.write(record) }
+        pump()
+    }
+
     /// Writes a record and waits until it was read back.
     func write(_ record: LedgerRecord) async {
         await withCheckedContinuation { continuation in
@@ -279,10 +299,14 @@ package final class LedgerJournal: SubmissionJournal {
         expiry.withLockedValue { task in
             guard task == nil else { return }
             task = Task { [weak self] in
+                var nextReport = ContinuousClock.now
                 while !Task.isCancelled {
                     try? await Task.sleep(for: .milliseconds(500))
                     guard let self else { return }
                     self.expire(at: .now)
+                    guard .now >= nextReport else { continue }
+                    nextReport = .now + Self.reportInterval
+                    self.reportToFleet()
                 }
             }
         }

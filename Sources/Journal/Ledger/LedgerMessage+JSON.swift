@@ -77,7 +77,18 @@ extension LedgerRecord {
             let settings = greeting.settings.sorted { $0.key < $1.key }
             add("settings", .object(settings.map { JSONMember($0.key, .string($0.value)) }))
         case .born(let seconds): add("doubt_seconds", .integer(seconds))
-        case .bye, .known, .unknown: break
+        case .slots(let count): add("count", .integer(Int64(count)))
+        case .closed(let reason, let milliseconds, let isHeld):
+            add("reason", .string(reason))
+            add("ms", .integer(milliseconds))
+            add("held", isHeld ? .boolean(true) : nil)
+        case .probe(let closure, let after):
+            add("closure", .integer(closure))
+            add("after", after.map { .integer($0) })
+        case .opened(let closure): add("closure", .integer(closure))
+        case .pause(let reason): add("reason", .string(reason))
+        case .alive(let report): members += report.members
+        case .bye, .known, .resume, .unknown: break
         }
         return .object(members)
     }
@@ -117,8 +128,67 @@ extension LedgerRecord {
         case "bye": return .bye
         case "born": return .born(doubtSeconds: min(max(0, json["doubt_seconds"]?.exactInteger ?? 0), 1_000_000))
         case "known": return .known
+        default: return ofFleet(kind, json)
+        }
+    }
+}
+
+extension LedgerRecord {
+    /// The longest closure that is taken from another replica: a day.
+    private static let longestClosure: Int64 = 86_400_000
+
+    fileprivate static func ofFleet(_ kind: String, _ json: JSONValue) -> LedgerRecord? {
+        switch kind {
+        case "slots": return json.count("count", 1...1_000_000).map { .slots($0) }
+        case "closed":
+            guard let reason = json["reason"]?.text, let milliseconds = json["ms"]?.exactInteger else { return nil }
+            let isHeld = json["held"] == .boolean(true)
+            return .closed(reason: reason, milliseconds: min(max(0, milliseconds), longestClosure), isHeld: isHeld)
+        case "probe":
+            return json["closure"]?.exactInteger.map { .probe(closure: $0, after: json["after"]?.exactInteger) }
+        case "opened": return json["closure"]?.exactInteger.map { .opened(closure: $0) }
+        case "pause": return .pause(reason: json["reason"]?.text ?? "")
+        case "resume": return .resume
+        case "alive": return .alive(LedgerReport(json))
         default: return nil
         }
+    }
+}
+
+extension LedgerReport {
+    fileprivate var members: [JSONMember] {
+        var members = [
+            JSONMember("version", .string(version)), JSONMember("since", .integer(since)),
+            JSONMember("in_flight", .integer(Int64(inFlight))),
+        ]
+        if let gate { members.append(JSONMember("gate", .string(gate))) }
+        if let paused { members.append(JSONMember("paused", .string(paused))) }
+        if let rate { members.append(JSONMember("rate", rate.json)) }
+        if let budget { members.append(JSONMember("budget", budget.json)) }
+        return members
+    }
+
+    fileprivate init(_ json: JSONValue) {
+        self.init(
+            version: json["version"]?.text ?? "",
+            since: min(max(0, json["since"]?.exactInteger ?? 0), 1 << 50),
+            inFlight: json.count("in_flight", 0...1_000_000) ?? 0
+        )
+        gate = json["gate"]?.text
+        paused = json["paused"]?.text
+        rate = json["rate"].flatMap { Share($0) }
+        budget = json["budget"].flatMap { Share($0) }
+    }
+}
+
+extension LedgerReport.Share {
+    package var json: JSONValue {
+        .object([JSONMember("used", .integer(Int64(used))), JSONMember("limit", .string(limit))])
+    }
+
+    fileprivate init?(_ json: JSONValue) {
+        guard let limit = json["limit"]?.text else { return nil }
+        self.init(used: json.count("used", 0...Int64(Int32.max)) ?? 0, limit: limit)
     }
 }
 

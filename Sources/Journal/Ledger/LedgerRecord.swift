@@ -40,6 +40,21 @@ package enum LedgerRecord: Hashable, Sendable {
     case born(doubtSeconds: Int64)
     /// All deliveries from before the ledger have come back.
     case known
+    /// The replica wants so many starts under the fleet's rate limit.
+    case slots(Int)
+    /// The replica's gate has closed for a reason of the account, for so many milliseconds.
+    case closed(reason: String, milliseconds: Int64, isHeld: Bool)
+    /// The replica wants to be the one that tries whether the reason of that closure is gone; `after` is the record of the
+    /// one that tried and was not heard of.
+    case probe(closure: Int64, after: Int64?)
+    /// The reason of that closure is gone.
+    case opened(closure: Int64)
+    /// Somebody wants no more submissions.
+    case pause(reason: String)
+    /// Submissions may go on.
+    case resume
+    /// The replica lives; every 30 seconds.
+    indirect case alive(LedgerReport)
     /// Of a later version; skipped.
     case unknown(kind: String)
 
@@ -54,12 +69,22 @@ package enum LedgerRecord: Hashable, Sendable {
         case .bye: "bye"
         case .born: "born"
         case .known: "known"
+        case .slots: "slots"
+        case .closed: "closed"
+        case .probe: "probe"
+        case .opened: "opened"
+        case .pause: "pause"
+        case .resume: "resume"
+        case .alive: "alive"
         case .unknown(let kind): kind
         }
     }
 
     /// The kinds that this version knows, for metrics.
-    package static let kinds = ["begin", "end", "settled", "abandon", "hello", "bye", "born", "known", "unknown"]
+    package static let kinds = [
+        "begin", "end", "settled", "abandon", "hello", "bye", "born", "known", "slots", "closed", "probe", "opened",
+        "pause", "resume", "alive", "unknown",
+    ]
 }
 
 /// What a replica says of itself.
@@ -72,5 +97,40 @@ package struct LedgerGreeting: Hashable, Sendable {
     package init(version: String, settings: [String: String]) {
         self.version = version
         self.settings = settings
+    }
+}
+
+/// What a replica says of itself from time to time, for people.
+package struct LedgerReport: Hashable, Sendable {
+    /// The program's version.
+    package var version: String
+    /// When it started, in milliseconds since 1970.
+    package var since: Int64
+    /// Submissions under way.
+    package var inFlight: Int
+    /// Why its gate is closed; nil while it is open.
+    package var gate: String?
+    /// Why the fleet is paused, as far as it knows; nil if it is not.
+    package var paused: String?
+    /// Starts of the fleet within the last period, and the limit such as `20/10s`.
+    package var rate: Share?
+    /// Images of the fleet within the budget's time, and the budget such as `500/24h`.
+    package var budget: Share?
+
+    /// How much of a limit is used.
+    package struct Share: Hashable, Sendable {
+        package var used: Int
+        package var limit: String
+
+        package init(used: Int, limit: String) {
+            self.used = used
+            self.limit = limit
+        }
+    }
+
+    package init(version: String, since: Int64, inFlight: Int) {
+        self.version = version
+        self.since = since
+        self.inFlight = inFlight
     }
 }

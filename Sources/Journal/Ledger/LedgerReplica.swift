@@ -34,6 +34,7 @@ package struct LedgerReplica: Sendable {
     package let name: String
     private let writer: String
     private let retention: Int64
+    private let budget: (images: Int, period: Int64)?
 
     /// What all records that were read add up to.
     package private(set) var state: LedgerState
@@ -57,12 +58,16 @@ package struct LedgerReplica: Sendable {
     package private(set) var isUpToDate = false
     private var lastToken = 0
 
-    package init(name: String, writer: String, retention: Int64) {
+    package init(name: String, writer: String, retention: Int64, budget: (images: Int, period: Int64)? = nil) {
         self.name = name
         self.writer = writer
         self.retention = retention
-        state = LedgerState(retention: retention)
+        self.budget = budget
+        state = LedgerState(retention: retention, budget: budget)
     }
+
+    /// Submissions of this replica that are under way.
+    package var inFlight: Int { submitting.count }
 
     // MARK: - Asking and writing
 
@@ -188,7 +193,7 @@ package struct LedgerReplica: Sendable {
     ///
     /// It is to be read from its beginning.
     package mutating func startOver() {
-        state = LedgerState(retention: retention)
+        state = LedgerState(retention: retention, budget: budget)
         lastRead = nil
         isStartingOver = true
     }
@@ -205,7 +210,7 @@ package struct LedgerReplica: Sendable {
         for own in messages.values.sorted(by: { $0.message.number < $1.message.number })
         where own.message.number > number && own.message.number < greeting {
             unread[own.message.number] = nil
-            for (record, token) in zip(own.message.records, own.tokens) where record.isAboutJob {
+            for (record, token) in zip(own.message.records, own.tokens) where record.outlivesStream {
                 lost.append(Pending(record: record, token: token))
             }
         }
@@ -222,11 +227,11 @@ extension LedgerRecord {
         if case .begin(let request) = self { request.id } else { nil }
     }
 
-    /// Whether it is about a job, and not about a replica or the stream.
-    fileprivate var isAboutJob: Bool {
+    /// Whether it still means something where the stream has lost it.
+    fileprivate var outlivesStream: Bool {
         switch self {
-        case .begin, .end, .settled, .abandon: true
-        case .hello, .bye, .born, .known, .unknown: false
+        case .begin, .end, .settled, .abandon, .slots, .closed, .opened, .pause, .resume: true
+        case .hello, .bye, .born, .known, .probe, .alive, .unknown: false
         }
     }
 }

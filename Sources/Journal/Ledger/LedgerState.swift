@@ -16,6 +16,8 @@ package struct LedgerState: Sendable {
         package var holder: Holder?
         /// Whether the answer holds only once a `begin` with the request stands in the ledger.
         package var mustBeWritten = false
+        /// Whether it is the answer to a `begin` that stands in the ledger.
+        var wasWritten = false
     }
 
     /// A replica that is submitting a job.
@@ -45,11 +47,20 @@ package struct LedgerState: Sendable {
     package private(set) var latest: Int64 = 0
     /// Until when deliveries may come back that were submitted before there was a ledger; nil if none can.
     package private(set) var doubtsUntil: Int64?
+    /// What is not about single jobs.
+    package private(set) var fleet = FleetState()
+    private var budget: FleetBudget?
 
     /// Nothing has been read; what is older than `retention`, in milliseconds, is forgotten.
-    package init(retention: Int64) {
+    ///
+    /// With a budget no more than so many images are begun within so many milliseconds.
+    package init(retention: Int64, budget: (images: Int, period: Int64)? = nil) {
         self.retention = retention
+        self.budget = budget.map { FleetBudget(images: $0.images, period: $0.period) }
     }
+
+    /// Images that count towards the budget at a moment; nil without one.
+    package func budgetUsed(at now: Int64) -> Int? { budget?.used(at: now) }
 
     /// Jobs that are remembered.
     package var count: Int { open.count + finished.count }
@@ -80,6 +91,7 @@ package struct LedgerState: Sendable {
         latest = max(latest, message.at)
         var answers: [Answer] = []
         for record in message.records {
+            fleet.apply(record, of: message, at: offset)
             switch record {
             case .begin(let request):
                 answers.append(begin(request, by: Holder(replica: message.replica, offset: offset), at: message.at))
@@ -88,7 +100,7 @@ package struct LedgerState: Sendable {
             case .abandon(let id, let begun): abandon(id, begunAt: begun)
             case .born(let seconds): doubtsUntil = seconds > 0 ? message.at + seconds * 1000 : nil
             case .known: doubtsUntil = nil
-            case .hello, .bye, .unknown: break
+            case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .alive, .unknown: break
             }
         }
         return answers
@@ -128,6 +140,9 @@ package struct LedgerState: Sendable {
             now: now,
             isAlive: { !$0.isEmpty }
         )
+        if case .begun = answer, let budget, budget.used(at: now) + request.images > budget.images {
+            return (Answer(answer: .overBudget), nil)
+        }
         switch answer {
         case .accepted: return (Answer(answer: answer, acceptedAt: row?.offset), write)
         case .inFlight: return (Answer(answer: answer, holder: open[request.id]?.holder), write)
@@ -138,6 +153,7 @@ package struct LedgerState: Sendable {
     private mutating func begin(_ request: JournalRequest, by holder: Holder, at now: Int64) -> Answer {
         let (answer, write) = decide(request, by: holder.replica, at: now)
         if let write {
+            if !write.isFinished { budget?.begin(request.id, request.images, at: now) }
             finished[request.id] = nil
             open[request.id] = Open(entry: write, holder: write.isFinished ? nil : holder)
         }
@@ -153,6 +169,7 @@ package struct LedgerState: Sendable {
         _ offset: Int64
     ) {
         guard let begun = open[id], begun.holder?.replica == replica, case .begun = begun.entry.state else { return }
+        budget?.end(id, isFree: verdict.isFree)
         guard let entry = begun.entry.after(verdict, now: now) else {
             open[id] = nil
             return
@@ -229,5 +246,16 @@ extension LedgerTable.Row {
             httpStatus: status,
             changedAt: entry.changedAt / 1000
         )
+    }
+}
+
+extension JournalVerdict {
+    /// Whether it is certain that nothing was charged.
+    fileprivate var isFree: Bool {
+        switch self {
+        case .released: true
+        case .failed(let failure): failure.charged == .no
+        case .accepted, .retrying: false
+        }
     }
 }

@@ -16,9 +16,11 @@ enum LedgerExamination {
             var history = LedgerHistory()
             try await LedgerReader.read(stream, on: connection) { history.read($0, at: $1) }
             var alive: [(writer: String, greeting: LedgerGreeting)] = []
-            for (name, replica) in history.replicas
-            where await SignOfLife.isSeen(of: name, in: stream, on: connection) == true {
-                alive.append(replica)
+            for (name, member) in history.fleet.members {
+                guard let greeting = member.greeting,
+                    await SignOfLife.isSeen(of: name, in: stream, on: connection) == true
+                else { continue }
+                alive.append((member.writer, greeting))
             }
             await connection.close()
             return judge(alive.sorted { $0.writer < $1.writer }, settings, remembered: history.submissions.count)

@@ -1,0 +1,142 @@
+import EditJob
+import NIOConcurrencyHelpers
+import SharedValues
+
+// What the replicas do together beside their jobs: one rate, one budget, one gate for the account, one pause.
+
+/// Something that another replica, or a person, has told the fleet.
+package enum FleetChange: Hashable, Sendable {
+    /// Nobody submits any more.
+    case paused
+    /// Submissions may go on.
+    case resumed
+    /// The account takes nothing for so long, as another replica has found.
+    case closed(reason: String, Duration, isHeld: Bool)
+    /// The account takes jobs again.
+    case opened
+    /// This replica has starts that it waited for.
+    case slots
+}
+
+extension LedgerJournal {
+    static let reportInterval = Duration.seconds(30)
+
+    /// Says who hears of changes, and who knows why the gate is closed.
+    package func connect(
+        onChange: @escaping @Sendable (FleetChange) -> Void,
+        gate: @escaping @Sendable () -> String?
+    ) {
+        state.withLockedValue { state in
+            state.onFleetChange = onChange
+            state.gate = gate
+        }
+    }
+
+    /// Whether starts wait for the fleet's rate limit.
+    package var limitsStarts: Bool { options.rateLimit != nil }
+
+    /// Whether a job may start, one of so many that wait; never `ask`.
+    ///
+    /// From any thread. `FleetChange.slots` tells when to ask again before the moment that is given.
+    package func turn(waiting: Int) -> FleetSlots.Turn {
+        let now = ContinuousClock.now
+        let (turn, mustPump) = state.withLockedValue { state -> (FleetSlots.Turn, Bool) in
+            guard var slots = state.slots else { return (.start(before: now + .seconds(60)), false) }
+            defer { state.slots = slots }
+            let turn = slots.turn(waiting: waiting, now: now)
+            guard case .ask(let count) = turn else { return (turn, false) }
+            state.replica.write(.slots(count))
+            return (.wait(until: now + .seconds(1)), true)
+        }
+        if mustPump { pump() }
+        return turn
+    }
+
+    /// Tells the others that the account takes nothing.
+    package func tellClosed(_ reason: String, for delay: Duration, isHeld: Bool) {
+        post(.closed(reason: reason, milliseconds: max(0, delay.wholeMilliseconds), isHeld: isHeld))
+    }
+
+    /// Tells the others that the account takes jobs again.
+    package func tellOpened() {
+        guard let closure = state.withLockedValue({ $0.replica.state.fleet.closure }) else { return }
+        post(.opened(closure: closure.offset))
+    }
+
+    /// Whether this replica may be the one that tries whether the account takes jobs again.
+    package func claimProbe() async -> Bool {
+        let (closure, name) = state.withLockedValue { ($0.replica.state.fleet.closure, $0.replica.name) }
+        guard let closure else { return true }
+        if let probe = closure.probe, probe.replica != name {
+            // Who tries has as long as a submission takes, and then is taken for gone if it is.
+            guard await isGone(probe) else { return false }
+        }
+        await write(.probe(closure: closure.offset, after: closure.probe?.offset))
+        return state.withLockedValue { state in
+            guard let now = state.replica.state.fleet.closure else { return true }
+            return now.offset != closure.offset || now.probe?.replica == name
+        }
+    }
+
+    /// What of a message that was just applied is news to this replica.
+    static func changes(
+        in state: inout State,
+        after message: LedgerMessage,
+        isNew: Bool,
+        pause: FleetState.Pause?,
+        closure: FleetState.Closure?,
+        wasUpToDate: Bool
+    ) -> [FleetChange] {
+        let isOwn = message.replica == state.replica.name
+        var changes: [FleetChange] = []
+        if isNew, var slots = state.slots {
+            if isOwn, let sentAt = state.sentAt[message.number] { slots.readOwnMessage(publishedAt: sentAt) }
+            for case .slots(let count) in message.records {
+                slots.readSlots(count, isOwn: isOwn, now: .now)
+                if isOwn { changes.append(.slots) }
+            }
+            state.slots = slots
+        }
+        guard state.replica.isUpToDate else { return [] }
+        let fleet = state.replica.state.fleet
+        // After the replay, all that stands; then what is new.
+        let (pause, closure) = wasUpToDate ? (pause, closure) : (nil, nil)
+        if fleet.pause != pause { changes.append(fleet.pause == nil ? .resumed : .paused) }
+        if fleet.closure?.offset != closure?.offset {
+            if let closed = fleet.closure {
+                if closed.replica != state.replica.name || !wasUpToDate {
+                    let delay = Duration.milliseconds(closed.milliseconds)
+                    changes.append(.closed(reason: closed.reason, delay, isHeld: closed.isHeld))
+                }
+            } else {
+                changes.append(.opened)
+            }
+        }
+        return changes
+    }
+
+    /// Tells the others that this replica lives, and those who count how many do.
+    func reportToFleet() {
+        let now = Timestamp.now.milliseconds
+        let (report, members, left) = state.withLockedValue { state -> (LedgerReport?, Int, Int?) in
+            let replica = state.replica
+            let used = replica.state.budgetUsed(at: now)
+            let left = options.budget.flatMap { budget in used.map { max(0, budget.count - $0) } }
+            guard state.isReady, !state.isClosed else { return (nil, replica.state.fleet.alive(at: now), left) }
+            var report = LedgerReport(
+                version: options.greeting.version,
+                since: startedAt,
+                inFlight: replica.inFlight
+            )
+            report.gate = state.gate?()
+            report.paused = replica.state.fleet.pause?.reason
+            if let limit = options.rateLimit, let slots = state.slots {
+                report.rate = .init(used: slots.used(now: .now), limit: limit.text)
+            }
+            if let budget = options.budget, let used { report.budget = .init(used: used, limit: budget.text) }
+            return (report, replica.state.fleet.alive(at: now), left)
+        }
+        if let report { post(.alive(report)) }
+        observer.knowsFleet(replicas: members, imagesLeft: left)
+    }
+}
