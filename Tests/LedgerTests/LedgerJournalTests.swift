@@ -1,0 +1,137 @@
+import AMQP
+import EditJob
+import Journal
+import TestSupport
+import Testing
+
+/// Two ledgers of one stream on the real broker, in one process.
+@Suite(.timeLimit(.minutes(2)))
+struct LedgerJournalTests {
+    private struct Quiet: LedgerJournal.Observer {
+        func read(_ kinds: [String: Int]) {}
+        func lagged(_ lag: Duration) {}
+        func remembers(_ entries: Int) {}
+        func knowsFleet(replicas: Int, imagesLeft: Int?) {}
+    }
+
+    private static func ledger(patience: Duration = .seconds(60)) -> LedgerJournal {
+        LedgerJournal(
+            .init(
+                stream: QueueDeclaration(name: "q.ledger", arguments: ["x-queue-type": .text("stream")]),
+                jobs: "q",
+                retention: .seconds(3600),
+                patience: patience,
+                writer: "test:1",
+                greeting: LedgerGreeting(version: "1", settings: [:]),
+                mayDeclare: true
+            ),
+            observer: Quiet()
+        )
+    }
+
+    /// A ledger with its connection.
+    private static func with(
+        _ broker: TestBroker,
+        patience: Duration = .seconds(60),
+        _ body: (LedgerJournal, AMQPConnection) async throws -> Void
+    ) async throws {
+        let ledger = ledger(patience: patience)
+        let connection = try await ledger.attach(broker.connect("ledger"))
+        await ledger.waitUntilReady()
+        try await body(ledger, connection)
+        await ledger.close()
+        await connection.close()
+    }
+
+    private static func request(_ id: String, _ body: String = "b") -> JournalRequest {
+        JournalRequest(id: id, digest: BodyDigest(Array(body.utf8)))
+    }
+
+    @Test func `what one has submitted the other knows`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await Self.with(broker) { first, _ in
+                #expect(try await first.begin(Self.request("a")) == .begun(mayBeDuplicate: false))
+                try await Self.with(broker) { second, _ in
+                    #expect(first.maySubmit("a") && !second.maySubmit("a"))
+                    #expect(try await second.begin(Self.request("a")) == JournalAnswer.inFlight)
+                    try await first.finish("a", .accepted(taskID: "t"))
+                    let accepted = JournalAnswer.accepted(taskID: "t", attempts: 1, mayBeDuplicate: false)
+                    #expect(try await second.begin(Self.request("a")) == accepted)
+                    #expect(try await second.begin(Self.request("a", "other")) == .conflict)
+                    #expect(try await first.begin(Self.request("a")) == accepted)
+                }
+            }
+        }
+    }
+
+    @Test func `a thousand jobs that both begin at once are begun once each`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await Self.with(broker) { first, _ in
+                try await Self.with(broker) { second, _ in
+                    let begun = try await withThrowingTaskGroup(of: Bool.self) { group in
+                        for index in 0..<1000 {
+                            for ledger in [first, second] {
+                                group.addTask {
+                                    let answer = try await ledger.begin(Self.request("job-\(index)"))
+                                    guard case .begun = answer else { return false }
+                                    try await ledger.finish("job-\(index)", .accepted(taskID: "\(index)"))
+                                    return true
+                                }
+                            }
+                        }
+                        return try await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+                    }
+                    #expect(begun == 1000)
+                    #expect(first.entries == 1000)
+                }
+            }
+        }
+    }
+
+    @Test func `a job of one that is gone for long enough is in doubt`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            let first = Self.ledger()
+            let connection = try await first.attach(broker.connect("first"))
+            await first.waitUntilReady()
+            _ = try await first.begin(Self.request("a"))
+            try await Self.with(broker, patience: .milliseconds(1)) { second, _ in
+                #expect(try await second.begin(Self.request("a")) == JournalAnswer.inFlight)
+                await connection.close()
+                try await eventually("it is given up", within: .seconds(20)) {
+                    try await second.begin(Self.request("a")) == .doubtful(attempts: 1)
+                }
+            }
+            #expect(!first.maySubmit("a"))
+        }
+    }
+
+    @Test func `a connection that is lost is gone on from by the next`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await Self.with(broker) { ledger, connection in
+                for index in 0..<50 {
+                    _ = try await ledger.begin(Self.request("job-\(index)"))
+                    try await ledger.finish("job-\(index)", .accepted(taskID: "t-\(index)"))
+                }
+                _ = try await ledger.begin(Self.request("open"))
+                await connection.close()
+                try await eventually("it has noticed") { ledger.progress != nil }
+                #expect(!ledger.maySubmit("open"))
+                // What ends meanwhile is written later.
+                let ending = Task { try await ledger.finish("open", .accepted(taskID: "late")) }
+                let next = try await ledger.attach(broker.connect("next"))
+                await ledger.waitUntilReady()
+                try await ending.value
+                #expect(ledger.entries == 51)
+                try await Self.with(broker) { other, _ in
+                    let late = JournalAnswer.accepted(taskID: "late", attempts: 1, mayBeDuplicate: false)
+                    let open = try await other.begin(Self.request("open"))
+                    #expect(open == late)
+                    let first = JournalAnswer.accepted(taskID: "t-0", attempts: 1, mayBeDuplicate: false)
+                    let known = try await other.begin(Self.request("job-0"))
+                    #expect(known == first)
+                }
+                await next.close()
+            }
+        }
+    }
+}
