@@ -12,6 +12,14 @@ package struct JobFailure: Error, Hashable, Sendable {
         case contentRejected = "content_rejected"
         case retriesExhausted = "retries_exhausted"
         case outcomeUnknown = "outcome_unknown"
+        /// The API took the job and made no images.
+        case generationFailed = "generation_failed"
+        /// The API took the job and does not know its task any more.
+        case taskNotFound = "task_not_found"
+        /// The images were not there in time.
+        case followTimeout = "follow_timeout"
+        /// The images are there, and where cannot be read.
+        case resultUnreadable = "result_unreadable"
         /// Never given by the worker: the broker's, from `x-first-death-reason`.
         case deliveryLimit = "delivery_limit"
     }

@@ -6,8 +6,10 @@ package struct Reply: Hashable, Sendable {
     package enum Status: Hashable, Sendable {
         /// The API has taken it.
         case submitted(taskID: String)
-        /// It has not, or nobody knows.
-        indirect case failed(JobFailure)
+        /// It has not, or nobody knows; with the task if the API had taken it.
+        indirect case failed(JobFailure, taskID: String? = nil)
+        /// Its images are there.
+        indirect case completed(taskID: String, images: [String], submittedAt: Timestamp)
     }
 
     /// More violations than a person reads would only make a reply that no queue takes.
@@ -25,6 +27,8 @@ package struct Reply: Hashable, Sendable {
     package var mayBeDuplicate: Bool
     /// Whether the task id comes from the journal and nothing was submitted.
     package var duplicateOfDelivery: Bool
+    /// Whether another reply comes, with the images.
+    package var follows = false
 
     /// A reply.
     package init(
@@ -54,8 +58,18 @@ package struct Reply: Hashable, Sendable {
             members.append(JSONMember("task_id", .string(taskID)))
             members.append(JSONMember("attempts", .integer(Int64(attempts))))
             members.append(JSONMember("submitted_at", .string(at.description)))
-        case .failed(let failure):
+            if follows { members.append(JSONMember("follows", .boolean(true))) }
+        case .completed(let taskID, let images, let submittedAt):
+            members.append(JSONMember("status", .string("completed")))
+            members.append(JSONMember("task_id", .string(taskID)))
+            let urls = images.map { JSONValue.object([JSONMember("url", .string($0))]) }
+            members.append(JSONMember("images", .array(urls)))
+            members.append(JSONMember("attempts", .integer(Int64(attempts))))
+            members.append(JSONMember("submitted_at", .string(submittedAt.description)))
+            members.append(JSONMember("completed_at", .string(at.description)))
+        case .failed(let failure, let taskID):
             members.append(JSONMember("status", .string("failed")))
+            if let taskID { members.append(JSONMember("task_id", .string(taskID))) }
             members.append(JSONMember("attempts", .integer(Int64(attempts))))
             members.append(JSONMember("failed_at", .string(at.description)))
             members.append(JSONMember("charged", .string(failure.charged.rawValue)))

@@ -14,6 +14,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
     private let prefetch: UInt16
     private let admission: Admission
     private let pipeline: JobPipeline
+    private let following: FollowIntake?
     private let executor: any TaskExecutor
     private let failFast: Bool
     private let health: WorkerHealth
@@ -29,6 +30,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         prefetch: UInt16,
         admission: Admission,
         pipeline: JobPipeline,
+        following: FollowIntake? = nil,
         executor: any TaskExecutor,
         failFast: Bool,
         health: WorkerHealth,
@@ -40,6 +42,7 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         self.prefetch = prefetch
         self.admission = admission
         self.pipeline = pipeline
+        self.following = following
         self.executor = executor
         self.failFast = failFast
         self.health = health
@@ -52,7 +55,9 @@ package struct EditWorkerService: Service, CustomStringConvertible {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { try await links.run(failFast: failFast) }
                 group.addTask {
+                    async let tasks: Void? = following?.run(over: links, until: admission)
                     await withTaskExecutorPreference(executor) { await takeJobs() }
+                    await tasks
                     await journal.close()
                     await links.stop()
                 }

@@ -14,6 +14,12 @@ package struct FaultMix: Hashable, Sendable {
         case noTaskID
         /// Answers 200 with the API family's envelope of a 401.
         case envelope401
+        /// Takes the job, whose task ends without images.
+        case taskFailed
+        /// Takes the job, and forgets its task.
+        case taskLost
+        /// Takes the job, whose task never ends.
+        case taskStuck
 
         /// Reads a kind's name, nil if it is none.
         package init?(_ text: String) {
@@ -23,6 +29,9 @@ package struct FaultMix: Hashable, Sendable {
             case "garbage": self = .garbage
             case "no-task-id": self = .noTaskID
             case "envelope-401": self = .envelope401
+            case "task-failed": self = .taskFailed
+            case "task-lost": self = .taskLost
+            case "task-stuck": self = .taskStuck
             default:
                 guard let status = Int(text), (300...599).contains(status) else { return nil }
                 self = .status(status)
@@ -37,6 +46,9 @@ package struct FaultMix: Hashable, Sendable {
             case .garbage: "garbage"
             case .noTaskID: "no-task-id"
             case .envelope401: "envelope-401"
+            case .taskFailed: "task-failed"
+            case .taskLost: "task-lost"
+            case .taskStuck: "task-stuck"
             }
         }
     }

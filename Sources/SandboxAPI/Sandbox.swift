@@ -18,6 +18,8 @@ package struct Sandbox: Sendable {
         package var port: Int
         /// The only token that is let in, nil for any.
         package var token: String?
+        /// From the acceptance of a job to its images.
+        package var generation: Duration = .seconds(5)
         /// The time before each answer.
         package var latency: Duration = .milliseconds(200)
         /// How it misbehaves.
@@ -34,17 +36,20 @@ package struct Sandbox: Sendable {
     }
 
     static let path = "/v1/generate/k/seedream-v4-edit"
+    static let tasksPath = "/v1/tasks/"
     /// More than any job that the API's rules allow.
     private static let longestBody = 1 << 20
 
     private let options: Options
     private let statistics = SandboxStatistics()
+    private let tasks: SandboxTasks
     private let logger: Logger
 
     /// A stand-in that does not listen yet.
     package init(_ options: Options, logger: Logger) {
         self.options = options
         self.logger = logger
+        tasks = SandboxTasks(generation: options.generation)
     }
 
     /// Listens until the task is cancelled or the process is told to end; `onListen` hears the port.
@@ -74,8 +79,37 @@ package struct Sandbox: Sendable {
         switch (request.method, request.uri.path) {
         case (.get, "/stats"): Self.response(.ok, statistics.json)
         case (.post, Self.path): try await submission(request, channel)
-        default: Self.error(404, "there is only POST \(Self.path) and GET /stats")
+        case (.get, let path) where path.hasPrefix(Self.tasksPath):
+            look(request, String(path.dropFirst(Self.tasksPath.count)))
+        case (.get, let path) where path.hasPrefix("/images/"): image(String(path.dropFirst("/images/".count)))
+        default:
+            Self.error(404, "there is only POST \(Self.path), GET \(Self.tasksPath)ID, GET /images/… and GET /stats")
         }
+    }
+
+    private func look(_ request: Request, _ id: String) -> Response {
+        statistics.looked()
+        guard isAuthorized(request) else { return Self.error(401, "invalid token") }
+        let base = "http://\(request.head.authority ?? "\(options.host):\(options.port)")"
+        guard let status = tasks.status(of: id, base: base) else { return Self.error(404, "there is no such task") }
+        return Self.response(.ok, status)
+    }
+
+    /// `ID-NUMBER.png`.
+    private func image(_ name: String) -> Response {
+        let parts = name.dropLast(4).split(separator: "-")
+        guard name.hasSuffix(".png"), let number = parts.last.flatMap({ Int($0) }) else {
+            return Self.error(404, "there is no such image")
+        }
+        let id = parts.dropLast().joined(separator: "-")
+        guard tasks.hasImage(number, of: id) else { return Self.error(404, "there is no such image") }
+        return Self.response(.ok, "image/png", SandboxImage.png(taskID: id, number: number))
+    }
+
+    private func isAuthorized(_ request: Request) -> Bool {
+        let authorization = request.headers[.authorization] ?? ""
+        return authorization.hasPrefix("Bearer ") && authorization.count > 7
+            && options.token.map { authorization == "Bearer \($0)" } ?? true
     }
 
     private func submission(_ request: Request, _ channel: any Channel) async throws -> Response {
@@ -102,9 +136,10 @@ package struct Sandbox: Sendable {
         if let refusal = refusal(of: request, body) { return refusal }
         let key = HTTPField.Name("Idempotency-Key").flatMap { request.headers[$0] }
         switch options.faults.fault(roll: .random(in: 0..<100)) {
-        case nil:
-            statistics.accepted(key: key)
-            return Self.response(.ok, .object([JSONMember("task_id", .string(Self.freshUUID()))]))
+        case nil: return accept(key, body, .completes)
+        case .taskFailed: return accept(key, body, .fails)
+        case .taskLost: return accept(key, body, .isLost)
+        case .taskStuck: return accept(key, body, .isStuck)
         case .status(let code):
             var response = Self.error(code, "a fault was asked for")
             if code == 429 || code == 503, let wait = options.retryAfter {
@@ -133,12 +168,17 @@ package struct Sandbox: Sendable {
         }
     }
 
+    private func accept(_ key: String?, _ body: ByteBuffer, _ fate: SandboxTasks.Fate) -> Response {
+        statistics.accepted(key: key)
+        let id = Self.freshUUID()
+        let images = (try? EditJob(parsing: body.readableBytesView))?.maxImages ?? 1
+        tasks.accept(id, images: Int(min(max(1, images), 6)), fate)
+        return Self.response(.ok, .object([JSONMember("task_id", .string(id))]))
+    }
+
     /// What the real API would say to a request that breaks its rules.
     private func refusal(of request: Request, _ body: ByteBuffer) -> Response? {
-        let authorization = request.headers[.authorization] ?? ""
-        guard authorization.hasPrefix("Bearer "), authorization.count > 7,
-            options.token.map({ authorization == "Bearer \($0)" }) ?? true
-        else { return Self.error(401, "invalid token") }
+        guard isAuthorized(request) else { return Self.error(401, "invalid token") }
         guard request.headers[.contentType]?.hasPrefix("application/json") == true else {
             return Self.error(415, "the content type must be application/json")
         }

@@ -8,6 +8,7 @@ package final class SandboxStatistics: Sendable {
         var accepted: Int64 = 0
         var duplicates: Int64 = 0
         var unanswered: Int64 = 0
+        var looks: Int64 = 0
         var inFlight: Int64 = 0
         var peakInFlight: Int64 = 0
         var byStatus: [Int: Int64] = [:]
@@ -25,6 +26,11 @@ package final class SandboxStatistics: Sendable {
             counts.inFlight += 1
             counts.peakInFlight = max(counts.peakInFlight, counts.inFlight)
         }
+    }
+
+    /// Somebody has asked for the status of a task.
+    func looked() {
+        counts.withLockedValue { $0.looks += 1 }
     }
 
     /// A job was taken, whatever the requester hears of it.
@@ -58,6 +64,7 @@ package final class SandboxStatistics: Sendable {
                 JSONMember("accepted", .integer(counts.accepted)),
                 JSONMember("duplicates", .integer(counts.duplicates)),
                 JSONMember("unanswered", .integer(counts.unanswered)),
+                JSONMember("looks", .integer(counts.looks)),
                 JSONMember("in_flight", .integer(counts.inFlight)),
                 JSONMember("peak_in_flight", .integer(counts.peakInFlight)),
                 JSONMember(

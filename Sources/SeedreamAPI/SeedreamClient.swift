@@ -31,6 +31,9 @@ package final class SeedreamClient: Sendable {
     /// The path of the one operation.
     package static let path = "/v1/generate/k/seedream-v4-edit"
 
+    /// Below which a task's status is.
+    package static let tasksPath = "/v1/tasks"
+
     private let encoder: RequestEncoder
     private let options: Options
     private let loop: any EventLoop
@@ -66,7 +69,17 @@ package final class SeedreamClient: Sendable {
     /// Sends one submission, at most once, and tells what was seen of it.
     package func submit(_ submission: consuming SubmissionRequest) async -> SubmissionSighting {
         guard let exchange = exchange(consume submission) else { return .failed(.notConnected) }
-        return await withTaskCancellationHandler {
+        return await run(exchange)
+    }
+
+    /// Asks for the status of a task, which costs nothing, and tells what was seen.
+    package func look(atTask taskID: String, token: String) async -> SubmissionSighting {
+        guard let request = encoder.encodeLook(atTask: taskID, token: token) else { return .failed(.notConnected) }
+        return await run(exchange(request))
+    }
+
+    private func run(_ exchange: NIOLoopBoundBox<SubmissionExchange>) async -> SubmissionSighting {
+        await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 onLoop { [pool] in
                     exchange.value.answer = { continuation.resume(returning: $0) }
@@ -81,8 +94,11 @@ package final class SeedreamClient: Sendable {
 
     /// Apart from the waiting, which would keep the request's texts as long as the answer takes.
     private func exchange(_ submission: SubmissionRequest) -> NIOLoopBoundBox<SubmissionExchange>? {
-        guard let request = encoder.encode(submission) else { return nil }
-        return NIOLoopBoundBox.makeBoxSendingValue(
+        encoder.encode(submission).map { exchange($0) }
+    }
+
+    private func exchange(_ request: ByteBuffer) -> NIOLoopBoundBox<SubmissionExchange> {
+        NIOLoopBoundBox.makeBoxSendingValue(
             SubmissionExchange(request, deadline: .now() + TimeAmount(options.timeout)),
             eventLoop: loop
         )

@@ -19,3 +19,13 @@ package enum DoubtPolicy: String, Sendable, CaseIterable {
     /// It is submitted again, and may be paid twice; the reply says so.
     case retry
 }
+
+/// Which tasks are followed to their images.
+package enum FollowChoice: String, Sendable, CaseIterable {
+    /// Those of jobs with the header `x-follow: true`.
+    case asked
+    /// Those of all jobs.
+    case all
+    /// No task.
+    case none
+}

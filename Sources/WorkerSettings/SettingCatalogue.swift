@@ -9,7 +9,7 @@ import SharedValues
 /// it to whoever needs it in `WorkerComposition.swift`.
 package enum SettingCatalogue {
     /// All settings.
-    package static let all: [SettingDefinition] = amqp + queue + api + worker + policies + observing
+    package static let all: [SettingDefinition] = amqp + queue + api + worker + following + policies + observing
 
     private static let amqp: [SettingDefinition] = [
         SettingDefinition(
@@ -165,6 +165,48 @@ package enum SettingCatalogue {
             guard let size = SettingText.size(text), (1...(128 << 20)).contains(size) else { throw .init() }
             settings.maxMessageBytes = size
         },
+    ]
+
+    private static let following: [SettingDefinition] = [
+        choice(
+            "follow.tasks",
+            "asked",
+            "Which tasks are followed to their images: those of jobs with the header x-follow, of all, or of none.",
+            \.followTasks
+        ),
+        SettingDefinition(
+            "follow.delays",
+            default: "3s,10s,30s",
+            "The delays between two looks at a task: the first for 30s, the second until 2m, then the last.",
+            allowed: "durations from 1ms, separated by commas"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            settings.followDelays = try SettingText.list(text) { part in
+                DurationText.parse(part).flatMap { $0 > .zero ? $0 : nil }
+            }
+        },
+        duration(
+            "follow.deadline",
+            "15m",
+            "How long after its submission a task is followed.",
+            \.followDeadline,
+            from: .seconds(1)
+        ),
+        SettingDefinition(
+            "follow.rateLimit",
+            default: "10/1s",
+            "Maximum looks per interval for this process.",
+            allowed: "a count from 1 to 1000000 and a duration, such as 10/1s"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            guard let limit = RateLimit(text) else { throw .init() }
+            settings.followRateLimit = limit
+        },
+        integer(
+            "follow.concurrency",
+            "20",
+            "Maximum number of looks under way at once.",
+            \.followConcurrency,
+            1...65535
+        ),
     ]
 
     private static let policies: [SettingDefinition] = [

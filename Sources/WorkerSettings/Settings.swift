@@ -22,6 +22,11 @@ package struct Settings: Sendable {
     package var rateLimit: RateLimit?
     package var fleetRateLimit: RateLimit?
     package var fleetBudget: RateLimit?
+    package var followTasks = FollowChoice.asked
+    package var followDelays: [Duration] = []
+    package var followDeadline = Duration.zero
+    package var followRateLimit = RateLimit(count: 10, period: .seconds(1))
+    package var followConcurrency = 0
     package var drainTimeout = Duration.zero
     package var maxMessageBytes = 0
     package var maxAttempts = 0

@@ -14,7 +14,8 @@ struct SandboxCommand: AsyncParsableCommand {
             Example: seedream-worker sandbox --latency 1s --fault 429=5 --fault reset=3 --retry-after 2s
 
             Kinds of faults: an HTTP status, reset (reads the request, closes), hang, garbage (200, HTML), no-task-id, \
-            envelope-401 (200, {"code":401,…}). GET /stats tells what was seen.
+            envelope-401 (200, {"code":401,…}), task-failed, task-lost and task-stuck (the job is taken, and its task \
+            ends so). GET /stats tells what was seen.
             """
     )
 
@@ -26,6 +27,9 @@ struct SandboxCommand: AsyncParsableCommand {
 
     @Option(help: ArgumentHelp("The delay before each answer.", valueName: "duration"))
     var latency = "200ms"
+
+    @Option(help: ArgumentHelp("How long each task takes from its acceptance to its images.", valueName: "duration"))
+    var generation = "5s"
 
     @Option(
         help: ArgumentHelp(
@@ -49,7 +53,7 @@ struct SandboxCommand: AsyncParsableCommand {
             guard let share = FaultMix.Share(text) else {
                 throw ValidationError(
                     "--fault '\(text)' is not KIND=PERCENT; kinds are an HTTP status from 300 to 599, reset, hang, "
-                        + "garbage, no-task-id and envelope-401"
+                        + "garbage, no-task-id, envelope-401, task-failed, task-lost and task-stuck"
                 )
             }
             return share
@@ -58,6 +62,10 @@ struct SandboxCommand: AsyncParsableCommand {
         var options = Sandbox.Options(host: address.host, port: address.port, faults: mix)
         options.token = token
         options.latency = latency
+        guard let generation = DurationText.parse(generation) else {
+            throw ValidationError("--generation '\(generation)' is not a duration such as 5s")
+        }
+        options.generation = generation
         options.retryAfter = try retryAfter.map { text in
             guard let wait = DurationText.parse(text) else {
                 throw ValidationError("--retry-after '\(text)' is not a duration such as 2s")

@@ -90,6 +90,8 @@ struct BrokerFlags: SettingFlags {
 struct TopologyFlags: SettingFlags {
     @Option(help: .setting("queue.type")) var queueType: String?
     @Option(help: .setting("retry.delays")) var retryDelays: String?
+    @Option(help: .setting("follow.tasks")) var followTasks: String?
+    @Option(help: .setting("follow.delays")) var followDelays: String?
 }
 
 struct UnknownFieldsFlags: SettingFlags {
@@ -108,6 +110,9 @@ struct WorkerFlags: SettingFlags {
     @Option(help: .setting("worker.rateLimit")) var workerRateLimit: String?
     @Option(help: .setting("fleet.rateLimit")) var fleetRateLimit: String?
     @Option(help: .setting("fleet.budget")) var fleetBudget: String?
+    @Option(help: .setting("follow.deadline")) var followDeadline: String?
+    @Option(help: .setting("follow.rateLimit")) var followRateLimit: String?
+    @Option(help: .setting("follow.concurrency")) var followConcurrency: String?
     @Option(help: .setting("worker.drainTimeout")) var workerDrainTimeout: String?
     @Option(help: .setting("worker.maxMessageBytes")) var workerMaxMessageBytes: String?
     @Option(help: .setting("retry.maxAttempts")) var retryMaxAttempts: String?

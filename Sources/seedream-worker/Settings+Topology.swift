@@ -4,7 +4,13 @@ import WorkerSettings
 
 extension Settings {
     /// The names of the queues.
-    var queues: JobQueues { JobQueues(name: queueName, retryDelays: retryDelays) }
+    var queues: JobQueues {
+        JobQueues(
+            name: queueName,
+            retryDelays: retryDelays,
+            followDelays: followTasks == .none ? [] : followDelays
+        )
+    }
 
     /// All queues that a worker with these settings needs.
     var topology: Topology { topology(queueTopology) }

@@ -25,6 +25,9 @@ struct Submit: AsyncParsableCommand {
     @Flag(help: "Wait for all replies, and print each as it comes.")
     var wait = false
 
+    @Flag(help: "Ask for the images, and wait for the reply with their URLs.")
+    var follow = false
+
     @Option(help: ArgumentHelp("Maximum time to wait for the replies.", valueName: "duration"))
     var timeout = "5m"
 
@@ -57,7 +60,9 @@ struct Submit: AsyncParsableCommand {
         if let resume, SubmitSession.Run(resume) == nil {
             throw ValidationError("--resume '\(resume)' is not what an interrupted run has printed, such as 1x2y3z:500")
         }
-        if wait, replyTo != nil { throw ValidationError("--wait has a reply queue of its own; leave out --reply-to") }
+        if wait || follow, replyTo != nil {
+            throw ValidationError("--wait and --follow have a reply queue of their own; leave out --reply-to")
+        }
         guard DurationText.parse(timeout) != nil else {
             throw ValidationError("--timeout '\(timeout)' is not a duration such as 5m")
         }
@@ -119,7 +124,8 @@ struct Submit: AsyncParsableCommand {
             run: run,
             total: total,
             replyTo: replyTo,
-            waits: wait,
+            waits: wait || follow,
+            follows: follow,
             format: format
         )
         await session.listen()
@@ -132,7 +138,7 @@ struct Submit: AsyncParsableCommand {
             (isComplete, isInterrupted) = try await Interruption.run {
                 let isComplete = try await publish(sources, skipping: run.skipped, session)
                 try await session.finishPublishing()
-                if wait, isComplete { await session.waitForReplies(DurationText.parse(timeout) ?? .zero) }
+                if wait || follow, isComplete { await session.waitForReplies(DurationText.parse(timeout) ?? .zero) }
                 return isComplete
             }
         } catch {

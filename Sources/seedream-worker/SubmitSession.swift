@@ -39,6 +39,7 @@ actor SubmitSession {
     private let queue: String
     private let format: OutputFormat
     private let run: Run
+    private let follows: Bool
     private let replyQueue: ByteString?
     private let replies: Consumer?
     private let broker: Publisher
@@ -62,8 +63,10 @@ actor SubmitSession {
         total: Int?,
         replyTo: String?,
         waits: Bool,
+        follows: Bool,
         format: OutputFormat
     ) async throws {
+        self.follows = follows
         self.format = format
         self.run = run
         count = run.skipped
@@ -106,6 +109,11 @@ actor SubmitSession {
         properties.replyTo = replyQueue
         properties.timestamp = UInt64(clamping: Timestamp.now.seconds)
         job.complete(&properties)
+        if follows {
+            var headers = properties.headers ?? [:]
+            headers[JobHeader.follow] = .boolean(true)
+            properties.headers = headers
+        }
         let message = OutboundMessage(routingKey: ByteString(queue), properties: properties, body: job.text)
         // Before the publish: the reply may be faster than the confirm.
         if replies != nil { waiting[id, default: 0] += 1 }
@@ -160,12 +168,17 @@ actor SubmitSession {
 
     /// Prints a reply; false after the last.
     private func take(_ delivery: Delivery) -> Bool {
-        guard let id = delivery.properties.correlationID, stopWaiting(for: id) else { return true }
-        replied += 1
         let reply = try? JSONValue(parsing: delivery.body)
+        guard let id = delivery.properties.correlationID, waiting[id] != nil else { return true }
+        // With the images comes another one.
+        let isLast = reply?["status"]?.text != "submitted" || reply?["follows"] != .boolean(true)
+        if isLast {
+            _ = stopWaiting(for: id)
+            replied += 1
+        }
         if Console.isInteractive { replyProgress.clear() }
         Console.result(format == .json ? String(decoding: delivery.body, as: UTF8.self) : Self.line(id, reply))
-        if reply?["status"]?.text != "submitted" {
+        if reply?["status"]?.text != "submitted", reply?["status"]?.text != "completed" {
             failuresByCode[reply?["error"]?["code"]?.text ?? "unreadable_reply", default: 0] += 1
         }
         if !isPublishing, showsProgress { replyProgress.show(replied) }
@@ -196,7 +209,13 @@ actor SubmitSession {
     /// A reply for people: what became of the job, and why.
     private static func line(_ id: ByteString, _ reply: JSONValue?) -> String {
         let name = Terminal.plain(id.text)
-        if let taskID = reply?["task_id"]?.text { return "\(name)  submitted  \(Terminal.plain(taskID))" }
+        if reply?["status"]?.text == "completed", case .array(let images)? = reply?["images"] {
+            let urls = images.compactMap { $0["url"]?.text }.map { Terminal.plain($0) }
+            return "\(name)  completed  \(urls.joined(separator: " "))"
+        }
+        if reply?["status"]?.text == "submitted", let taskID = reply?["task_id"]?.text {
+            return "\(name)  submitted  \(Terminal.plain(taskID))"
+        }
         let error = reply?["error"]
         let code = error?["code"]?.text ?? "unreadable_reply"
         return "\(name)  failed     \(code): \(Terminal.plain(error?["message"]?.text ?? ""))"
@@ -224,7 +243,7 @@ actor SubmitSession {
         if unpublished > 0 { parts.append("\(unpublished) not published") }
         if replies != nil {
             let failed = failuresByCode.values.reduce(0, +)
-            parts.append("\(replied - failed) submitted")
+            parts.append("\(replied - failed) \(follows ? "completed" : "submitted")")
             if failed > 0 {
                 let codes = failuresByCode.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
                 parts.append("\(failed) failed (\(codes.joined(separator: ", ")))")

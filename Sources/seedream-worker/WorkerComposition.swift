@@ -93,12 +93,26 @@ struct WorkerComposition {
             gatewayError: settings.gatewayError
         )
         let observer = JobObserver(metrics: metrics, logger: logger)
+        let decoder = JobDecoder(
+            maxMessageBytes: settings.maxMessageBytes,
+            unknownFields: settings.unknownFields,
+            freshID: identity.freshID
+        )
+        let follow = FollowPolicy(
+            choice: settings.followTasks,
+            delays: settings.followDelays,
+            deadline: settings.followDeadline
+        )
+        let settler = Settler(
+            publisher: messages,
+            queues: queues,
+            replies: replies,
+            identity: identity,
+            metrics: metrics,
+            follow: follow
+        )
         let pipeline = JobPipeline(
-            decoder: JobDecoder(
-                maxMessageBytes: settings.maxMessageBytes,
-                unknownFields: settings.unknownFields,
-                freshID: identity.freshID
-            ),
+            decoder: decoder,
             admission: admission,
             journal: JournalDesk(journal) { id, fault in
                 // The desk keeps the verdict; but no more is submitted before the store takes it.
@@ -107,13 +121,7 @@ struct WorkerComposition {
             },
             submitter: JobSubmitter(client, tokens: tokens, policy: policy, observer: observer),
             policy: policy,
-            settler: Settler(
-                publisher: messages,
-                queues: queues,
-                replies: replies,
-                identity: identity,
-                metrics: metrics
-            ),
+            settler: settler,
             observer: observer
         )
         service = EditWorkerService(
@@ -123,6 +131,21 @@ struct WorkerComposition {
             prefetch: UInt16(clamping: Self.jobsInFlight(settings)),
             admission: admission,
             pipeline: pipeline,
+            following: FollowIntake(
+                queue: queues.follow,
+                concurrency: UInt16(clamping: settings.followConcurrency),
+                follower: Follower(
+                    client,
+                    tokens: tokens,
+                    policy: follow,
+                    rateLimit: settings.followRateLimit,
+                    decoder: decoder,
+                    settler: settler,
+                    admission: admission,
+                    observer: observer
+                ),
+                logger: logger
+            ),
             executor: EventLoopExecutor(group.next()),
             failFast: failFast,
             health: health,
@@ -150,7 +173,8 @@ struct WorkerComposition {
     private static func clientOptions(_ settings: Settings) -> SeedreamClient.Options {
         var options = SeedreamClient.Options(
             baseURL: settings.apiBaseURL,
-            connections: settings.concurrency,
+            // Submissions never wait for looks.
+            connections: settings.concurrency + settings.followConcurrency,
             userAgent: "seedream-worker/\(Version.current)"
         )
         options.timeout = settings.apiTimeout

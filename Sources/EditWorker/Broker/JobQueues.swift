@@ -16,6 +16,11 @@ package struct JobQueues: Hashable, Sendable {
     /// `Q.retry.D`: where a retry waits, by rising delay.
     package let retries: [RetryQueue]
 
+    /// `Q.follow`: tasks to be looked at now.
+    package let follow: ByteString
+    /// `Q.follow.D`: where a task waits for the next look, by rising delay.
+    package let followWaits: [RetryQueue]
+
     /// A queue in which a job waits for its next attempt.
     package struct RetryQueue: Hashable, Sendable {
         /// `Q.retry.D`.
@@ -25,16 +30,21 @@ package struct JobQueues: Hashable, Sendable {
     }
 
     /// The queues for the job queue `name` and the given delays; at least one delay.
-    package init(name: String, retryDelays: [Duration]) {
+    package init(name: String, retryDelays: [Duration], followDelays: [Duration] = []) {
         jobs = ByteString(name)
         results = ByteString("\(name).results")
         deadLetters = ByteString("\(name).dlq")
         unknown = ByteString("\(name).unknown")
         ledger = ByteString("\(name).ledger")
-        retries = Set(retryDelays).sorted()
-            .map { delay in
-                RetryQueue(name: ByteString("\(name).retry.\(DurationText.text(delay))"), delay: delay)
-            }
+        follow = ByteString("\(name).follow")
+        func waits(_ kind: String, _ delays: [Duration]) -> [RetryQueue] {
+            Set(delays).sorted()
+                .map { delay in
+                    RetryQueue(name: ByteString("\(name).\(kind).\(DurationText.text(delay))"), delay: delay)
+                }
+        }
+        retries = waits("retry", retryDelays)
+        followWaits = waits("follow", followDelays)
     }
 
     /// The shortest wait of at least that long, nil if none is long enough.

@@ -50,17 +50,25 @@ package struct Topology: Sendable {
     /// looking at a dead letter 20 times would drop it; 3.10 takes -1 and then drops at the first return.
     package func declarations(brokerMajor: Int) -> [QueueDeclaration] {
         let unlimited: FieldTable = type == .quorum && brokerMajor >= 4 ? ["x-delivery-limit": .int64(-1)] : [:]
-        return [
-            declaration(queues.results),
-            declaration(queues.deadLetters, unlimited),
+        var all = [
+            declaration(queues.results), declaration(queues.deadLetters, unlimited),
             declaration(queues.unknown, unlimited),
             declaration(queues.jobs, deadLettering(to: queues.deadLetters, limit: Self.deliveryLimit)),
         ]
-            + queues.retries.map { retry in
-                var arguments = deadLettering(to: queues.jobs, limit: nil)
-                arguments["x-message-ttl"] = .int64(retry.delay.wholeMilliseconds)
-                return declaration(retry.name, arguments)
-            } + (ledger.map { [$0] } ?? [])
+        all += queues.retries.map { waiting($0, for: queues.jobs) }
+        if !queues.followWaits.isEmpty {
+            var arguments = deadLettering(to: queues.deadLetters, limit: nil)
+            for entry in unlimited.entries { arguments[entry.name] = entry.value }
+            all.append(declaration(queues.follow, arguments))
+            all += queues.followWaits.map { waiting($0, for: queues.follow) }
+        }
+        return all + (ledger.map { [$0] } ?? [])
+    }
+
+    private func waiting(_ queue: JobQueues.RetryQueue, for target: ByteString) -> QueueDeclaration {
+        var arguments = deadLettering(to: target, limit: nil)
+        arguments["x-message-ttl"] = .int64(queue.delay.wholeMilliseconds)
+        return declaration(queue.name, arguments)
     }
 
     private func deadLettering(to target: ByteString, limit: Int64?) -> FieldTable {

@@ -109,6 +109,13 @@ package enum JobHeader {
     package static let errorViolations: ByteString = "x-error-violations"
     package static let httpStatus: ByteString = "x-http-status"
     package static let taskID: ByteString = "x-task-id"
+    /// Asks for the images.
+    package static let follow: ByteString = "x-follow"
+    package static let submittedAt: ByteString = "x-submitted-at"
+    /// Between workers only, as those below.
+    package static let followMissing: ByteString = "x-follow-missing"
+    package static let followUnreadable: ByteString = "x-follow-unreadable"
+    package static let followNotBefore: ByteString = "x-follow-not-before"
     package static let failedAt: ByteString = "x-failed-at"
     package static let firstReceivedAt: ByteString = "x-first-received-at"
     package static let originalExchange: ByteString = "x-original-exchange"

@@ -95,6 +95,16 @@ package final class JobObserver: Sendable {
         logger.log(level, "a job was settled", metadata)
     }
 
+    /// A task was followed to its end, so long after its submission; nil if its images are there.
+    func followed(_ task: FollowedTask, _ failure: JobFailure?, after age: Duration) {
+        metrics.followed(failure, after: age)
+        logger.log(
+            failure == nil ? .debug : .info,
+            "a task was followed to its end",
+            [.jobID: task.job.id, .taskID: task.taskID, .code: failure?.code.rawValue ?? "completed"]
+        )
+    }
+
     /// A delivery's connection is gone before its job has an end.
     func lost(_ job: ReceivedJob) {
         logger.log(.debug, "the connection of a job is gone; the broker delivers it again", [.jobID: job.id])

@@ -18,6 +18,8 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
     case ledgerRecords = "seedream_ledger_records_total"
     case ledgerLag = "seedream_ledger_lag_seconds"
     case ledgerEntries = "seedream_ledger_entries"
+    case tasksFollowed = "seedream_tasks_followed_total"
+    case taskDuration = "seedream_task_duration_seconds"
     case fleetReplicas = "seedream_fleet_replicas"
     case fleetBudget = "seedream_fleet_budget_images_remaining"
     case fleetPaused = "seedream_fleet_paused"
@@ -52,6 +54,8 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
         case .ledgerRecords: "Records of the ledger that were read, of all replicas, by kind."
         case .ledgerLag: "Seconds from the publication of this replica's last ledger message to its being read back."
         case .ledgerEntries: "Jobs that the ledger remembers."
+        case .tasksFollowed: "Tasks that were followed to their end, by result."
+        case .taskDuration: "Seconds from the submission of a task to its images."
         case .fleetReplicas: "Replicas that live, as this one sees the fleet."
         case .fleetBudget: "Images that the fleet may still submit within the time of fleet.budget."
         case .fleetPaused: "1 while the fleet is paused."
@@ -63,13 +67,14 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
     package var kind: Kind {
         switch self {
         case .jobsReceived, .jobsSettled, .jobFailures, .jobsAnonymous, .requests, .replies, .gateClosures, .reconnects,
-            .ledgerRecords:
+            .ledgerRecords, .tasksFollowed:
             .counter
         case .jobsInFlight, .gateOpen, .connected, .blocked, .ledgerLag, .ledgerEntries, .fleetReplicas,
             .fleetBudget, .fleetPaused, .buildInfo:
             .gauge
         case .jobDuration, .requestDuration:
             .histogram([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120])
+        case .taskDuration: .histogram([1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900])
         // A job may have waited for a day.
         case .jobAge: .histogram([0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400])
         }

@@ -26,6 +26,8 @@ package final class WorkerMetrics: Sendable {
     private let fleetReplicas: Meter
     private let fleetBudget: Meter
     private let fleetPaused: Meter
+    private let followed: [String: Counter]
+    private let taskDuration: Timer
     private let anonymous: Counter
     private let inFlight: Meter
     private let gateOpen: Meter
@@ -75,6 +77,8 @@ package final class WorkerMetrics: Sendable {
             ledgerLag.set(0)
             ledgerEntries.set(0)
         }
+        followed = each(.tasksFollowed, "result", ["completed", "failed", "lost", "timeout"]) { $0 }
+        taskDuration = Timer(label: WorkerMetric.taskDuration.rawValue, factory: factory)
         anonymous = .of(.jobsAnonymous, [], factory)
         inFlight = Meter(label: WorkerMetric.jobsInFlight.rawValue, factory: factory)
         inFlight.set(0)
@@ -103,6 +107,20 @@ package final class WorkerMetrics: Sendable {
         if case .failed(let failure) = end.kind { failures[failure.code]?.increment() }
         duration.recordNanoseconds(elapsed.wholeNanoseconds)
         if let age { self.age.recordNanoseconds(age.wholeNanoseconds) }
+    }
+
+    /// A task was followed to its end, so long after its submission; nil if its images are there.
+    func followed(_ failure: JobFailure?, after age: Duration) {
+        let result =
+            switch failure?.code {
+            case nil: "completed"
+            case .generationFailed: "failed"
+            case .followTimeout: "timeout"
+            default: "lost"
+            }
+        followed[result]?.increment()
+        guard let failure else { return taskDuration.recordNanoseconds(age.wholeNanoseconds) }
+        failures[failure.code]?.increment()
     }
 
     /// A job without an id.

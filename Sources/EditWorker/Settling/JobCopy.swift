@@ -61,7 +61,8 @@ package struct JobCopy: Sendable {
     private static let resultHeaders: Set<ByteString> = [
         JobHeader.errorCode, JobHeader.errorMessage, JobHeader.errorCharged, JobHeader.errorViolations,
         JobHeader.httpStatus, JobHeader.taskID, JobHeader.failedAt, JobHeader.worker, JobHeader.workerVersion,
-        JobHeader.undeliverableReplyTo, JobHeader.awaitsVerdict, JobHeader.deliveredBefore,
+        JobHeader.undeliverableReplyTo, JobHeader.awaitsVerdict, JobHeader.deliveredBefore, JobHeader.submittedAt,
+        JobHeader.followMissing, JobHeader.followUnreadable, JobHeader.followNotBefore,
     ]
 
     /// What is taken out of its place stays readable in another; the first copy's, through every retry.

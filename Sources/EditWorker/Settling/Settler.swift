@@ -1,5 +1,5 @@
 import AMQP
-import EditJob
+package import EditJob
 import JSON
 
 /// Puts settlements into effect: every message that replaces a delivery is confirmed when this returns.
@@ -19,6 +19,7 @@ package struct Settler: Sendable {
     private let replies: ReplyAddress
     private let identity: WorkerIdentity
     private let metrics: WorkerMetrics
+    private let follow: FollowPolicy?
 
     /// A settler that publishes through `publisher`.
     package init(
@@ -26,8 +27,10 @@ package struct Settler: Sendable {
         queues: JobQueues,
         replies: ReplyAddress,
         identity: WorkerIdentity,
-        metrics: WorkerMetrics
+        metrics: WorkerMetrics,
+        follow: FollowPolicy? = nil
     ) {
+        self.follow = follow
         self.publisher = publisher
         self.queues = queues
         self.replies = replies
@@ -41,7 +44,9 @@ package struct Settler: Sendable {
     package func settle(_ end: JobEnd, of job: ReceivedJob) async throws {
         switch end.kind {
         case .submitted(let taskID), .duplicate(let taskID):
-            try await reply(.submitted(taskID: taskID), to: job, end)
+            let follows = follow?.follows(job) == true
+            try await reply(.submitted(taskID: taskID), to: job, end, follows: follows)
+            if follows { try await publishFollowed(taskID, of: job, end) }
         case .failed(let failure):
             // A body that was too large to be kept gets into the dead letters by the broker, when the delivery is rejected.
             if job.delivery.isBodyKept {
@@ -59,6 +64,66 @@ package struct Settler: Sendable {
         }
     }
 
+    /// Lets a task wait for its first look.
+    ///
+    /// After the reply: an interruption in between is told and followed again, from the journal.
+    private func publishFollowed(_ taskID: String, of job: ReceivedJob, _ end: JobEnd) async throws {
+        guard let queue = queues.followWaits.first else { return }
+        let headers = FollowedTask.headers(
+            taskID: taskID,
+            submittedAt: .now,
+            attempts: end.attempts,
+            mayBeDuplicate: end.mayBeDuplicate
+        )
+        try await publishCopy(of: job, to: queue.name, adding: headers)
+    }
+
+    /// Lets a task wait for its next look.
+    package func wait(_ task: FollowedTask, _ delay: Duration, _ misses: FollowedTask.Misses) async throws {
+        guard let queue = queues.followWaits.first(where: { $0.delay >= delay }) ?? queues.followWaits.last else {
+            return
+        }
+        let headers = FollowedTask.headers(
+            taskID: task.taskID,
+            submittedAt: task.submittedAt,
+            attempts: task.job.attempts,
+            mayBeDuplicate: task.job.mayBeDuplicate,
+            misses: misses
+        )
+        try await publishCopy(of: task.job, to: queue.name, adding: headers)
+    }
+
+    /// Tells the requester where the images are.
+    package func completed(_ task: FollowedTask, _ urls: [String]) async throws {
+        let status = Reply.Status.completed(taskID: task.taskID, images: urls, submittedAt: task.submittedAt)
+        try await deliver(reply(status, of: task), to: task.job)
+    }
+
+    /// Tells the requester that there will be no images, and keeps the job for a person.
+    package func failed(_ task: FollowedTask, _ failure: JobFailure) async throws {
+        // That the API made no images is certain, and whether it took the money is not worth a search.
+        let queue = failure.code == .generationFailed ? queues.deadLetters : queues.unknown
+        try await publishDeadLetter(
+            failure,
+            of: task.job,
+            attempts: task.job.attempts,
+            to: queue,
+            taskID: task.taskID,
+            submittedAt: task.submittedAt
+        )
+        try await deliver(reply(.failed(failure, taskID: task.taskID), of: task), to: task.job)
+    }
+
+    private func reply(_ status: Reply.Status, of task: FollowedTask) -> Reply {
+        Reply(
+            jobID: task.job.id,
+            status: status,
+            attempts: task.job.attempts,
+            at: .now,
+            mayBeDuplicate: task.job.mayBeDuplicate
+        )
+    }
+
     /// Whether the reply can reach somebody; only the requester of a direct reply-to can be gone.
     ///
     /// To be asked only when nothing but the submission is left to do: an earlier answer would be stale, and a job that was
@@ -68,7 +133,14 @@ package struct Settler: Sendable {
         return try await publisher.exists(queue: queue)
     }
 
-    private func publishDeadLetter(_ failure: JobFailure, of job: ReceivedJob, attempts: Int) async throws {
+    private func publishDeadLetter(
+        _ failure: JobFailure,
+        of job: ReceivedJob,
+        attempts: Int,
+        to queue: ByteString? = nil,
+        taskID: String? = nil,
+        submittedAt: Timestamp? = nil
+    ) async throws {
         var headers: FieldTable = [
             JobHeader.attempts: .int32(Int32(clamping: attempts)),
             JobHeader.errorCode: .text(failure.code.rawValue),
@@ -84,7 +156,9 @@ package struct Settler: Sendable {
         if let status = failure.httpStatus {
             headers[JobHeader.httpStatus] = .int32(Int32(clamping: status))
         }
-        let queue = failure.charged == .maybe ? queues.unknown : queues.deadLetters
+        if let taskID { headers[JobHeader.taskID] = .text(JobCopy.cut(taskID)) }
+        if let submittedAt { headers[JobHeader.submittedAt] = .text(submittedAt.description) }
+        let queue = queue ?? (failure.charged == .maybe ? queues.unknown : queues.deadLetters)
         try await publishCopy(of: job, to: queue, adding: headers)
     }
 
@@ -120,8 +194,13 @@ package struct Settler: Sendable {
         }
     }
 
-    private func reply(_ status: Reply.Status, to job: ReceivedJob, _ end: JobEnd) async throws {
-        let reply = Reply(
+    private func reply(
+        _ status: Reply.Status,
+        to job: ReceivedJob,
+        _ end: JobEnd,
+        follows: Bool = false
+    ) async throws {
+        var reply = Reply(
             jobID: job.id,
             status: status,
             attempts: end.attempts,
@@ -129,6 +208,11 @@ package struct Settler: Sendable {
             mayBeDuplicate: end.mayBeDuplicate,
             duplicateOfDelivery: end.label == .duplicate
         )
+        reply.follows = follows
+        try await deliver(reply, to: job)
+    }
+
+    private func deliver(_ reply: Reply, to job: ReceivedJob) async throws {
         let properties = properties(of: reply, for: job)
         let body = reply.json.encoded()
         func message(to queue: ByteString, mandatory: Bool = true, undeliverableTo: ByteString? = nil)

@@ -1,4 +1,5 @@
 import NIOCore
+import SharedValues
 
 /// Writes submissions as HTTP/1.1 requests, each into one buffer.
 ///
@@ -7,9 +8,13 @@ import NIOCore
 struct RequestEncoder: Sendable {
     /// The request's line and the fields that never change.
     private let start: ByteBuffer
+    private let endpoint: APIEndpoint
+    private let userAgent: String
 
     /// An encoder for `POST` requests to a path below the endpoint's own.
     init(_ endpoint: APIEndpoint, path: String, userAgent: String) {
+        self.endpoint = endpoint
+        self.userAgent = userAgent
         start = ByteBuffer(
             string: """
                 POST \(endpoint.path)\(path) HTTP/1.1\r
@@ -40,6 +45,29 @@ struct RequestEncoder: Sendable {
         request.writeBytes(submission.body)
         return request
     }
+
+    /// A request for the status of a task; nil if a text cannot be the value of a field.
+    func encodeLook(atTask taskID: String, token: String) -> ByteBuffer? {
+        guard !token.utf8.contains(UInt8(ascii: " ")) else { return nil }
+        // Whatever the API calls its tasks stays one segment of the path (RFC 3986 §3.3).
+        let segment = PercentEncoding.encode(taskID.utf8) { byte in
+            !Self.unreserved.contains(byte)
+        }
+        var request = ByteBuffer(
+            string: """
+                GET \(endpoint.path)\(SeedreamClient.tasksPath)/\(segment) HTTP/1.1\r
+                Host: \(endpoint.hostField)\r
+                Accept: application/json\r
+                User-Agent: \(userAgent)\r\n
+                """
+        )
+        guard Self.write("Authorization: Bearer ", token, to: &request) else { return nil }
+        request.writeStaticString("\r\n")
+        return request
+    }
+
+    /// RFC 3986 §2.3.
+    private static let unreserved = Set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~".utf8)
 
     /// Writes a field where there is a value; false if that has more than visible ASCII and blanks (RFC 9110 §5.5).
     private static func write(_ name: StaticString, _ value: String?, to request: inout ByteBuffer) -> Bool {

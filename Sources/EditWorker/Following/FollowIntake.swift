@@ -1,0 +1,57 @@
+package import AMQP
+package import Logging
+
+/// Takes tasks that are due from their queue, and lets each be looked at: beside the jobs, which never wait for it.
+package struct FollowIntake: Sendable {
+    private let queue: ByteString
+    private let concurrency: UInt16
+    private let follower: Follower
+    private let logger: Logger
+
+    package init(queue: ByteString, concurrency: UInt16, follower: Follower, logger: Logger) {
+        self.queue = queue
+        self.concurrency = concurrency
+        self.follower = follower
+        self.logger = logger
+    }
+
+    /// Takes tasks until the drain begins, and brings to their ends those that were taken.
+    func run(over links: BrokerLinks, until admission: Admission) async {
+        // What was seen must be told: nothing is taken before there is a connection to tell it on.
+        guard follower.isNeeded, await links.publisher.session() != nil else { return }
+        await withDiscardingTaskGroup { looks in
+            while !Task.isCancelled, admission.intake() != .ended {
+                guard let connection = await links.consumer.session() else { return }
+                guard let consumer = await consume(over: connection) else {
+                    await admission.wait(until: .now + .seconds(1))
+                    continue
+                }
+                let watch = Task {
+                    await admission.untilDrain { await Self.never() }
+                    try? await consumer.cancel()
+                }
+                for await delivery in consumer.deliveries {
+                    let follower = follower
+                    looks.addTask { await follower.take(delivery) }
+                }
+                watch.cancel()
+            }
+        }
+    }
+
+    private func consume(over connection: AMQPConnection) async -> Consumer? {
+        do throws(AMQPError) {
+            return try await connection.consume(from: queue, prefetch: concurrency)
+        } catch {
+            if error.code != .closed {
+                logger.log(.warning, "cannot consume", [.queue: queue.text, .error: "\(error)"])
+            }
+            return nil
+        }
+    }
+
+    /// Waits until the task is cancelled.
+    private static func never() async {
+        try? await Task.sleep(for: .seconds(1_000_000_000))
+    }
+}

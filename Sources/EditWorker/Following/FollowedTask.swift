@@ -1,0 +1,66 @@
+package import AMQP
+package import EditJob
+
+/// A task that is followed to its images: a copy of its job with what is known of the task in the headers.
+package struct FollowedTask: Sendable {
+    /// Looks in a row that brought nothing, and until when no more are wanted.
+    package struct Misses: Hashable, Sendable {
+        /// The API did not know the task.
+        package var missing = 0
+        /// The result could not be read.
+        package var unreadable = 0
+        /// The API wants no look before that.
+        package var notBefore: Timestamp?
+
+        package init() {}
+    }
+
+    /// The job, as the delivery brings it.
+    package let job: ReceivedJob
+    /// The API's name of the task.
+    package let taskID: String
+    /// When it was submitted, whoever looks.
+    package let submittedAt: Timestamp
+    package let misses: Misses
+
+    /// Reads a delivery of a follow queue; nil if it has no task.
+    package init?(_ job: ReceivedJob) {
+        let headers = job.delivery.properties.headers ?? [:]
+        guard let taskID = headers[JobHeader.taskID]?.text, !taskID.isEmpty else { return nil }
+        self.job = job
+        self.taskID = taskID
+        submittedAt = headers[JobHeader.submittedAt]?.text.flatMap { Timestamp(rfc3339: $0) } ?? job.firstReceivedAt
+        var misses = Misses()
+        misses.missing = Self.count(headers[JobHeader.followMissing])
+        misses.unreadable = Self.count(headers[JobHeader.followUnreadable])
+        misses.notBefore = headers[JobHeader.followNotBefore]?.text.flatMap { Timestamp(rfc3339: $0) }
+        self.misses = misses
+    }
+
+    /// Anything may stand in a header.
+    private static func count(_ value: FieldValue?) -> Int { Int(min(max(0, value?.integer ?? 0), 1000)) }
+
+    /// The age at a moment.
+    package func age(at now: Timestamp) -> Duration {
+        .milliseconds(max(0, min(now.milliseconds, 1 << 50) - max(0, min(submittedAt.milliseconds, 1 << 50))))
+    }
+
+    /// The headers of a copy that waits.
+    package static func headers(
+        taskID: String,
+        submittedAt: Timestamp,
+        attempts: Int,
+        mayBeDuplicate: Bool,
+        misses: Misses = Misses()
+    ) -> FieldTable {
+        var headers: FieldTable = [
+            JobHeader.taskID: .text(taskID), JobHeader.submittedAt: .text(submittedAt.description),
+            JobHeader.attempts: .int32(Int32(clamping: attempts)),
+            JobHeader.followMissing: .int32(Int32(clamping: misses.missing)),
+            JobHeader.followUnreadable: .int32(Int32(clamping: misses.unreadable)),
+        ]
+        if mayBeDuplicate { headers[JobHeader.mayBeDuplicate] = .boolean(true) }
+        if let notBefore = misses.notBefore { headers[JobHeader.followNotBefore] = .text(notBefore.description) }
+        return headers
+    }
+}
