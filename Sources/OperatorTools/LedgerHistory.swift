@@ -35,6 +35,11 @@ package struct LedgerHistory: Sendable {
                 submissions.append(SubmissionRecord(request, message, at: offset))
             case .end(let id, let verdict): end(id, verdict, message)
             case .abandon(let id, let begun): abandon(id, begun, message)
+            case .followed(let id, let taskID, let code):
+                guard let place = submissions.lastIndex(where: { $0.jobID == id && $0.taskID == taskID }) else {
+                    continue
+                }
+                submissions[place].followed = code ?? "completed"
             case .hello, .bye, .settled, .born, .known, .slots, .closed, .probe, .opened, .pause, .resume, .alive,
                 .unknown:
                 break

@@ -34,6 +34,8 @@ package struct SubmissionRecord: Hashable, Sendable {
     package internal(set) var taskID: String?
     /// Why it failed.
     package internal(set) var code: String?
+    /// How its task ended, if it was followed: `completed`, or why there are no images.
+    package internal(set) var followed: String?
     let replica: String
     let offset: Int64
 
@@ -59,6 +61,7 @@ package struct SubmissionRecord: Hashable, Sendable {
         ]
         if let taskID { members.append(JSONMember("task_id", .string(taskID))) }
         if let code { members.append(JSONMember("code", .string(code))) }
+        if let followed { members.append(JSONMember("followed", .string(followed))) }
         return .object(members)
     }
 

@@ -95,7 +95,8 @@ struct History: AsyncParsableCommand {
         }
         let rows = submissions.map { submission in
             [
-                submission.submittedAt.description, Terminal.plain(submission.jobID), submission.result.rawValue,
+                submission.submittedAt.description, Terminal.plain(submission.jobID),
+                submission.result.rawValue + (submission.followed.map { ", \(Terminal.plain($0))" } ?? ""),
                 Terminal.plain(submission.taskID ?? submission.code ?? "-"), "\(submission.images)", submission.charged,
                 Terminal.plain(submission.worker),
             ]

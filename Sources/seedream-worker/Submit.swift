@@ -28,6 +28,14 @@ struct Submit: AsyncParsableCommand {
     @Flag(help: "Ask for the images, and wait for the reply with their URLs.")
     var follow = false
 
+    @Option(
+        help: ArgumentHelp(
+            "With --follow, save the images here, as JOB_ID-1.png and so on, and never over a file.",
+            valueName: "directory"
+        )
+    )
+    var download: String?
+
     @Option(help: ArgumentHelp("Maximum time to wait for the replies.", valueName: "duration"))
     var timeout = "5m"
 
@@ -63,6 +71,7 @@ struct Submit: AsyncParsableCommand {
         if wait || follow, replyTo != nil {
             throw ValidationError("--wait and --follow have a reply queue of their own; leave out --reply-to")
         }
+        if download != nil, !follow { throw ValidationError("--download needs --follow, which asks for the images") }
         guard DurationText.parse(timeout) != nil else {
             throw ValidationError("--timeout '\(timeout)' is not a duration such as 5m")
         }
@@ -118,6 +127,13 @@ struct Submit: AsyncParsableCommand {
 
     private func submit(_ sources: [JobSource], _ total: Int?, _ settings: Settings) async throws {
         let isResumed = resume != nil
+        let images: ImageDirectory?
+        do throws(ImageDirectory.Fault) {
+            images = try download.map { path throws(ImageDirectory.Fault) in try ImageDirectory(path) }
+        } catch {
+            Console.error("seedream-worker: --download: \(error)")
+            throw ExitCode(ExitStatus.outputFault)
+        }
         let run = resume.flatMap { SubmitSession.Run($0) } ?? SubmitSession.Run()
         let session = try await SubmitSession(
             settings,
@@ -126,6 +142,7 @@ struct Submit: AsyncParsableCommand {
             replyTo: replyTo,
             waits: wait || follow,
             follows: follow,
+            images: images,
             format: format
         )
         await session.listen()
@@ -139,6 +156,7 @@ struct Submit: AsyncParsableCommand {
                 let isComplete = try await publish(sources, skipping: run.skipped, session)
                 try await session.finishPublishing()
                 if wait || follow, isComplete { await session.waitForReplies(DurationText.parse(timeout) ?? .zero) }
+                await session.waitForImages()
                 return isComplete
             }
         } catch {

@@ -4,6 +4,7 @@ import EditWorker
 import Glibc
 import JSON
 import OperatorTools
+import SeedreamAPI
 import WorkerSettings
 
 /// One `submit`: a connection, the publishes in flight, and the replies to come.
@@ -40,6 +41,10 @@ actor SubmitSession {
     private let format: OutputFormat
     private let run: Run
     private let follows: Bool
+    private let images: ImageDirectory?
+    private var downloads: [Task<Void, Never>] = []
+    private var imagesSaved = 0
+    private var imagesMissing = 0
     private let replyQueue: ByteString?
     private let replies: Consumer?
     private let broker: Publisher
@@ -64,8 +69,10 @@ actor SubmitSession {
         replyTo: String?,
         waits: Bool,
         follows: Bool,
+        images: ImageDirectory? = nil,
         format: OutputFormat
     ) async throws {
+        self.images = images
         self.follows = follows
         self.format = format
         self.run = run
@@ -181,8 +188,44 @@ actor SubmitSession {
         if reply?["status"]?.text != "submitted", reply?["status"]?.text != "completed" {
             failuresByCode[reply?["error"]?["code"]?.text ?? "unreadable_reply", default: 0] += 1
         }
+        if case .array(let elements)? = reply?["images"] { download(elements.compactMap { $0["url"]?.text }, of: id) }
         if !isPublishing, showsProgress { replyProgress.show(replied) }
         return isPublishing || !waiting.isEmpty
+    }
+
+    /// Saves the images of a reply beside all else, those that are there already left as they are.
+    private func download(_ urls: [String], of id: ByteString) {
+        guard let images else { return }
+        downloads.append(
+            Task {
+                for (index, url) in urls.enumerated() where !images.has(id.text, number: index + 1) {
+                    await self.download(url, of: id, number: index + 1, into: images)
+                }
+            }
+        )
+    }
+
+    private func download(_ url: String, of id: ByteString, number: Int, into images: ImageDirectory) async {
+        do {
+            let bytes = try await ImageFetch.bytes(at: url, userAgent: "seedream-worker/\(Version.current)")
+            if try images.keep(bytes, of: id.text, number: number) != nil { imagesSaved += 1 }
+        } catch {
+            imagesMissing += 1
+            replyProgress.clear()
+            let reason = Terminal.plain("\(error)")
+            Console.error("\(Terminal.plain(id.text)): image \(number) could not be saved: \(reason)")
+        }
+    }
+
+    /// Waits until all images are saved that were told of.
+    func waitForImages() async {
+        while let next = downloads.popLast() {
+            await withTaskCancellationHandler {
+                await next.value
+            } onCancel: {
+                next.cancel()
+            }
+        }
     }
 
     /// Waits until all replies are there, the time is over, or the task is cancelled.
@@ -226,7 +269,7 @@ actor SubmitSession {
         await connection.close()
     }
 
-    var hasFailures: Bool { unpublished > 0 || !waiting.isEmpty || !failuresByCode.isEmpty }
+    var hasFailures: Bool { unpublished > 0 || imagesMissing > 0 || !waiting.isEmpty || !failuresByCode.isEmpty }
 
     /// How to go on where not all were published.
     ///
@@ -244,6 +287,8 @@ actor SubmitSession {
         if replies != nil {
             let failed = failuresByCode.values.reduce(0, +)
             parts.append("\(replied - failed) \(follows ? "completed" : "submitted")")
+            if images != nil { parts.append("\(imagesSaved) images saved") }
+            if imagesMissing > 0 { parts.append("\(imagesMissing) images not saved") }
             if failed > 0 {
                 let codes = failuresByCode.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
                 parts.append("\(failed) failed (\(codes.joined(separator: ", ")))")

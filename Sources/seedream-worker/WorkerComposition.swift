@@ -1,4 +1,5 @@
 import AMQP
+import EditJob
 import EditWorker
 import HealthAPI
 import Journal
@@ -143,7 +144,9 @@ struct WorkerComposition {
                     settler: settler,
                     admission: admission,
                     observer: observer
-                ),
+                ) { task, failure in
+                    ledger?.tellFollowed(task.job.key, taskID: task.taskID, code: failure?.code.rawValue)
+                },
                 logger: logger
             ),
             executor: EventLoopExecutor(group.next()),

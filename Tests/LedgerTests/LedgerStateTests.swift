@@ -168,7 +168,8 @@ struct LedgerStateTests {
             .born(doubtSeconds: 1800), .known, .slots(20),
             .closed(reason: "credits", milliseconds: 60_000, isHeld: true),
             .probe(closure: 3, after: nil), .probe(closure: 3, after: 9), .opened(closure: 3), .pause(reason: "price"),
-            .resume, .alive(Self.report), .unknown(kind: "later"),
+            .resume, .alive(Self.report), .followed(id: "j", taskID: "t", code: nil),
+            .followed(id: "j", taskID: "t", code: "follow_timeout"), .unknown(kind: "later"),
         ]
         let message = LedgerMessage(replica: "r", writer: "h:1", number: 7, at: 1_700_000_000_000, records: records)
         #expect(try LedgerMessage(parsing: message.encoded) == message)

@@ -1,6 +1,7 @@
 import AMQP
 import Foundation
 import JSON
+import NIOConcurrencyHelpers
 import TestSupport
 import Testing
 
@@ -112,6 +113,78 @@ extension ProgramTests {
             }
         }
 
+        @Test func `images are saved by their content, and never over a file or outside the directory`() async throws {
+            let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+            defer { try? FileManager.default.removeItem(at: directory) }
+            try await ServiceFixture.with(sandbox: ["--latency", "0ms", "--generation", "200ms"]) { service in
+                _ = try await service.startWorker(Self.settings)
+                let image = directory.appendingPathComponent("images")
+                try FileManager.default.createDirectory(at: image, withIntermediateDirectories: true)
+                let own = image.appendingPathComponent("kept-1.png")
+                try Data("mine".utf8).write(to: own)
+                let ids = ["../../up", "kept", "plain"]
+                let jobs = ids.map { id in
+                    #"{"id":"\#(id)","image_urls":["https://example.com/a.png"],"prompt":"p","max_images":2}"#
+                }
+                let outcome = try await service.run(
+                    ["submit", "-", "--follow", "--download", image.path, "--id-field", "id", "--timeout", "30s"],
+                    stdin: jobs.joined(separator: "\n")
+                )
+                #expect(outcome.status == 0, "\(outcome.stderr)")
+                #expect(outcome.stderr.contains("3 completed, 5 images saved"), "\(outcome.stderr)")
+                let names = try FileManager.default.contentsOfDirectory(atPath: image.path).sorted()
+                #expect(
+                    names == [
+                        "%2E.%2F..%2Fup-1.png", "%2E.%2F..%2Fup-2.png", "kept-1.png", "kept-2.png", "plain-1.png",
+                        "plain-2.png",
+                    ]
+                )
+                #expect(try Data(contentsOf: own) == Data("mine".utf8))
+                let first = try Data(contentsOf: image.appendingPathComponent("plain-1.png"))
+                let second = try Data(contentsOf: image.appendingPathComponent("plain-2.png"))
+                #expect(first.starts(with: [0x89, 0x50, 0x4E, 0x47]) && first != second)
+            }
+        }
+
+        @Test func `what is no image, too large or not there is told and not saved`() async throws {
+            let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+            defer { try? FileManager.default.removeItem(at: directory) }
+            let port = PortBox()
+            let server = try await ScriptedServer { _, request in
+                let base = "http://127.0.0.1:\(port.value)"
+                switch request.path {
+                case "/v1/tasks/t":
+                    let urls = ["lie.png", "missing", "endless"].map { #""\#(base)/\#($0)""# }.joined(separator: ",")
+                    return .send(ScriptedServer.answer(200, #"{"id":"t","status":"success","result":[\#(urls)]}"#))
+                case "/lie.png": return .send(ScriptedServer.answer(200, "<html>no image</html>"))
+                case "/endless": return .sendAndClose("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\nabc")
+                case "/missing": return .send(ScriptedServer.answer(404, ""))
+                default: return .send(ScriptedServer.answer(200, #"{"task_id":"t"}"#))
+                }
+            }
+            port.value = server.port
+            try await ServiceFixture.with(apiURL: "http://127.0.0.1:\(server.port)") { service in
+                _ = try await service.startWorker(Self.settings)
+                let outcome = try await service.run(
+                    ["submit", "-", "--follow", "--download", directory.path, "--timeout", "30s"],
+                    stdin: ServiceFixture.job()
+                )
+                #expect(outcome.status == 1, "\(outcome.stderr)")
+                #expect(outcome.stderr.contains("is no PNG, JPEG, WebP or GIF image"), "\(outcome.stderr)")
+                #expect(outcome.stderr.contains("answers 404") && outcome.stderr.contains("in the middle"))
+                #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
+            }
+        }
+
+        /// The port of a server, which its own script has to know.
+        private final class PortBox: Sendable {
+            private let box = NIOLockedValueBox(0)
+            var value: Int {
+                get { box.withLockedValue { $0 } }
+                set { box.withLockedValue { $0 = newValue } }
+            }
+        }
+
         @Test func `submit --follow waits for the images`() async throws {
             try await ServiceFixture.with(sandbox: ["--latency", "0ms", "--generation", "500ms"]) { service in
                 _ = try await service.startWorker(Self.settings)
@@ -122,6 +195,10 @@ extension ProgramTests {
                 #expect(outcome.status == 0, "\(outcome.stderr)")
                 #expect(outcome.stderr.contains("2 completed"), "\(outcome.stderr)")
                 #expect(outcome.stdout.split(separator: "\n").count == 4)
+                try await eventually("the history") {
+                    let history = try await service.run(["history", "--format", "json"])
+                    return history.stdout.split(separator: "\n").count { $0.contains(#""followed":"completed""#) } == 2
+                }
             }
         }
     }

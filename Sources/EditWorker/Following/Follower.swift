@@ -1,5 +1,5 @@
 package import AMQP
-import EditJob
+package import EditJob
 import NIOConcurrencyHelpers
 package import SeedreamAPI
 package import SharedValues
@@ -23,9 +23,10 @@ package final class Follower: Sendable {
     private let settler: Settler
     private let admission: Admission
     private let observer: JobObserver
+    private let onEnd: @Sendable (FollowedTask, JobFailure?) -> Void
     private let schedule: NIOLockedValueBox<StartSchedule>
 
-    /// A follower that looks no more often than `rateLimit` allows.
+    /// A follower that looks no more often than `rateLimit` allows; `onEnd` hears of each end, nil if the images are there.
     package init(
         _ api: any TaskLooker,
         tokens: TokenSource,
@@ -34,8 +35,10 @@ package final class Follower: Sendable {
         decoder: JobDecoder,
         settler: Settler,
         admission: Admission,
-        observer: JobObserver
+        observer: JobObserver,
+        onEnd: @escaping @Sendable (FollowedTask, JobFailure?) -> Void = { _, _ in }
     ) {
+        self.onEnd = onEnd
         self.api = api
         self.tokens = tokens
         self.policy = policy
@@ -87,9 +90,11 @@ package final class Follower: Sendable {
         case .completed(let urls):
             try await settler.completed(task, urls)
             observer.followed(task, nil, after: age)
+            onEnd(task, nil)
         case .failed(let failure):
             try await settler.failed(task, failure)
             observer.followed(task, failure, after: age)
+            onEnd(task, failure)
         }
     }
 

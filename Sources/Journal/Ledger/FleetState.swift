@@ -81,7 +81,7 @@ package struct FleetState: Sendable {
             guard closure?.offset == closed, closure?.probe?.offset == after else { return }
             closure?.probe = LedgerState.Holder(replica: message.replica, offset: offset)
         case .opened(let closed): if closure?.offset == closed { closure = nil }
-        case .begin, .end, .settled, .abandon, .born, .known, .slots, .unknown: break
+        case .begin, .end, .settled, .abandon, .born, .known, .slots, .followed, .unknown: break
         }
     }
 

@@ -52,6 +52,11 @@ extension LedgerJournal {
         return turn
     }
 
+    /// Writes down how a task ended that was followed; nil if its images are there.
+    package func tellFollowed(_ id: String, taskID: String, code: String?) {
+        post(.followed(id: id, taskID: taskID, code: code))
+    }
+
     /// Tells the others that the account takes nothing.
     package func tellClosed(_ reason: String, for delay: Duration, isHeld: Bool) {
         post(.closed(reason: reason, milliseconds: max(0, delay.wholeMilliseconds), isHeld: isHeld))

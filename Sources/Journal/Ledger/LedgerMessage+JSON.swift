@@ -88,6 +88,10 @@ extension LedgerRecord {
         case .opened(let closure): add("closure", .integer(closure))
         case .pause(let reason): add("reason", .string(reason))
         case .alive(let report): members += report.members
+        case .followed(let id, let taskID, let code):
+            add("job", .string(id))
+            add("task_id", .string(taskID))
+            add("code", code.map { .string($0) })
         case .bye, .known, .resume, .unknown: break
         }
         return .object(members)
@@ -149,6 +153,9 @@ extension LedgerRecord {
         case "opened": return json["closure"]?.exactInteger.map { .opened(closure: $0) }
         case "pause": return .pause(reason: json["reason"]?.text ?? "")
         case "resume": return .resume
+        case "followed":
+            guard let id = json["job"]?.text, let taskID = json["task_id"]?.text else { return nil }
+            return .followed(id: id, taskID: taskID, code: json["code"]?.text)
         case "alive": return .alive(LedgerReport(json))
         default: return nil
         }

@@ -55,6 +55,8 @@ package enum LedgerRecord: Hashable, Sendable {
     case resume
     /// The replica lives; every 30 seconds.
     indirect case alive(LedgerReport)
+    /// The task of an accepted job was followed to its end: to its images, or why there are none.
+    case followed(id: String, taskID: String, code: String?)
     /// Of a later version; skipped.
     case unknown(kind: String)
 
@@ -76,6 +78,7 @@ package enum LedgerRecord: Hashable, Sendable {
         case .pause: "pause"
         case .resume: "resume"
         case .alive: "alive"
+        case .followed: "followed"
         case .unknown(let kind): kind
         }
     }
@@ -83,7 +86,7 @@ package enum LedgerRecord: Hashable, Sendable {
     /// The kinds that this version knows, for metrics.
     package static let kinds = [
         "begin", "end", "settled", "abandon", "hello", "bye", "born", "known", "slots", "closed", "probe", "opened",
-        "pause", "resume", "alive", "unknown",
+        "pause", "resume", "alive", "followed", "unknown",
     ]
 }
 

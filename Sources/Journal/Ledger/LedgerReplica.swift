@@ -230,7 +230,7 @@ extension LedgerRecord {
     /// Whether it still means something where the stream has lost it.
     fileprivate var outlivesStream: Bool {
         switch self {
-        case .begin, .end, .settled, .abandon, .slots, .closed, .opened, .pause, .resume: true
+        case .begin, .end, .settled, .abandon, .slots, .closed, .opened, .pause, .resume, .followed: true
         case .hello, .bye, .born, .known, .probe, .alive, .unknown: false
         }
     }

@@ -100,7 +100,7 @@ package struct LedgerState: Sendable {
             case .abandon(let id, let begun): abandon(id, begunAt: begun)
             case .born(let seconds): doubtsUntil = seconds > 0 ? message.at + seconds * 1000 : nil
             case .known: doubtsUntil = nil
-            case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .alive, .unknown: break
+            case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .alive, .followed, .unknown: break
             }
         }
         return answers

@@ -20,14 +20,16 @@ final class SubmissionExchange {
     /// The connection that it was given to: from then on its first byte may have reached the kernel.
     weak var connection: HTTPConnection?
 
+    private let limit: Int
     private var mayBeWritten = false
     private var head: HTTPResponseHead?
     private var seen: [UInt8] = []
     private var end: SubmissionSighting?
 
-    init(_ request: ByteBuffer, deadline: NIODeadline) {
+    init(_ request: ByteBuffer, deadline: NIODeadline, longestBody: Int = longestBody) {
         self.request = request
         self.deadline = deadline
+        limit = longestBody
     }
 
     /// Whether it has its end.
@@ -48,7 +50,7 @@ final class SubmissionExchange {
 
     /// A part of the body has come; false if the answer is too long, which ends the exchange.
     func receive(_ part: ByteBuffer) -> Bool {
-        guard seen.count + part.readableBytes <= Self.longestBody else {
+        guard seen.count + part.readableBytes <= limit else {
             end(answered(.tooLong))
             return false
         }

@@ -13,6 +13,10 @@ private func check(_ bytes: [UInt8]) {
     if case .accepted(let taskID, _) = outcome {
         precondition((200...299).contains(status) && !taskID.isEmpty, "an acceptance without a success")
     }
+    if case .completed(let urls) = TaskStatusTable.status(of: .answered(answer)) {
+        precondition((200...299).contains(status) && !urls.isEmpty, "images without a success")
+        precondition(urls.allSatisfy { $0.lowercased().hasPrefix("http") }, "an image that is nowhere")
+    }
     let long = APIAnswer(status: 429, retryAfter: field, date: "Sun, 06 Nov 1994 08:49:37 GMT", body: .complete(body))
     if case .serviceFault(let fault) = OutcomeTable.outcome(of: .answered(long)), let wait = fault.retryAfter {
         precondition(wait >= .zero && wait <= .seconds(86_400), "a wait out of bounds")

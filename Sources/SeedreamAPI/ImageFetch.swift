@@ -1,0 +1,78 @@
+import NIOCore
+package import NIOPosix
+
+/// Gets an image from where the API says that it is: once, without a token, and never from where a redirect points.
+package enum ImageFetch {
+    /// Why there is no image.
+    package enum Fault: Error, Hashable, Sendable, CustomStringConvertible {
+        case noURL
+        case status(Int)
+        case tooLarge(limit: Int)
+        case cut
+        case failed(TransportFailure)
+
+        package var description: String {
+            switch self {
+            case .noURL: "its address is no http or https URL"
+            case .status(let status): "its server answers \(status)"
+            case .tooLarge(let limit): "it has more than \(limit) bytes"
+            case .cut: "the connection or the time ended in the middle of it"
+            case .failed(let failure): "its server cannot be reached, or does not answer (\(failure))"
+            }
+        }
+    }
+
+    /// The bytes at a URL, at most `limit`, within `timeout`.
+    package static func bytes(
+        at url: String,
+        limit: Int = 64 << 20,
+        timeout: Duration = .seconds(60),
+        userAgent: String,
+        group: MultiThreadedEventLoopGroup = .singleton
+    ) async throws(Fault) -> [UInt8] {
+        let withoutFragment = url.split(separator: "#", maxSplits: 1, omittingEmptySubsequences: false)[0]
+        guard url.utf8.allSatisfy({ (0x21...0x7E).contains($0) }), let endpoint = APIEndpoint(String(withoutFragment)),
+            let connector = try? EndpointConnector(endpoint, caFile: nil, timeout: min(timeout, .seconds(10)))
+        else { throw .noURL }
+        let loop = group.next()
+        let request = ByteBuffer(
+            string: """
+                GET \(endpoint.path.isEmpty ? "/" : endpoint.path) HTTP/1.1\r
+                Host: \(endpoint.hostField)\r
+                Accept: image/*\r
+                User-Agent: \(userAgent)\r
+                Connection: close\r
+                \r\n
+                """
+        )
+        let exchange = NIOLoopBoundBox.makeBoxSendingValue(
+            SubmissionExchange(request, deadline: .now() + TimeAmount(timeout), longestBody: limit),
+            eventLoop: loop
+        )
+        let pool = NIOLoopBoundBox.makeBoxSendingValue(
+            HTTPConnectionPool(connector, on: loop, limit: 1),
+            eventLoop: loop
+        )
+        let sighting = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                loop.execute {
+                    exchange.value.answer = { continuation.resume(returning: $0) }
+                    pool.value.submit(exchange.value)
+                }
+            }
+        } onCancel: {
+            loop.execute { pool.value.cancel(exchange.value) }
+        }
+        try? await loop.flatSubmit { pool.value.shutdown() }.get()
+        switch sighting {
+        case .failed(let failure): throw .failed(failure)
+        case .answered(let answer):
+            guard (200...299).contains(answer.status) else { throw .status(answer.status) }
+            switch answer.body {
+            case .complete(let bytes): return bytes
+            case .tooLong: throw .tooLarge(limit: limit)
+            case .cut: throw .cut
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+import Glibc
+import SharedValues
+
+/// Where downloaded images go: names and types of its own choice, never outside the directory and never over a file.
+struct ImageDirectory: Sendable {
+    /// An image cannot be kept.
+    struct Fault: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    private static let longestName = 150
+
+    let path: String
+
+    /// Takes a directory, which is made if it is missing.
+    init(_ path: String) throws(Fault) {
+        self.path = path
+        guard unsafe mkdir(path, 0o755) == 0 || errno == EEXIST, unsafe access(path, W_OK | X_OK) == 0 else {
+            throw Fault(description: "cannot write into \(path): \(Self.reason); give another directory")
+        }
+    }
+
+    /// Keeps an image, and gives its file; nil if there is one of that name already, which stays as it is.
+    func keep(_ bytes: [UInt8], of jobID: String, number: Int) throws(Fault) -> String? {
+        guard let type = Self.type(of: bytes) else {
+            throw Fault(description: "what came is no PNG, JPEG, WebP or GIF image")
+        }
+        let name = "\(Self.name(jobID))-\(number).\(type)"
+        let file = "\(path)/\(name)"
+        let part = "\(path)/.\(name).\(getpid()).part"
+        let descriptor = unsafe open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o644)
+        guard descriptor >= 0 else { throw Fault(description: "cannot write \(file): \(Self.reason)") }
+        defer {
+            _ = close(descriptor)
+            _ = unsafe unlink(part)
+        }
+        try Self.write(bytes, to: descriptor, file)
+        // Whole or not at all, and never over another one: `rename` would replace it.
+        guard unsafe link(part, file) == 0 else {
+            if errno == EEXIST { return nil }
+            throw Fault(description: "cannot write \(file): \(Self.reason)")
+        }
+        return file
+    }
+
+    /// Whether an image of that job and number is there, of whatever type.
+    func has(_ jobID: String, number: Int) -> Bool {
+        let base = "\(path)/\(Self.name(jobID))-\(number)"
+        return ["png", "jpg", "webp", "gif"].contains { unsafe access("\(base).\($0)", F_OK) == 0 }
+    }
+
+    private static func write(_ bytes: [UInt8], to descriptor: Int32, _ file: String) throws(Fault) {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let count = unsafe rest.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            if count > 0 {
+                rest = rest.dropFirst(count)
+            } else if errno != EINTR {
+                throw Fault(description: "cannot write \(file): \(reason)")
+            }
+        }
+    }
+
+    /// A job's id as a file name: anybody can write anything into it.
+    private static func name(_ jobID: String) -> String {
+        let plain = Set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.".utf8)
+        var name = PercentEncoding.encode(jobID.utf8.prefix(longestName)) { !plain.contains($0) }
+        // Neither hidden nor a way upwards.
+        while name.hasPrefix(".") { name = "%2E" + name.dropFirst() }
+        return name.count > longestName ? String(name.prefix(longestName)) : name.isEmpty ? "job" : name
+    }
+
+    /// The type by the content; a server may say anything.
+    private static func type(of bytes: [UInt8]) -> String? {
+        if bytes.starts(with: [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]) { return "png" }
+        if bytes.starts(with: [0xFF, 0xD8, 0xFF]) { return "jpg" }
+        if bytes.starts(with: "GIF8".utf8) { return "gif" }
+        if bytes.starts(with: "RIFF".utf8), bytes.dropFirst(8).starts(with: "WEBP".utf8) { return "webp" }
+        return nil
+    }
+
+    private static var reason: String { unsafe String(cString: strerror(errno)) }
+}
