@@ -22,7 +22,6 @@ package struct AMQPError: Error, Hashable, Sendable {
         case consumerTimeout = "consumer_timeout"
         /// The broker closed the connection or channel for another reason.
         case closedByBroker = "closed_by_broker"
-        /// The connection broke.
         case connectionLost = "connection_lost"
         /// Nothing came from the broker for two heartbeats.
         case heartbeatLost = "heartbeat_lost"

@@ -6,9 +6,7 @@ import SharedValues
 package struct AMQPURL: Hashable, Sendable {
     /// User and password of SASL PLAIN.
     package struct Credentials: Hashable, Sendable {
-        /// The user.
         package let user: String
-        /// The password.
         package let password: String
     }
 

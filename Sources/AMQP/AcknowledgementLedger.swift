@@ -12,7 +12,6 @@ package struct AcknowledgementLedger: Sendable {
         /// Whether all open tags below it are meant too.
         package let multiple: Bool
 
-        /// A frame.
         package init(number: UInt64, multiple: Bool) {
             self.number = number
             self.multiple = multiple
@@ -34,7 +33,6 @@ package struct AcknowledgementLedger: Sendable {
     /// Settled since the last flush, in the order of settling.
     private var settled: [UInt64] = []
 
-    /// No delivery yet.
     package init() {}
 
     /// Deliveries that are neither acknowledged nor rejected.

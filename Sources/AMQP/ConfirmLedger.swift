@@ -10,7 +10,6 @@ package struct ConfirmLedger<Entry> {
     private var lowest: UInt64 = 1
     private var entries: Deque<Entry?> = []
 
-    /// Nothing published yet.
     package init() {}
 
     /// Messages without an answer.

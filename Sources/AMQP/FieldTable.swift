@@ -40,7 +40,6 @@ package enum FieldValue: Hashable, Sendable {
     /// `V`
     case void
 
-    /// A text value.
     package static func text(_ text: some StringProtocol) -> FieldValue { .string(ByteString(text)) }
 
     /// The text of a `string` or `bytes` value, nil of any other type.
@@ -84,11 +83,9 @@ package enum FieldValue: Hashable, Sendable {
 
 /// Message headers, queue arguments or client properties: named values in the order of the wire.
 package struct FieldTable: Hashable, Sendable {
-    /// A named value.
     package struct Entry: Hashable, Sendable {
         /// The name, at most 255 bytes.
         package var name: ByteString
-        /// The value.
         package var value: FieldValue
 
         /// Bytes on the wire.

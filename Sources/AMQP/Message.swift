@@ -18,7 +18,6 @@ package struct MessageProperties: Hashable, Sendable {
     package var replyTo: ByteString?
     /// Time to live in milliseconds, as decimal text.
     package var expiration: ByteString?
-    /// The message's identity.
     package var messageID: ByteString?
     /// Seconds since 1970.
     package var timestamp: UInt64?
@@ -26,12 +25,10 @@ package struct MessageProperties: Hashable, Sendable {
     package var type: ByteString?
     /// Validated by the broker against the connection's user.
     package var userID: ByteString?
-    /// The sending application.
     package var appID: ByteString?
     /// Deprecated, kept for faithful copies.
     package var clusterID: ByteString?
 
-    /// No property set.
     package init() {}
 
     /// Bytes of a header frame beside the properties: frame header and end (8), class, weight, body size and flags (14).
@@ -80,7 +77,6 @@ package final class OutboundMessage: Sendable {
     package let exchange: ByteString
     /// The routing key; on the default exchange the queue's name.
     package let routingKey: ByteString
-    /// Properties and headers.
     package let properties: MessageProperties
     /// The body, sent as it is.
     package let body: [UInt8]
@@ -123,7 +119,6 @@ package struct DeliveryTag: Hashable, Sendable {
 ///
 /// A class, because it goes through many hands: a copy would count a reference for each of its texts.
 package final class Delivery: Sendable {
-    /// For the acknowledgement.
     package let tag: DeliveryTag
     /// Whether the broker may have delivered it before.
     package let redelivered: Bool
@@ -131,7 +126,6 @@ package final class Delivery: Sendable {
     package let exchange: ByteString
     /// How it was routed.
     package let routingKey: ByteString
-    /// Properties and headers.
     package let properties: MessageProperties
     /// The body, byte for byte; empty if it was too large to be kept.
     package let body: [UInt8]

@@ -1,6 +1,5 @@
 /// A queue to be declared, with its arguments.
 package struct QueueDeclaration: Hashable, Sendable {
-    /// The queue.
     package var name: ByteString
     /// Whether it survives a restart of the broker.
     package var durable: Bool

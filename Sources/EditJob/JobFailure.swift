@@ -30,7 +30,6 @@ package struct JobFailure: Error, Hashable, Sendable {
         case maybe
     }
 
-    /// The reason.
     package var code: Code
     /// A sentence for a person: what failed and what to do; without prompt or token.
     package var message: String

@@ -15,13 +15,10 @@ package struct Reply: Hashable, Sendable {
     /// More violations than a person reads would only make a reply that no queue takes.
     package static let mostViolations = 1000
 
-    /// The job.
     package var jobID: String
-    /// How it ended.
     package var status: Status
     /// Counted submissions, this one included.
     package var attempts: Int
-    /// When it ended.
     package var at: Timestamp
     /// Whether an earlier attempt may have been accepted too.
     package var mayBeDuplicate: Bool
@@ -30,7 +27,6 @@ package struct Reply: Hashable, Sendable {
     /// Whether another reply comes, with the images.
     package var follows = false
 
-    /// A reply.
     package init(
         jobID: String,
         status: Status,

@@ -23,7 +23,6 @@ package struct Timestamp: Hashable, Comparable, Sendable {
         milliseconds = Int64(((days * 24 + hour) * 60 + minute) * 60 + second) * 1000
     }
 
-    /// Now.
     package static var now: Timestamp {
         var time = timespec()
         unsafe clock_gettime(CLOCK_REALTIME, &time)

@@ -20,12 +20,10 @@ package struct Violation: Hashable, Sendable {
 
     /// The place; for `required` the missing member's.
     package let pointer: JSONPointer
-    /// The rule.
     package let code: Code
     /// A sentence for a person, without the job's own text but for short names of choices.
     package let message: String
 
-    /// A broken rule.
     package init(_ pointer: JSONPointer, _ code: Code, _ message: String) {
         self.pointer = pointer
         self.code = code

@@ -2,10 +2,8 @@
 ///
 /// Source: RFC 6901.
 package struct JSONPointer: Hashable, Sendable, CustomStringConvertible {
-    /// The pointer's text.
     package let description: String
 
-    /// The whole value.
     package static let root = JSONPointer(description: "")
 
     private init(description: String) {

@@ -12,7 +12,6 @@ package enum JSONValue: Hashable, Sendable {
     case real(Double)
     /// A string; may hold NUL.
     case string(String)
-    /// An array.
     case array([JSONValue])
     /// An object: its members in the order of the text, names unique.
     case object([JSONMember])
@@ -20,12 +19,9 @@ package enum JSONValue: Hashable, Sendable {
 
 /// A member of a JSON object.
 package struct JSONMember: Hashable, Sendable {
-    /// The name.
     package var name: String
-    /// The value.
     package var value: JSONValue
 
-    /// Names a value.
     package init(_ name: String, _ value: JSONValue) {
         self.name = name
         self.value = value
@@ -75,7 +71,6 @@ package struct JSONParseError: Error, Hashable, Sendable, CustomStringConvertibl
     package let line: Int
     /// The column in code points, from 1; 0 if the line is empty.
     package let column: Int
-    /// What is wrong.
     package let reason: String
 
     /// A fault at a place.

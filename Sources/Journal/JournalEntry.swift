@@ -6,7 +6,6 @@ package struct JournalEntry: Hashable, Sendable {
     package enum State: Hashable, Sendable {
         /// Under way, by that worker.
         case begun(owner: String)
-        /// Accepted.
         case accepted(taskID: String)
         /// Failed, for certain or perhaps.
         ///
@@ -26,7 +25,6 @@ package struct JournalEntry: Hashable, Sendable {
     package var digest: BodyDigest
     /// How far it got.
     package var state: State
-    /// Counted submissions.
     package var attempts: Int
     /// The last replay that was let through; 0 for none.
     package var replay: Int64
@@ -35,7 +33,6 @@ package struct JournalEntry: Hashable, Sendable {
     /// When the entry last changed, in milliseconds since 1970.
     package var changedAt: Int64
 
-    /// An entry.
     package init(
         digest: BodyDigest,
         state: State,

@@ -67,7 +67,6 @@ package final class MemoryJournal: SubmissionJournal {
     private let capacity: Int
     private let state = NIOLockedValueBox(State())
 
-    /// An empty journal.
     package init(capacity: Int = 100_000) {
         self.capacity = capacity
     }

@@ -43,7 +43,6 @@ extension SubmissionJournal {
 
 /// A job that wants to be submitted.
 package struct JournalRequest: Hashable, Sendable {
-    /// The job.
     package var id: String
     /// The digest of what would be submitted.
     package var digest: BodyDigest
@@ -93,7 +92,6 @@ package enum JournalAnswer: Hashable, Sendable {
 
 /// How a submission ended, for the journal.
 package enum JournalVerdict: Hashable, Sendable {
-    /// Accepted.
     case accepted(taskID: String)
     /// The job has failed; with `charged: maybe` nobody knows whether it was accepted.
     indirect case failed(JobFailure)
@@ -121,7 +119,6 @@ package struct JournalFault: Error, Hashable, Sendable, CustomStringConvertible 
 /// Not cryptographic, and need not be: who forges a collision gets the answer to a job of their own.
 /// Source: Fowler, Noll and Vo, draft-eastlake-fnv.
 package struct BodyDigest: Hashable, Sendable {
-    /// The hash.
     package let value: UInt128
 
     /// The digest of a body.

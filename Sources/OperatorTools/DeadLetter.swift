@@ -18,7 +18,6 @@ package struct DeadLetter: Sendable {
     /// When it failed; nil if nobody has said.
     package let failedAt: Timestamp?
 
-    /// Reads a message.
     package init(_ delivery: Delivery) {
         let headers = delivery.properties.headers ?? [:]
         self.delivery = delivery

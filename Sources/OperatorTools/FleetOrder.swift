@@ -6,7 +6,6 @@ import Journal
 package enum FleetOrder: Hashable, Sendable {
     /// Submit nothing any more.
     case pause(reason: String)
-    /// Go on.
     case resume
 
     private var record: LedgerRecord {

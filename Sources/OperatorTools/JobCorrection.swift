@@ -3,16 +3,13 @@ package import JSON
 
 /// A change to a job before it is replayed.
 package enum JobCorrection: Sendable {
-    /// Values at places.
     case set([Assignment])
     /// Another text in place of exactly that one, from an editor.
     case replace([UInt8], by: [UInt8])
 
     /// A value for a place: `/prompt=Make it blue`.
     package struct Assignment: Sendable {
-        /// Where.
         package let pointer: JSONPointer
-        /// What.
         package let value: JSONValue
 
         /// Reads `POINTER=VALUE`; nil if the text is nothing of the kind.

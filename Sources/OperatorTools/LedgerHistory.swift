@@ -3,7 +3,6 @@ package import Journal
 
 /// What was submitted, put together from the messages of a ledger in their order.
 package struct LedgerHistory: Sendable {
-    /// Sums over submissions.
     package struct Totals: Hashable, Sendable {
         /// Submissions by how they ended.
         package var count: [SubmissionRecord.Result: Int] = [:]

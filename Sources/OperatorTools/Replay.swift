@@ -7,7 +7,6 @@ package import SharedValues
 /// Interrupted at any point, even killed, no letter is lost: at worst it stands on both queues, and the worker's journal
 /// knows the job by its id.
 package final class Replay {
-    /// How to replay.
     package struct Options: Sendable {
         /// The queue that the jobs go to.
         package var queue: ByteString

@@ -4,7 +4,6 @@ import Journal
 
 /// One submission of a job, as the ledger tells it.
 package struct SubmissionRecord: Hashable, Sendable {
-    /// How it ended.
     package enum Result: String, CaseIterable, Sendable {
         /// Accepted by the API.
         case submitted
@@ -14,25 +13,19 @@ package struct SubmissionRecord: Hashable, Sendable {
         case unknown
         /// Not accepted for certain, and the job is or was to be tried again.
         case returned
-        /// Under way.
         case running
     }
 
-    /// The job.
     package let jobID: String
     /// `HOST:PID` of the worker.
     package let worker: String
-    /// When it began.
     package let submittedAt: Timestamp
     /// Images that the job asked for at most.
     package let images: Int
-    /// When it ended.
     package internal(set) var endedAt: Timestamp?
-    /// How it ended.
     package internal(set) var result = Result.running
     /// The task id of one that was accepted.
     package internal(set) var taskID: String?
-    /// Why it failed.
     package internal(set) var code: String?
     /// How its task ended, if it was followed: `completed`, or why there are no images.
     package internal(set) var followed: String?

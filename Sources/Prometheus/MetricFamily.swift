@@ -2,9 +2,7 @@
 package struct MetricFamily: Hashable, Sendable {
     /// How a metric's values are to be read.
     package enum Kind: Hashable, Sendable {
-        /// Only rises.
         case counter
-        /// Rises and falls.
         case gauge
         /// Durations in seconds, counted by upper bounds in ascending order; `+Inf` is added.
         case histogram([Double])
@@ -17,7 +15,6 @@ package struct MetricFamily: Hashable, Sendable {
     /// How its values are to be read.
     package let kind: Kind
 
-    /// Describes a metric.
     package init(name: String, help: String, kind: Kind) {
         self.name = name
         self.help = help

@@ -55,12 +55,10 @@ package struct FaultMix: Hashable, Sendable {
 
     /// A kind and how many of a hundred requests meet it.
     package struct Share: Hashable, Sendable {
-        /// The kind.
         package let kind: Kind
         /// 0 to 100.
         package let percent: Double
 
-        /// A share.
         package init(kind: Kind, percent: Double) {
             self.kind = kind
             self.percent = percent

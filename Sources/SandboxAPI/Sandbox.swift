@@ -22,7 +22,6 @@ package struct Sandbox: Sendable {
         package var generation: Duration = .seconds(5)
         /// The time before each answer.
         package var latency: Duration = .milliseconds(200)
-        /// How it misbehaves.
         package var faults: FaultMix
         /// The `Retry-After` of each 429 and 503, nil for none.
         package var retryAfter: Duration?

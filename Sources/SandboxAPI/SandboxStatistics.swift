@@ -17,7 +17,6 @@ package final class SandboxStatistics: Sendable {
 
     private let counts = NIOLockedValueBox(Counts())
 
-    /// Nothing seen yet.
     package init() {}
 
     func began() {

@@ -10,7 +10,6 @@ final class SandboxTasks: Sendable {
         case fails
         /// The API forgets it.
         case isLost
-        /// It never ends.
         case isStuck
     }
 

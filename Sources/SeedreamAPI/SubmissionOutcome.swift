@@ -23,7 +23,6 @@ package enum SubmissionOutcome: Hashable, Sendable {
         case envelope = "the task id came in an envelope that the API does not document"
     }
 
-    /// A definite refusal.
     package struct Rejection: Hashable, Sendable {
         /// Whether the content was refused, and not the form.
         package var isAboutContent: Bool
@@ -32,7 +31,6 @@ package enum SubmissionOutcome: Hashable, Sendable {
         /// Whether the table has no row of its own for the status: several in a row are about the service.
         package var isUnfamiliar: Bool
 
-        /// A refusal.
         package init(isAboutContent: Bool = false, status: Int, isUnfamiliar: Bool = false) {
             self.isAboutContent = isAboutContent
             self.status = status
@@ -68,7 +66,6 @@ package enum SubmissionOutcome: Hashable, Sendable {
         /// The least wait that this fault needs, without the API asking for one.
         package var leastDelay: Duration?
 
-        /// A fault.
         package init(reason: GateReason, status: Int? = nil, retryAfter: Duration? = nil, leastDelay: Duration? = nil) {
             self.reason = reason
             self.status = status
@@ -86,7 +83,6 @@ package enum SubmissionOutcome: Hashable, Sendable {
         /// The least wait that the API asked for.
         package var retryAfter: Duration?
 
-        /// A doubt.
         package init(kind: Kind, status: Int? = nil, retryAfter: Duration? = nil) {
             self.kind = kind
             self.status = status
@@ -95,7 +91,6 @@ package enum SubmissionOutcome: Hashable, Sendable {
 
         /// The kinds, which the policies tell apart.
         package enum Kind: Hashable, Sendable {
-            /// No answer.
             case silent
             /// A 5xx that says little.
             case gateway

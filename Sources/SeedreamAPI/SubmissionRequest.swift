@@ -6,14 +6,12 @@ package struct SubmissionRequest: Sendable {
     package var jobID: String
     /// The API's JSON, encoded.
     package var body: [UInt8]
-    /// The bearer token.
     package var token: String
     /// W3C trace context, from the job.
     package var traceparent: String?
     /// W3C trace context, from the job.
     package var tracestate: String?
 
-    /// A request.
     package init(
         jobID: String,
         body: [UInt8],

@@ -2,7 +2,6 @@
 package enum SubmissionSighting: Hashable, Sendable {
     /// A status line came.
     case answered(APIAnswer)
-    /// None came.
     case failed(TransportFailure)
 
     /// The status, where an answer came.
@@ -12,11 +11,9 @@ package enum SubmissionSighting: Hashable, Sendable {
     }
 }
 
-/// The API's answer.
 package struct APIAnswer: Hashable, Sendable {
     /// What came of the body.
     package enum Body: Hashable, Sendable {
-        /// All of it.
         case complete([UInt8])
         /// More than an answer of this API can be; the rest was not read.
         case tooLong
@@ -24,7 +21,6 @@ package struct APIAnswer: Hashable, Sendable {
         case cut
     }
 
-    /// The HTTP status.
     package var status: Int
     /// The `Retry-After` field as it came.
     package var retryAfter: String?
@@ -33,7 +29,6 @@ package struct APIAnswer: Hashable, Sendable {
     /// What came of the body.
     package var body: Body
 
-    /// An answer.
     package init(status: Int, retryAfter: String? = nil, date: String? = nil, body: Body) {
         self.status = status
         self.retryAfter = retryAfter

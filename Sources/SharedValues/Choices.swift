@@ -26,6 +26,5 @@ package enum FollowChoice: String, Sendable, CaseIterable {
     case asked
     /// Those of all jobs.
     case all
-    /// No task.
     case none
 }

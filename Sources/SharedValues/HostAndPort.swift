@@ -19,7 +19,6 @@ package struct HostAndPort: Hashable, Sendable {
     /// The TCP port, nil if there is none or nothing behind the colon.
     package let port: UInt16?
 
-    /// Reads a text.
     package init(_ text: Substring) throws(Fault) {
         var portText: Substring?
         if text.hasPrefix("[") {

@@ -6,9 +6,7 @@ package struct RateLimit: Hashable, Sendable {
     /// for longer.
     package static let longestInterval = Duration.seconds(15)
 
-    /// Starts per period.
     package let count: Int
-    /// The period.
     package let period: Duration
 
     /// A limit of at least one start per period.

@@ -5,10 +5,8 @@ package struct Waiters<Value: Sendable>: Sendable {
     private var continuations: [Int: CheckedContinuation<Value, Never>] = [:]
     private var last = 0
 
-    /// Nobody waits.
     package init() {}
 
-    /// Tasks that wait.
     package var count: Int { continuations.count }
 
     /// A number under which to wait, before there is a continuation.

@@ -8,7 +8,6 @@ import SharedValues
 /// A new one also has its value in `Settings.swift` and its flag in `seedream-worker/SettingFlags.swift`; the program hands
 /// it to whoever needs it in `WorkerComposition.swift`.
 package enum SettingCatalogue {
-    /// All settings.
     package static let all: [SettingDefinition] = amqp + queue + api + worker + following + policies + observing
 
     private static let amqp: [SettingDefinition] = [

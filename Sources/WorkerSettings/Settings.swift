@@ -54,7 +54,6 @@ package struct Settings: Sendable {
 
     /// Where the API's token comes from.
     package enum APIToken: Hashable, Sendable {
-        /// The token itself.
         case value(String)
         /// A file that is read again when it changes.
         case file(String)
@@ -64,7 +63,6 @@ package struct Settings: Sendable {
     package enum JournalStore: Hashable, Sendable {
         /// In a stream of the broker, shared by all replicas.
         case ledger
-        /// In this process.
         case memory
         /// In an SQLite file, shared by the workers of one host.
         case sqlite(path: String)
@@ -77,7 +75,6 @@ package struct Settings: Sendable {
         /// TCP port; 0 lets the system choose.
         package let port: Int
 
-        /// An address.
         package init(host: String, port: Int) {
             self.host = host
             self.port = port

@@ -39,13 +39,11 @@ package struct SettingsReader: Sendable {
 
     /// Several faults, a line each.
     package struct Faults: Error, Sendable {
-        /// At least one.
         package let all: [Fault]
     }
 
     /// A setting's value as a text, and if it came from.
     package struct Entry: Sendable {
-        /// The setting.
         package let definition: SettingDefinition
         /// The text, nil if there is none.
         package let text: String?
@@ -64,7 +62,6 @@ package struct SettingsReader: Sendable {
 
     /// The checked settings, and each with its source.
     package struct Result: Sendable {
-        /// The checked settings.
         package let settings: Settings
         /// One an entry of the catalogue, in its order.
         package let entries: [Entry]

@@ -90,7 +90,6 @@ struct FleetView {
         return lines + terminal.table([["REPLICA", "VERSION", "SINCE", "IN FLIGHT", "GATE", "LAST SEEN"]] + rows)
     }
 
-    /// For programs.
     var json: JSONValue {
         var members = [
             JSONMember("paused", .boolean(pausedFor != nil)),

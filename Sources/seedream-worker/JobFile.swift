@@ -13,7 +13,6 @@ enum JobFile {
         let line: Int
         /// Which element of the array in that line it is, from 0; nil outside an array.
         var element: Int?
-        /// Its text.
         let text: [UInt8]
 
         /// Where it stands, for people.

@@ -23,7 +23,6 @@ struct ProgressLine {
         Console.progress(line(done, after: now - startedAt))
     }
 
-    /// Clears the line.
     func clear() { Console.progress("") }
 
     /// The line itself: a bar, the count, the rate and the time that is left.

@@ -28,7 +28,6 @@ struct SeedreamWorker: AsyncParsableCommand {
     }
 }
 
-/// The program's version.
 enum Version {
     static let current = "0.1.0"
 }

@@ -16,7 +16,6 @@ actor SubmitSession {
         /// Jobs at the beginning that an interrupted run has published already.
         var skipped = 0
 
-        /// A new one.
         init() {}
 
         /// Reads `PREFIX:COUNT`, as an interrupted run has printed it; nil if it is nothing of the kind.

@@ -6,7 +6,6 @@ import NIOPosix
 package final class FaultProxy: Sendable {
     /// What happens to a piece of bytes.
     package enum Fault: Sendable {
-        /// It arrives.
         case none
         /// It arrives after so long, and all behind it.
         case delay(TimeAmount)
@@ -34,10 +33,8 @@ package final class FaultProxy: Sendable {
     /// The port on 127.0.0.1.
     package let port: Int
 
-    /// Connections so far.
     package var connections: Int { state.withLockedValue { $0.connections } }
 
-    /// Faults so far.
     package var faults: Int { state.withLockedValue { $0.faults } }
 
     /// Passes everything on to `target`, until it is told otherwise.

@@ -3,14 +3,12 @@ import Glibc
 
 /// A RabbitMQ of one test's own, of one node or a cluster of several: to be killed, restarted and starved.
 package actor PrivateBroker {
-    /// One node.
     package struct Node: Sendable {
         fileprivate let name: String
         /// Where it listens on 127.0.0.1.
         package let port: Int
         fileprivate let distributionPort: Int
 
-        /// Its URL.
         package var urlText: String { "amqp://guest:guest@127.0.0.1:\(port)/" }
     }
 

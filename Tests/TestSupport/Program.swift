@@ -8,9 +8,7 @@ package final class Program: Sendable {
     package struct Outcome: Sendable {
         /// The exit status, or the negative number of the signal that ended it.
         package let status: Int32
-        /// What it wrote.
         package let stdout: String
-        /// What it wrote.
         package let stderr: String
     }
 
@@ -100,7 +98,6 @@ package final class Program: Sendable {
         for waiter in waiters { waiter.resume() }
     }
 
-    /// The process id.
     package var pid: Int32 { process.withLockedValue { $0.processIdentifier } }
 
     /// What it has written to stdout so far.
@@ -115,7 +112,6 @@ package final class Program: Sendable {
         try input.writing.close()
     }
 
-    /// Sends a signal.
     package func signal(_ number: Int32) {
         kill(pid, number)
     }

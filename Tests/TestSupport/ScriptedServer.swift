@@ -15,19 +15,15 @@ package final class ScriptedServer: Sendable {
         case sendAndClose(String)
         /// Close without an answer.
         case close
-        /// Reset the connection.
         case reset
-        /// Never answer.
         case hang
     }
 
     /// A request as it came.
     package struct Request: Sendable {
-        /// The path.
         package let path: String
         /// The header fields in their order.
         package let headers: [(name: String, value: String)]
-        /// The body.
         package let body: [UInt8]
         /// Which connection of the server it came on, from 0.
         package let connection: Int
@@ -105,7 +101,6 @@ package final class ScriptedServer: Sendable {
         self.port = channel.localAddress?.port ?? port
     }
 
-    /// Stops listening.
     package func close() async throws {
         try await channel.close()
     }

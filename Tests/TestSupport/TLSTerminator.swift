@@ -41,7 +41,6 @@ package final class TLSTerminator: Sendable {
         port = channel.localAddress?.port ?? 0
     }
 
-    /// Stops listening.
     package func close() async throws {
         try await channel.close()
     }

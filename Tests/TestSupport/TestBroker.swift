@@ -10,9 +10,7 @@ import NIOHTTP1
 package struct TestBroker: Sendable {
     /// The broker's URL with the test's virtual host.
     package let urlText: String
-    /// The same, read.
     package let url: AMQPURL
-    /// The virtual host.
     package let virtualHost: String
 
     /// A broker of a test's own, with its default virtual host.

@@ -7,7 +7,6 @@ import SharedValues
 package struct Gate: Sendable {
     /// What a job that wants to be submitted is told.
     package enum Answer: Hashable, Sendable {
-        /// Submit.
         case go
         /// Submit: your outcome decides for all.
         case probe
@@ -19,7 +18,6 @@ package struct Gate: Sendable {
 
     /// Why and until when the gate is closed.
     package struct Closure: Hashable, Sendable {
-        /// The service's fault.
         package fileprivate(set) var reason: GateReason
         /// The moment from which a probe may go.
         package fileprivate(set) var until: ContinuousClock.Instant

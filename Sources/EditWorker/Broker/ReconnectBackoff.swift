@@ -8,7 +8,6 @@ package struct ReconnectBackoff: Sendable {
 
     private var failures = 0
 
-    /// Nothing failed yet.
     package init() {}
 
     /// The wait after one more failure; `fraction` is a random number from 0 to 1.

@@ -13,11 +13,9 @@ package struct Topology: Sendable {
     /// Returns of a job before the broker dead-letters it: a job that kills its workers comes to an end.
     private static let deliveryLimit: Int64 = 20
 
-    /// The queues' names.
     package let queues: JobQueues
     /// The kind of all queues.
     package let type: QueueType
-    /// Who makes them.
     package let mode: TopologyMode
     /// How long the ledger keeps its records; nil if there is none.
     package let ledgerRetention: Duration?

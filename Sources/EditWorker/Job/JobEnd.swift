@@ -27,7 +27,6 @@ package struct JobEnd: Hashable, Sendable {
         case submitted, failed, unknown, retried, returned, duplicate
     }
 
-    /// How it ends.
     package var kind: Kind
     /// Counted submissions, the last included if it counts.
     package var attempts: Int

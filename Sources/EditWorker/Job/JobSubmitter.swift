@@ -17,7 +17,6 @@ extension SeedreamClient: Submitter {}
 package struct JobSubmitter: Sendable {
     /// What came of a submission.
     struct Answer {
-        /// What it means.
         let outcome: SubmissionOutcome
         /// The sentence for a person, asked for only if the job fails.
         let text: String

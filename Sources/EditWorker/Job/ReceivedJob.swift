@@ -130,9 +130,7 @@ package enum JobHeader {
     package static let replayCount: ByteString = "x-replay-count"
     /// The id of the job that this one was made from.
     package static let editedFrom: ByteString = "x-edited-from"
-    /// The broker's own.
     package static let deliveryCount: ByteString = "x-delivery-count"
-    /// Between workers only.
     package static let awaitsVerdict: ByteString = "x-awaits-verdict"
     /// Between workers only: the job came back to a worker that could not ask its journal.
     package static let deliveredBefore: ByteString = "x-delivered-before"

@@ -4,7 +4,6 @@ import Journal
 ///
 /// It goes with every copy of the job, since the next worker may have another journal.
 package struct SubmissionHistory: Hashable, Sendable {
-    /// Counted submissions.
     package var attempts: Int
     /// Whether one of them may have been accepted.
     package var mayBeDuplicate: Bool

@@ -5,7 +5,6 @@ import NIOConcurrencyHelpers
 package struct WorkerIdentity: Sendable {
     /// `HOST:PID`.
     package let name: String
-    /// The program's version.
     package let version: String
     private let prefix: String
     private let counter = NIOLockedValueBox<UInt64>(0)
@@ -26,7 +25,6 @@ package struct WorkerIdentity: Sendable {
         return "\(prefix)-\(number)"
     }
 
-    /// This machine's name.
     package static var hostName: String {
         var buffer = [CChar](repeating: 0, count: 256)
         guard unsafe gethostname(&buffer, buffer.count - 1) == 0 else { return "localhost" }

@@ -20,7 +20,6 @@ package final class JobObserver: Sendable {
         self.logger = logger
     }
 
-    /// A delivery came.
     func received(_ delivery: Delivery) {
         metrics.received(redelivered: delivery.redelivered)
     }

@@ -7,7 +7,6 @@ package import Logging
 package struct LineLogHandler: LogHandler {
     /// The form of a line.
     package enum Format: Sendable {
-        /// One JSON object.
         case json
         /// Time, level, message, and the metadata behind it.
         case text

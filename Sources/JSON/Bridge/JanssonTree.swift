@@ -6,7 +6,6 @@ import CJansson
     /// What is wrong where there is no tree.
     let error: json_error_t
 
-    /// Reads a text.
     init(parsing text: [UInt8], flags: Int) {
         var error = json_error_t()
         unsafe root = text.withUnsafeBytes { text in

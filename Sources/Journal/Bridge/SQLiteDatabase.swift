@@ -10,7 +10,6 @@ import CSQLite
     struct Failure: Error, CustomStringConvertible {
         /// The primary result code, such as `SQLITE_BUSY`.
         let code: Int32
-        /// SQLite's words.
         let description: String
     }
 

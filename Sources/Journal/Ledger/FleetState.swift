@@ -19,7 +19,6 @@ package struct FleetState: Sendable {
         package let milliseconds: Int64
         /// Whether jobs wait in the workers instead of going back.
         package let isHeld: Bool
-        /// Who found it.
         package let replica: String
         /// Where the record stands, by which the closure is known.
         package let offset: Int64
@@ -43,7 +42,6 @@ package struct FleetState: Sendable {
     /// Whether the last order that was read was to go on.
     package private(set) var wasResumed = false
     package private(set) var closure: Closure?
-    /// By their names.
     package private(set) var members: [String: Member] = [:]
 
     package init() {}
@@ -97,7 +95,6 @@ struct FleetBudget: Sendable {
     let images: Int
     /// In milliseconds.
     let period: Int64
-    /// Submissions under way.
     private var running: [String: (at: Int64, images: Int)] = [:]
     /// Ended, nearly in the order of their beginning.
     private var spent: Deque<(at: Int64, images: Int)> = []

@@ -12,7 +12,6 @@ package final class LedgerJournal: SubmissionJournal {
     package struct Options: Sendable {
         /// The stream, `Q.ledger`.
         package var stream: QueueDeclaration
-        /// The job queue.
         package var jobs: ByteString
         /// How long submissions are remembered.
         package var retention: Duration

@@ -26,7 +26,6 @@ extension LedgerMessage {
         )
     }
 
-    /// The message's text.
     package var encoded: [UInt8] {
         JSONValue.object([
             JSONMember("v", .integer(Self.formatVersion)), JSONMember("replica", .string(replica)),
@@ -251,7 +250,6 @@ extension JSONValue {
 }
 
 extension BodyDigest {
-    /// Thirty-two hexadecimal digits.
     package var hexadecimal: String {
         let digits = String(value, radix: 16)
         return String(repeating: "0", count: 32 - digits.count) + digits

@@ -92,7 +92,6 @@ package enum LedgerRecord: Hashable, Sendable {
 
 /// What a replica says of itself.
 package struct LedgerGreeting: Hashable, Sendable {
-    /// The program's version.
     package var version: String
     /// Settings that all replicas should have alike, by their keys.
     package var settings: [String: String]
@@ -105,11 +104,9 @@ package struct LedgerGreeting: Hashable, Sendable {
 
 /// What a replica says of itself from time to time, for people.
 package struct LedgerReport: Hashable, Sendable {
-    /// The program's version.
     package var version: String
     /// When it started, in milliseconds since 1970.
     package var since: Int64
-    /// Submissions under way.
     package var inFlight: Int
     /// Why its gate is closed; nil while it is open.
     package var gate: String?

@@ -9,7 +9,6 @@ struct APIEndpoint: Hashable, Sendable {
     let isSecure: Bool
     /// The host's name, or its address without brackets.
     let host: String
-    /// The TCP port.
     let port: Int
     /// The `Host` field: as in the URL, the scheme's own port left out.
     let hostField: String

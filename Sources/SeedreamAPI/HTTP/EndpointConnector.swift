@@ -11,7 +11,6 @@ struct EndpointConnector: Sendable {
         let description: String
     }
 
-    /// Where to connect.
     let endpoint: APIEndpoint
     private let timeout: TimeAmount
     private let tls: NIOSSLContext?

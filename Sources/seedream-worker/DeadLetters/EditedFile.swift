@@ -7,7 +7,6 @@ final class EditedFile {
     private let before: [UInt8]
     private var isKept = false
 
-    /// Writes the text.
     init(_ text: [UInt8]) throws {
         let directory = Process.environment["TMPDIR"] ?? "/tmp"
         var template = Array("\(directory)/seedream-job-XXXXXX.json".utf8CString)

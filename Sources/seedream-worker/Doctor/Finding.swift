@@ -12,26 +12,20 @@ struct Finding {
         case fault
     }
 
-    /// The place.
     let check: String
-    /// How it is.
     let status: Status
-    /// What was found.
     let message: String
     /// What to do, where there is something to do.
     let remedy: String?
 
-    /// All well.
     static func ok(_ check: String, _ message: String) -> Finding {
         Finding(check: check, status: .ok, message: message, remedy: nil)
     }
 
-    /// Somebody should know.
     static func warning(_ check: String, _ message: String, remedy: String? = nil) -> Finding {
         Finding(check: check, status: .warning, message: message, remedy: remedy)
     }
 
-    /// Does not work.
     static func fault(_ check: String, _ message: String, remedy: String? = nil) -> Finding {
         Finding(check: check, status: .fault, message: message, remedy: remedy)
     }

@@ -1,0 +1,86 @@
+package import Journal
+import Logging
+import NIOConcurrencyHelpers
+import SeedreamAPI
+
+// One replica's admission among the others: the shared rate limit, the probe of all, a pause, a closure for the account.
+
+extension Admission {
+    /// Waits for a start of the fleet; nil if the gate closed or the drain began meanwhile.
+    func fleetStart(isProbe: Bool) async -> ContinuousClock.Instant? {
+        guard let fleet, fleet.limitsStarts else { return .now + .seconds(3600) }
+        state.withLockedValue { $0.waitingForFleet += 1 }
+        defer { state.withLockedValue { $0.waitingForFleet -= 1 } }
+        while !Task.isCancelled {
+            let (isOver, waiting, version) = state.withLockedValue { state in
+                (
+                    state.isDraining || state.gate.isPaused || !isProbe && state.gate.closure != nil,
+                    state.waitingForFleet, state.version
+                )
+            }
+            guard !isOver else { return nil }
+            switch fleet.turn(waiting: waiting) {
+            case .start(before: let end): return end
+            case .wait(until: let until): await wait(until: until) { $0.version != version }
+            case .ask: await wait(until: .now + .milliseconds(100)) { $0.version != version }
+            }
+        }
+        return nil
+    }
+
+    /// Asks the other replicas before a probe, where they know of the closure; false if another one tries.
+    package func claimProbe() async -> Bool {
+        guard await mayProbe() else { return false }
+        state.withLockedValue { $0.hasClaim = true }
+        return true
+    }
+
+    func mayProbe() async -> Bool {
+        guard let fleet, state.withLockedValue({ $0.gate.closure?.isShared == true && !$0.hasClaim }) else {
+            state.withLockedValue { $0.hasClaim = false }
+            return true
+        }
+        if await fleet.claimProbe() { return true }
+        state.withLockedValue { $0.gate.postponeProbe(now: .now) }
+        wakeAll()
+        return false
+    }
+
+    /// Takes over what another replica, or a person, has told the fleet.
+    package func follow(_ change: FleetChange) {
+        let (changed, reason) = state.withLockedValue { state -> (Bool, GateReason?) in
+            let before = state.gate.reason
+            switch change {
+            case .paused: state.gate.isPaused = true
+            case .resumed: state.gate.isPaused = false
+            case .closed(let text, let delay, let isHeld):
+                guard let reason = GateReason(rawValue: text), reason.isOfAccount else { break }
+                _ = state.gate.follow(reason, for: delay, isHeld: isHeld, now: .now)
+            case .opened: _ = state.gate.followOpening()
+            case .slots: break
+            }
+            if state.gate.reason != nil { state.schedule?.forgetReservations() }
+            return (state.gate.reason != before, state.gate.reason)
+        }
+        if changed {
+            if reason == .paused {
+                logger.log(.warning, "the fleet is paused", [.remedy: GateReason.paused.remedy])
+            } else {
+                report(closure)
+            }
+            metrics.gate(reason)
+        }
+        wakeAll()
+    }
+
+    /// Tells the other replicas what this one has found out about the account.
+    func tell(_ fleet: any Fleet, _ before: Gate.Closure?, _ now: Gate.Closure?, isProbe: Bool) {
+        if let now, now.reason.isOfAccount, before == nil || isProbe {
+            state.withLockedValue { $0.gate.markShared() }
+            fleet.tellClosed(now.reason.rawValue, for: now.pause, isHeld: now.isHeld)
+        } else if before?.isShared == true, now?.reason.isOfAccount != true {
+            // Also if this replica now has a fault of its own: the others need not wait for that.
+            fleet.tellOpened()
+        }
+    }
+}
