@@ -102,6 +102,17 @@ struct FleetSlotsTests {
         }
     }
 
+    @Test func `a long history does not keep a replica waiting`() throws {
+        var slots = FleetSlots(try #require(RateLimit("20/10s")))
+        for _ in 0..<5000 { slots.readSlots(1, isOwn: false, isCatchingUp: true, now: Self.moment(0)) }
+        slots.readOwnMessage(publishedAt: Self.moment(0))
+        guard case .wait = slots.turn(waiting: 1, now: Self.moment(9000)) else {
+            Issue.record("the last starts of the others are not respected")
+            return
+        }
+        #expect(slots.turn(waiting: 1, now: Self.moment(21_500)) == .ask(1))
+    }
+
     @Test(arguments: ["20/10s", "20/5s", "100/5s", "10/5s"])
     func `at least 90 per cent of the limit are used while work waits`(_ text: String) throws {
         let limit = try #require(RateLimit(text))

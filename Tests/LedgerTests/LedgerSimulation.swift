@@ -26,8 +26,6 @@ struct LedgerSimulation {
         case settlesBeforeTheEnd
         /// A message that is published twice counts twice.
         case appliesDuplicates
-        /// A message whose confirm was lost is not published again.
-        case dropsUnconfirmedMessages
         /// After a new connection the messages that were missed stay unread.
         case readsOnWithNewMessages
         /// A `begin` that waited too long is forgotten, and not withdrawn.
@@ -101,6 +99,8 @@ struct LedgerSimulation {
     private let retries: Bool
     private var now = 1_000_000
     private var stream: [LedgerMessage] = []
+    /// What a broker may still take from a connection that is gone.
+    private var late: [LedgerMessage] = []
     private var queue: [Copy] = []
     private var replicas: [Replica] = []
     private var submissions: [Submission] = []
@@ -150,24 +150,50 @@ struct LedgerSimulation {
         replicas[index].isConnected = true
         // The confirms of the old connection are lost.
         replicas[index].confirms = []
-        if let message = replicas[index].ledger.unconfirmed {
-            if mutation == .dropsUnconfirmedMessages {
-                replicas[index].ledger.confirmed(message.number)
-            } else {
-                append(message)
-                replicas[index].ledger.confirmed(message.number)
-            }
-        }
-        if mutation == .readsOnWithNewMessages, replicas[index].ledger.lastRead != nil {
+        let last = replicas[index].ledger.lastRead
+        if mutation == .readsOnWithNewMessages, last != nil {
             replicas[index].next = stream.count
+        } else if let last, !isContinued(after: last) {
+            replicas[index].ledger.startOver()
+            replicas[index].next = 0
         } else {
-            replicas[index].next = replicas[index].ledger.lastRead.map { Int($0.offset) + 1 } ?? 0
+            replicas[index].next = last.map { Int($0.offset) + 1 } ?? 0
         }
         let hello = LedgerRecord.hello(LedgerGreeting(version: "1", settings: [:]))
         let greeting = replicas[index].ledger.greet([hello], at: Int64(now))
         append(greeting)
         replicas[index].ledger.confirmed(greeting.number)
         replicas[index].hasPublisher = true
+    }
+
+    /// As `LedgerJournal.isContinued`.
+    private func isContinued(after last: (replica: String, number: Int64, offset: Int64)) -> Bool {
+        guard stream.indices.contains(Int(last.offset)) else { return false }
+        let message = stream[Int(last.offset)]
+        return message.replica == last.replica && message.number == last.number
+    }
+
+    /// The power of the broker's machine fails: all connections end, and the last records were not on the disk.
+    ///
+    /// Only ends, and of replicas that live: nobody else can write them again, and a begin that is lost with all connections
+    /// may be another replica's next job. The guide says so.
+    private mutating func losePower() {
+        for index in replicas.indices { cut(index, isNoticed: true) }
+        late = []
+        // An end that is lost, and whose replica dies before it can write it again, leaves a doubt.
+        defer {
+            for index in replicas.indices {
+                for job in 0..<jobs where hasBegun(job, index) { hasCause.insert(job) }
+            }
+        }
+        let alive = Set(replicas.filter(\.isAlive).map(\.ledger.name))
+        let most = Int.random(in: 0...6, using: &dice)
+        for _ in 0..<most {
+            guard let last = stream.last, alive.contains(last.replica),
+                !last.records.contains(where: { $0.kind == "begin" || $0.kind == "abandon" })
+            else { return }
+            stream.removeLast()
+        }
     }
 
     private mutating func append(_ message: LedgerMessage) {
@@ -192,6 +218,7 @@ struct LedgerSimulation {
         replicas[index].isConnected = false
         // What was on its way may have reached the broker.
         while !replicas[index].outgoing.isEmpty, roll(2) { append(replicas[index].outgoing.removeFirst()) }
+        late += replicas[index].outgoing
         replicas[index].outgoing = []
         if isNoticed { replicas[index].hasPublisher = false }
         // As the broker sees it; the consumer's connection is another.
@@ -210,7 +237,7 @@ struct LedgerSimulation {
             default: false
             }
         }
-        let coming = replicas[index].ledger.unconfirmed?.records ?? []
+        let coming = replicas[index].ledger.unreadRecords
         return (coming + [last].compactMap { $0 })
             .contains { if case .begin(let request) = $0 { request.id == Self.id(job) } else { false } }
     }
@@ -239,8 +266,9 @@ struct LedgerSimulation {
 
     private mutating func fault() {
         let index = Int.random(in: replicas.indices, using: &dice)
-        switch Int.random(in: 0..<6, using: &dice) {
+        switch Int.random(in: 0..<7, using: &dice) {
         case 0: crash(index)
+        case 5: losePower()
         case 1: cut(index, isNoticed: true)
         // Silence: the broker has given the connection up, and the replica has not heard of it.
         case 2: cut(index, isNoticed: false)
@@ -256,6 +284,7 @@ struct LedgerSimulation {
 
     private mutating func step() throws {
         now += Int.random(in: 1...60, using: &dice)
+        if !late.isEmpty, roll(12) { append(late.removeFirst()) }
         let index = Int.random(in: replicas.indices, using: &dice)
         guard replicas[index].isAlive, replicas[index].frozenUntil <= now else { return }
         switch Int.random(in: 0..<8, using: &dice) {

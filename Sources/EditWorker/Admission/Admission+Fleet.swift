@@ -55,8 +55,11 @@ extension Admission {
             case .resumed: state.gate.isPaused = false
             case .closed(let text, let delay, let isHeld):
                 guard let reason = GateReason(rawValue: text), reason.isOfAccount else { break }
+                state.hasClaim = false
                 _ = state.gate.follow(reason, for: delay, isHeld: isHeld, now: .now)
-            case .opened: _ = state.gate.followOpening()
+            case .opened:
+                state.hasClaim = false
+                _ = state.gate.followOpening()
             case .slots: break
             }
             if state.gate.reason != nil { state.schedule?.forgetReservations() }

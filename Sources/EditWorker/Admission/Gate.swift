@@ -84,6 +84,7 @@ package struct Gate: Sendable {
         now: ContinuousClock.Instant
     ) -> Bool {
         let changed = closure?.reason != reason
+        let delay = max(minDelay, delay)
         closure = Closure(
             reason: reason,
             until: now + delay,
@@ -112,6 +113,8 @@ package struct Gate: Sendable {
         guard let closed = closure else { return }
         closure?.isProbing = false
         closure?.until = now + closed.delay
+        closure?.heldTotal += closed.delay
+        if closed.heldTotal > Self.longestHeldTotal { closure?.isHeld = false }
     }
 
     /// Lets another job be the probe: the one that was has submitted nothing.

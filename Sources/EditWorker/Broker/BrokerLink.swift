@@ -191,10 +191,13 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// Nil if the link was stopped meanwhile.
     private func open(_ url: AMQPURL) async throws(AMQPError) -> AMQPConnection? {
         let connection = try await AMQPConnection.open(url, options: options)
+        // For `stop`, too: what is set up may wait for a broker that blocks.
+        self.connection = connection
         let session: Session
         do throws(AMQPError) {
             session = try await setup(connection)
         } catch {
+            self.connection = nil
             await connection.close()
             throw error
         }
@@ -202,7 +205,6 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
             await connection.close()
             return nil
         }
-        self.connection = connection
         current = session
         hasConnected = true
         openedAt = .now

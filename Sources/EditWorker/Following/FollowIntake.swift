@@ -15,14 +15,19 @@ package struct FollowIntake: Sendable {
         self.logger = logger
     }
 
-    /// Takes tasks until the drain begins, and brings to their ends those that were taken.
+    /// Takes tasks until the drain begins, if this user may, and brings to their ends those that were taken.
     func run(over links: BrokerLinks, until admission: Admission) async {
         // What was seen must be told: nothing is taken before there is a connection to tell it on.
         guard follower.isNeeded, await links.publisher.session() != nil else { return }
         await withDiscardingTaskGroup { looks in
             while !Task.isCancelled, admission.intake() != .ended {
                 guard let connection = await links.consumer.session() else { return }
-                guard let consumer = await consume(over: connection) else {
+                let consumer: Consumer
+                do throws(AMQPError) {
+                    consumer = try await connection.consume(from: queue, prefetch: concurrency)
+                } catch {
+                    guard error.code != .accessRefused else { return report(error) }
+                    if error.code != .closed { report(error) }
                     await admission.wait(until: .now + .seconds(1))
                     continue
                 }
@@ -39,15 +44,8 @@ package struct FollowIntake: Sendable {
         }
     }
 
-    private func consume(over connection: AMQPConnection) async -> Consumer? {
-        do throws(AMQPError) {
-            return try await connection.consume(from: queue, prefetch: concurrency)
-        } catch {
-            if error.code != .closed {
-                logger.log(.warning, "cannot consume", [.queue: queue.text, .error: "\(error)"])
-            }
-            return nil
-        }
+    private func report(_ error: AMQPError) {
+        logger.log(.warning, "cannot consume", [.queue: queue.text, .error: error.message, .remedy: error.remedy])
     }
 
     /// Waits until the task is cancelled.

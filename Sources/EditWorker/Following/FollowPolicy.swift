@@ -70,7 +70,9 @@ package struct FollowPolicy: Sendable {
         let wait = delays[min(usual, delays.count - 1)]
         guard let least, least > wait else { return .wait(wait, misses) }
         // The queues' waits are fixed: the task goes round until the API's own has passed.
-        misses.notBefore = Timestamp(milliseconds: Timestamp.now.milliseconds + least.wholeMilliseconds)
+        // Not beyond the deadline, after which there is one more look.
+        let left = min(least, max(.zero, deadline - age))
+        misses.notBefore = Timestamp(milliseconds: Timestamp.now.milliseconds + left.wholeMilliseconds)
         return .wait(delays.first { $0 >= least } ?? delays[delays.count - 1], misses)
     }
 

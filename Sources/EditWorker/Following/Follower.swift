@@ -100,6 +100,10 @@ package final class Follower: Sendable {
 
     private func waitForTurn() async throws {
         let moment = schedule.withLockedValue { $0.reserve(now: .now) }
-        if moment > .now { try await Task.sleep(until: moment, clock: .continuous) }
+        while moment > .now {
+            // A worker that drains leaves the task to another one.
+            guard admission.intake() != .ended, !Task.isCancelled else { throw CancellationError() }
+            await admission.wait(until: moment)
+        }
     }
 }

@@ -60,14 +60,23 @@ package struct FleetSlots: Sendable {
     }
 
     /// Notes that so many slots were given to a replica; for own ones `readOwnMessage` comes first.
-    package mutating func readSlots(_ count: Int, isOwn: Bool, now: ContinuousClock.Instant) {
+    ///
+    /// What is read to catch up was given away earlier, nobody knows when: those slots are taken to be used within a period
+    /// from now, and own ones among them are lost.
+    package mutating func readSlots(
+        _ count: Int,
+        isOwn: Bool,
+        isCatchingUp: Bool = false,
+        now: ContinuousClock.Instant
+    ) {
         if isOwn { isAsking = false }
         // More than that are no use to anybody, and a hostile record has any number.
         for _ in 0..<min(max(0, count), limit.count) {
-            let slot = next(now: now)
+            var slot = next(now: now)
+            if isCatchingUp { slot = Slot(due: min(slot.due, now + limit.period + margin), earliest: nil) }
             if recent.count == limit.count { recent.removeFirst() }
             recent.append(slot)
-            if isOwn { own.append(slot) }
+            if isOwn, !isCatchingUp { own.append(slot) }
         }
     }
 

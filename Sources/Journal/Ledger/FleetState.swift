@@ -112,6 +112,8 @@ struct FleetBudget: Sendable {
     }
 
     mutating func begin(_ id: String, _ images: Int, at now: Int64) {
+        // One that was abandoned may have been accepted.
+        end(id, isFree: false)
         running[id] = (now, images)
         while let first = spent.first, now - first.at >= period {
             sum -= first.images

@@ -17,11 +17,12 @@ extension LedgerJournal {
     ///
     /// Reads what was written since, or all that is remembered. An error says what the broker refused.
     package func attach(_ connection: AMQPConnection) async throws(AMQPError) -> AMQPConnection {
+        // Nothing goes out on the old connection any more.
+        state.withLockedValue { $0.publisher = nil }
         let isNew = try await establish(on: connection)
         let name = state.withLockedValue { $0.replica.name }
         _ = try await connection.declare(SignOfLife.queue(of: name, in: options.stream.name))
         let publisher = try await connection.makePublisher()
-        if let message = state.withLockedValue({ $0.replica.unconfirmed }) { try await publish(message, by: publisher) }
         let greeting = try await greeting(isNew: isNew, on: connection)
         let message = state.withLockedValue { state in
             let message = state.replica.greet(greeting, at: Timestamp.now.milliseconds)
@@ -59,8 +60,8 @@ extension LedgerJournal {
             }
         }
         do throws(AMQPError) {
-            _ = try await connection.declare(options.stream)
-            return true
+            // One whose leader is not up yet is missing, too, for a moment.
+            return try await connection.declare(options.stream).messageCount == 0
         } catch {
             guard error.code != .connectionLost, error.code != .closed else { throw error }
             throw AMQPError(
@@ -92,7 +93,8 @@ extension LedgerJournal {
             return status.messageCount == 0 ? 0 : 3
         } catch {
             switch error.code {
-            case .notFound: return 0
+            // A queue without a leader may answer so too, in other words.
+            case .notFound: return error.message.contains("no queue") ? 0 : Self.longestDoubt
             // Nobody says; the worse is to be expected.
             case .accessRefused: return Self.longestDoubt
             default: throw error
@@ -114,7 +116,13 @@ extension LedgerJournal {
         if let last, try await isContinued(after: last, on: connection) {
             return try await consumer(.at(last.offset + 1), on: connection)
         }
-        if last != nil { state.withLockedValue { $0.replica.startOver() } }
+        if last != nil {
+            state.withLockedValue { state in
+                state.replica.startOver()
+                // What was delivered before and stands nowhere may have been in the records that are lost.
+                state.replica.write(.born(doubtSeconds: Self.longestDoubt))
+            }
+        }
         let from = max(0, Timestamp.now.seconds - options.retention.components.seconds)
         return try await consumer(.time(UInt64(from)), on: connection)
     }

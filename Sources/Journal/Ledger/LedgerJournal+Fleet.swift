@@ -97,9 +97,11 @@ extension LedgerJournal {
         if isNew, var slots = state.slots {
             if isOwn, let sentAt = state.sentAt[message.number] { slots.readOwnMessage(publishedAt: sentAt) }
             for case .slots(let count) in message.records {
-                slots.readSlots(count, isOwn: isOwn, now: .now)
+                slots.readSlots(count, isOwn: isOwn, isCatchingUp: !wasUpToDate, now: .now)
                 if isOwn { changes.append(.slots) }
             }
+            // What was asked for on an old connection is asked for again.
+            if !wasUpToDate, state.replica.isUpToDate { slots.forgetQuestion() }
             state.slots = slots
         }
         guard state.replica.isUpToDate else { return [] }

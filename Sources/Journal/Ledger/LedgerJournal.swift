@@ -148,7 +148,7 @@ package final class LedgerJournal: SubmissionJournal {
 
     package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
         // However long it takes: until then the delivery stays unacknowledged, and the others know that it is under way.
-        await write(.end(id: id, verdict))
+        await write(.end(id: id, verdict), isLimited: false)
     }
 
     package func acknowledged(_ id: String) async throws(JournalFault) {
@@ -156,7 +156,7 @@ package final class LedgerJournal: SubmissionJournal {
     }
 
     package func maySubmit(_ id: String) -> Bool {
-        state.withLockedValue { $0.publisher != nil && $0.replica.isSubmitting(id) }
+        state.withLockedValue { $0.isReady && $0.replica.isSubmitting(id) }
     }
 
     package func sweep(before moment: Int64) async throws(JournalFault) {
@@ -211,7 +211,7 @@ package final class LedgerJournal: SubmissionJournal {
         guard !state.withLockedValue({ $0.isReady }) else { return }
         let deadline = ContinuousClock.now + Self.longestWait
         while !state.withLockedValue({ $0.isReady }) {
-            guard .now < deadline, !Task.isCancelled else { throw Self.silent }
+            guard .now < deadline, !Task.isCancelled, !state.withLockedValue({ $0.isClosed }) else { throw Self.silent }
             await waitForReady(until: deadline)
         }
     }
@@ -264,12 +264,13 @@ package final class LedgerJournal: SubmissionJournal {
         pump()
     }
 
-    /// Writes a record and waits until it was read back.
-    func write(_ record: LedgerRecord) async {
+    /// Writes a record and waits until it was read back; with a limit no longer than anybody waits for the ledger.
+    func write(_ record: LedgerRecord, isLimited: Bool = true) async {
         await withCheckedContinuation { continuation in
             state.withLockedValue { state in
                 let token = state.replica.write(record)
                 state.waiters[token] = .written(continuation)
+                if isLimited { state.deadlines.append((.now + Self.longestWait, token)) }
             }
             pump()
         }
@@ -313,20 +314,22 @@ package final class LedgerJournal: SubmissionJournal {
 
     private func expire(at now: ContinuousClock.Instant) {
         let late = state.withLockedValue { state in
-            var late: [CheckedContinuation<Answered, Never>] = []
             let due = state.deadlines.prefix { $0.moment <= now }
-            for (_, token) in due {
-                guard case .begin(let id, let continuation)? = state.waiters.removeValue(forKey: token) else {
-                    continue
-                }
-                state.replica.withdraw(token, of: id)
-                late.append(continuation)
-            }
             state.deadlines.removeFirst(due.count)
-            return late
+            return due.compactMap { _, token in
+                let waiter = state.waiters.removeValue(forKey: token)
+                if case .begin(let id, _)? = waiter { state.replica.withdraw(token, of: id) }
+                return waiter
+            }
         }
         guard !late.isEmpty else { return }
-        for continuation in late { continuation.resume(returning: .failure(Self.silent)) }
+        for waiter in late {
+            switch waiter {
+            case .begin(_, let continuation): continuation.resume(returning: .failure(Self.silent))
+            // It is written all the same, and who waited looks what is true then.
+            case .written(let continuation): continuation.resume()
+            }
+        }
         pump()
     }
 }

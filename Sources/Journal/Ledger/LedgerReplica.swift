@@ -47,13 +47,16 @@ package struct LedgerReplica: Sendable {
     private var sent: Sent?
     /// Not read back yet, by number.
     private var unread: [Int64: Sent] = [:]
-    /// Own messages, oldest first.
+    /// Own messages that were read back, oldest first.
     private var kept: Deque<LedgerMessage> = []
     /// Jobs that this replica is submitting, with what it asked for and the offset that says so.
     private var submitting: [String: (request: JournalRequest, offset: Int64)] = [:]
     private var lastNumber: Int64 = -1
     private var greeting: Int64 = -1
     private var isStartingOver = false
+    /// The number of the first message after `startOver`, and the last one before it that the stream still has.
+    private var firstAfterLoss: Int64 = .max
+    private var lastSurvivor: Int64 = -1
     /// Whether everything was read that had been written when the connection was made.
     package private(set) var isUpToDate = false
     private var lastToken = 0
@@ -106,19 +109,22 @@ package struct LedgerReplica: Sendable {
     }
 
     /// The next message to be published; nil if one is on its way, or there is nothing to say.
+    ///
+    /// None before the greeting was read back: what a lost connection has left unsaid comes first.
     package mutating func next(at now: Int64) -> LedgerMessage? {
-        guard sent == nil, !outbox.isEmpty else { return nil }
+        guard isUpToDate, sent == nil, !outbox.isEmpty else { return nil }
         let batch = Array(outbox.prefix(Self.mostRecords))
         outbox.removeFirst(batch.count)
         return send(batch.map(\.record), batch.map(\.token), at: now)
     }
 
-    /// The message to be published again after its confirm was lost with a connection.
-    package var unconfirmed: LedgerMessage? { sent?.message }
+    /// Own records that were published and not read back yet, for the simulation.
+    package var unreadRecords: [LedgerRecord] { unread.values.flatMap(\.message.records) }
 
     /// A message to be published before all that waits, on a new connection.
     ///
-    /// Until it is read back the replica is not up to date.
+    /// Until it is read back the replica is not up to date. A message that was on its way on the old connection is given up:
+    /// if it is not read before the greeting, it is written again under another number, and nobody applies the old one.
     package mutating func greet(_ records: [LedgerRecord], at now: Int64) -> LedgerMessage {
         let message = send(records, records.map { _ in nil }, at: now)
         greeting = message.number
@@ -132,8 +138,6 @@ package struct LedgerReplica: Sendable {
         let sent = Sent(message: message, tokens: tokens)
         self.sent = sent
         unread[message.number] = sent
-        kept.append(message)
-        if kept.count > Self.mostKept { kept.removeFirst() }
         return message
     }
 
@@ -149,18 +153,21 @@ package struct LedgerReplica: Sendable {
         // A connection that goes on begins with what the last one ended with.
         if let lastRead, offset <= lastRead.offset { return [] }
         lastRead = (message.replica, message.number, offset)
-        let lastOwn = state.lastNumber(of: name) ?? -1
         let isNew = !state.hasApplied(message)
         let answers = state.apply(message, at: offset)
         guard message.replica == name else { return [] }
+        if message.number < firstAfterLoss { lastSurvivor = max(lastSurvivor, message.number) }
         confirmed(message.number)
+        var lost: [Event] = []
         if message.number == greeting {
             isUpToDate = true
-            if isStartingOver { writeLostRecords(after: lastOwn) }
+            lost = writeLostRecords(after: isStartingOver ? lastSurvivor : .max)
             isStartingOver = false
         }
-        guard isNew, let own = unread.removeValue(forKey: message.number) else { return [] }
-        return events(message.records, own.tokens, answers, offset)
+        guard isNew, let own = unread.removeValue(forKey: message.number) else { return lost }
+        kept.append(message)
+        if kept.count > Self.mostKept { kept.removeFirst() }
+        return lost + events(message.records, own.tokens, answers, offset)
     }
 
     private mutating func events(
@@ -195,29 +202,41 @@ package struct LedgerReplica: Sendable {
     package mutating func startOver() {
         state = LedgerState(retention: retention, budget: budget)
         lastRead = nil
+        // Once more before the first was done: what is missing is still what was before that.
+        if !isStartingOver { firstAfterLoss = lastNumber + 1 }
         isStartingOver = true
+        lastSurvivor = -1
     }
 
-    /// Writes what the stream has lost of this replica's own records: those in messages after `number`, and what was begun
-    /// longer ago than messages are kept.
+    /// Writes again what will not be read any more: what was published before the greeting and did not come before it, and
+    /// what the stream has lost, which are the messages after `number`, and what was begun longer ago than messages are kept.
     ///
-    /// Who waits for one of them goes on waiting: what came before the greeting and was not read will not come any more.
-    private mutating func writeLostRecords(after number: Int64) {
+    /// Who waits for one of them goes on waiting for the new one.
+    private mutating func writeLostRecords(after number: Int64) -> [Event] {
         var lost: [Pending] = []
-        let known = kept.map { Sent(message: $0, tokens: $0.records.map { _ in nil }) }
+        var events: [Event] = []
+        let known = kept.filter { $0.number > number }.map { Sent(message: $0, tokens: $0.records.map { _ in nil }) }
+        kept.removeAll { $0.number > number }
         let messages = Dictionary(known.map { ($0.message.number, $0) }) { one, _ in one }
             .merging(unread) { _, own in own }
         for own in messages.values.sorted(by: { $0.message.number < $1.message.number })
-        where own.message.number > number && own.message.number < greeting {
+        where own.message.number < greeting {
             unread[own.message.number] = nil
-            for (record, token) in zip(own.message.records, own.tokens) where record.outlivesStream {
-                lost.append(Pending(record: record, token: token))
+            for (record, token) in zip(own.message.records, own.tokens) {
+                if record.outlivesStream {
+                    lost.append(Pending(record: record, token: token))
+                } else if let token {
+                    events.append(.written(token))
+                }
             }
         }
-        let begunAgain = Set(lost.compactMap(\.record.begun))
-        let stillBegun = submitting.filter { id, _ in !begunAgain.contains(id) && !isSubmitting(id) }
-        lost = stillBegun.values.map { Pending(record: .begin($0.request), token: nil) } + lost
+        if isStartingOver {
+            let begunAgain = Set(lost.compactMap(\.record.begun))
+            let stillBegun = submitting.filter { id, _ in !begunAgain.contains(id) && !isSubmitting(id) }
+            lost = stillBegun.values.map { Pending(record: .begin($0.request), token: nil) } + lost
+        }
         for pending in lost.reversed() { outbox.prepend(pending) }
+        return events
     }
 }
 

@@ -98,7 +98,9 @@ package struct LedgerState: Sendable {
             case .end(let id, let verdict): end(id, verdict, by: message.replica, at: message.at, offset)
             case .settled(let id): settled(id, at: message.at)
             case .abandon(let id, let begun): abandon(id, begunAt: begun)
-            case .born(let seconds): doubtsUntil = seconds > 0 ? message.at + seconds * 1000 : nil
+            // Who knows of a longer doubt is right.
+            case .born(let seconds) where seconds > 0: doubtsUntil = max(doubtsUntil ?? 0, message.at + seconds * 1000)
+            case .born: break
             case .known: doubtsUntil = nil
             case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .alive, .followed, .unknown: break
             }
