@@ -176,6 +176,26 @@ extension ProgramTests {
             }
         }
 
+        @Test(arguments: [("they said: make it blue", false), ("no face was found", true)])
+        func `the API's words about a task are told, unless they repeat the job`(_ words: String, _ isTold: Bool)
+            async throws
+        {
+            let server = try await ScriptedServer { _, request in
+                let failed = #"{"id":"t","status":"failed","error_code":"bad","error_msg":"\#(words)"}"#
+                let isLook = request.path == "/v1/tasks/t"
+                return .send(ScriptedServer.answer(200, isLook ? failed : #"{"task_id":"t"}"#))
+            }
+            try await ServiceFixture.with(apiURL: "http://127.0.0.1:\(server.port)") { service in
+                _ = try await service.startWorker(Self.settings)
+                try await Self.publish(1, service)
+                let replies = try await service.broker.take(2, from: "jobs.results")
+                let failure = try #require(replies.first { $0.json["status"]?.text == "failed" })
+                let message = failure.json["error"]?["message"]?.text ?? ""
+                #expect(message.contains(words) == isTold, "\(message)")
+                #expect(message.contains("bad"))
+            }
+        }
+
         /// The port of a server, which its own script has to know.
         private final class PortBox: Sendable {
             private let box = NIOLockedValueBox(0)

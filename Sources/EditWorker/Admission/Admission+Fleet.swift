@@ -28,7 +28,7 @@ extension Admission {
         return nil
     }
 
-    /// Asks the other replicas before a probe, where they know of the closure; false if another one tries.
+    /// Asks the other replicas before a probe, if they know of the closure; false if another one tries.
     package func claimProbe() async -> Bool {
         guard await mayProbe() else { return false }
         state.withLockedValue { $0.hasClaim = true }

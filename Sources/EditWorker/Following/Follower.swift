@@ -78,8 +78,9 @@ package final class Follower: Sendable {
             return try await settler.wait(task, policy.first, task.misses)
         }
         try await waitForTurn()
-        let sighting = await api.look(atTask: task.taskID, token: tokens.token)
-        let status = TaskStatusTable.status(of: sighting)
+        let token = tokens.token
+        let sighting = await api.look(atTask: task.taskID, token: token)
+        let status = quotable(TaskStatusTable.status(of: sighting), of: task, token)
         if case .noAnswer(_, true) = status {
             tokens.distrust()
             admission.report(.auth)
@@ -96,6 +97,16 @@ package final class Follower: Sendable {
             observer.followed(task, failure, after: age)
             onEnd(task, failure)
         }
+    }
+
+    /// The status without words of the API that repeat the job: no prompt may get into a header or a log.
+    private func quotable(_ status: TaskStatus, of task: FollowedTask, _ token: String) -> TaskStatus {
+        guard case .failed(let code, let message) = status else { return status }
+        let job = try? decoder.decode(task.job)
+        func quotable(_ words: String?) -> String? {
+            words.flatMap { words in job.flatMap { FailureText.quotable(words, of: $0, token: token) } }
+        }
+        return .failed(code: quotable(code), message: quotable(message))
     }
 
     private func waitForTurn() async throws {

@@ -35,9 +35,7 @@ package enum FailureText {
         token: String,
         job: () -> EditJob?
     ) -> String {
-        var secrets: [String]? {
-            job().map { [token, $0.prompt] + $0.imageURLs + $0.additionalFields.flatMap(\.texts) }
-        }
+        var secrets: [String]? { job().map { Self.secrets(of: $0, token) } }
         switch outcome {
         case .accepted:
             return ""
@@ -70,11 +68,24 @@ package enum FailureText {
         guard case .answered(let answer) = sighting, let message = answer.message, let secrets = secrets() else {
             return ""
         }
+        return quotable(message, hiding: secrets).map { " It says: \($0)" } ?? ""
+    }
+
+    /// Words of the API about a job, as a person may read them; nil if they repeat a text of the job or the token.
+    static func quotable(_ words: String, of job: EditJob, token: String) -> String? {
+        quotable(words, hiding: secrets(of: job, token))
+    }
+
+    private static func secrets(of job: EditJob, _ token: String) -> [String] {
+        [token, job.prompt] + job.imageURLs + job.additionalFields.flatMap(\.texts)
+    }
+
+    private static func quotable(_ message: String, hiding secrets: [String]) -> String? {
         let start = message.unicodeScalars.prefix(longestQuote)
         let quote = String(String.UnicodeScalarView(start.filter { !$0.properties.isWhitespace || $0 == " " }))
         guard !quote.isEmpty, !isEscaped(quote), !secrets.contains(where: { RepeatedText.repeats($0, in: quote) })
-        else { return "" }
-        return " It says: \(quote)"
+        else { return nil }
+        return quote
     }
 
     /// Whether a text has escapes, in which anything may stand that the comparison would not see.

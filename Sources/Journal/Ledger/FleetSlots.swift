@@ -6,9 +6,10 @@ package import SharedValues
 /// The stream gives every start a number: its slot. Slot `i` may be used once the period has passed since slot `i - count`
 /// may have been used last. Each replica reckons two moments for every slot by its own monotonic clock: `due`, from when on
 /// it may use it, and `earliest`, before which nobody else can take it to be due, because nobody reads a record before it is
-/// written. A slot is used between `due` and less than `earliest + margin`, or it is lost. So whoever uses slot `i - count` does so
-/// at most `margin` after the moment from which everybody reckons, and slot `i` is due `period + margin` after that: between
-/// the two lies at least the period, however late anybody reads anything. Delays lose slots, and never add one.
+/// written. A slot is used from `due` on and well before `earliest + margin`, or it is lost. So whoever uses slot
+/// `i - count` does so at most `margin` after the moment from which everybody reckons, and slot `i` is due `period + margin`
+/// after that: between the two lies at least the period, however late anybody reads anything. Delays lose slots, and never
+/// add one.
 package struct FleetSlots: Sendable {
     private struct Slot: Sendable {
         let due: ContinuousClock.Instant

@@ -69,7 +69,7 @@ package final class LedgerJournal: SubmissionJournal {
     struct State {
         var replica: LedgerReplica
         var waiters: [LedgerReplica.Token: Waiter] = [:]
-        /// When each `begin` is given up, oldest first.
+        /// When whoever waits is told that it took too long, oldest first.
         var deadlines: [(moment: ContinuousClock.Instant, token: LedgerReplica.Token)] = []
         var publisher: Publisher?
         var ready = Waiters<Void>()
@@ -118,8 +118,9 @@ package final class LedgerJournal: SubmissionJournal {
     // MARK: - The journal
 
     package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
-        try await awaitLedger()
         while true {
+            // Each time: a job of somebody else is not waited for while the ledger is away.
+            try await awaitLedger()
             let request = withDoubtOfTheLedger(request)
             var known = state.withLockedValue { $0.replica.answer(to: request, at: Timestamp.now.milliseconds) }
             if known.mustBeWritten {

@@ -27,7 +27,7 @@ package struct LedgerReplica: Sendable {
 
     /// At most so many records per message: some 100 KiB, which one frame of the broker's default size holds.
     private static let mostRecords = 400
-    /// Own messages that are kept, to be written again where a broker has lost the stream's end.
+    /// Own messages that are kept, to be written again if a broker has lost the stream's end.
     private static let mostKept = 256
 
     /// The replica's name, which no other process ever has.
@@ -246,7 +246,7 @@ extension LedgerRecord {
         if case .begin(let request) = self { request.id } else { nil }
     }
 
-    /// Whether it still means something where the stream has lost it.
+    /// Whether it still means something after the stream has lost it.
     fileprivate var outlivesStream: Bool {
         switch self {
         case .begin, .end, .settled, .abandon, .slots, .closed, .opened, .pause, .resume, .followed: true
