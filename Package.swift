@@ -56,7 +56,7 @@ let package = Package(
             swiftSettings: strict
         ),
         .target(name: "JSON", dependencies: ["CJansson"], swiftSettings: strict),
-        .target(name: "EditJob", dependencies: ["JSON"], swiftSettings: strict),
+        .target(name: "EditJob", dependencies: ["JSON", "SharedValues"], swiftSettings: strict),
         .target(
             name: "SeedreamAPI",
             dependencies: [

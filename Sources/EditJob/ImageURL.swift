@@ -1,4 +1,5 @@
 import JSON
+import SharedValues
 
 /// The rules for an image's URL, which must be one that any HTTP client can use as it stands.
 ///
@@ -24,7 +25,9 @@ enum ImageURL {
             guard byte != UInt8(ascii: "@") else { return "has user information before an @, which is not allowed" }
             end += 1
         }
-        return authorityFault((start..<end).map { bytes[$0] }[...])
+        let utf8 = url.utf8
+        let authority = utf8.index(utf8.startIndex, offsetBy: start)..<utf8.index(utf8.startIndex, offsetBy: end)
+        return authorityFault(url[authority])
     }
 
     private static func characterFault(_ bytes: Span<UInt8>) -> String? {
@@ -65,36 +68,27 @@ enum ImageURL {
         return hasPrefix("https://") ? 8 : hasPrefix("http://") ? 7 : nil
     }
 
-    private static func authorityFault(_ authority: ArraySlice<UInt8>) -> String? {
-        var host = authority
-        var port: ArraySlice<UInt8>?
-        if authority.first == UInt8(ascii: "[") {
-            guard let end = authority.firstIndex(of: UInt8(ascii: "]")) else {
-                return "has a [ without a ] in its host"
+    private static func authorityFault(_ authority: Substring) -> String? {
+        let portFault = "has a colon behind its host without a port from 1 to 65535"
+        do throws(HostAndPort.Fault) {
+            let address = try HostAndPort(authority)
+            if authority.utf8.first == UInt8(ascii: "["), !isIPv6(address.host) {
+                return "has no valid IPv6 address between [ and ]"
             }
-            host = authority[(authority.startIndex + 1)..<end]
-            guard isIPv6(host) else { return "has no valid IPv6 address between [ and ]" }
-            let tail = authority[(end + 1)...]
-            guard tail.isEmpty || tail.first == UInt8(ascii: ":") else {
-                return "has text between its host and its port"
+            return address.port == 0 || authority.utf8.last == UInt8(ascii: ":") ? portFault : nil
+        } catch {
+            return switch error {
+            case .noHost where authority.hasPrefix("["): "has no valid IPv6 address between [ and ]"
+            case .noHost: "has no host"
+            case .openBracket: "has a [ without a ] in its host"
+            case .textAfterBracket: "has text between its host and its port"
+            case .port: portFault
             }
-            port = tail.isEmpty ? nil : tail.dropFirst()
-        } else if let colon = authority.firstIndex(of: UInt8(ascii: ":")) {
-            host = authority[..<colon]
-            port = authority[(colon + 1)...]
         }
-        guard !host.isEmpty else { return "has no host" }
-        guard let port else { return nil }
-        let isNumber = !port.isEmpty && port.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
-        guard isNumber, let number = UInt16(String(decoding: port, as: UTF8.self)), number > 0 else {
-            return "has a colon behind its host without a port from 1 to 65535"
-        }
-        return nil
     }
 
     /// RFC 4291 §2.2: up to eight groups of up to four digits, one gap `::`, the last two groups perhaps as IPv4.
-    private static func isIPv6(_ text: ArraySlice<UInt8>) -> Bool {
-        let text = String(decoding: text, as: UTF8.self)
+    private static func isIPv6(_ text: Substring) -> Bool {
         let halves = text.split(separator: "::", omittingEmptySubsequences: false)
         guard halves.count <= 2 else { return false }
         var groups = 0

@@ -1,15 +1,15 @@
 import NIOConcurrencyHelpers
+import SharedValues
 
 /// Counts the jobs of one consumer that have no end yet.
 final class JobsInFlight: Sendable {
     private struct State {
         var count = 0
-        var waiters: [(atMost: Int, continuation: CheckedContinuation<Void, Never>)] = []
+        var waiters = Waiters<Void>()
     }
 
     private let state = NIOLockedValueBox(State())
 
-    /// Jobs without an end.
     var count: Int { state.withLockedValue { $0.count } }
 
     /// Counts a job; every call wants a `landed`.
@@ -19,25 +19,26 @@ final class JobsInFlight: Sendable {
 
     /// A job has its end.
     func landed() {
-        let ready = state.withLockedValue { state in
+        let waiting = state.withLockedValue { state in
             state.count -= 1
-            let count = state.count
-            let ready = state.waiters.filter { $0.atMost >= count }
-            if !ready.isEmpty { state.waiters.removeAll { $0.atMost >= count } }
-            return ready
+            // Nearly always nobody waits.
+            return state.waiters.count == 0 ? [] : state.waiters.removeAll()
         }
-        for waiter in ready { waiter.continuation.resume() }
+        for waiter in waiting { waiter.resume() }
     }
 
     /// Waits until at most so many are in flight.
     func wait(untilAtMost limit: Int) async {
-        await withCheckedContinuation { continuation in
-            let isOver = state.withLockedValue { state in
-                guard state.count > limit else { return true }
-                state.waiters.append((limit, continuation))
-                return false
+        while count > limit {
+            await withCheckedContinuation { continuation in
+                let isOver = state.withLockedValue { state in
+                    guard state.count > limit else { return true }
+                    let ticket = state.waiters.ticket()
+                    state.waiters.add(continuation, as: ticket)
+                    return false
+                }
+                if isOver { continuation.resume() }
             }
-            if isOver { continuation.resume() }
         }
     }
 }

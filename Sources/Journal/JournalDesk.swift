@@ -1,30 +1,31 @@
 import EditJob
 import NIOConcurrencyHelpers
+import SharedValues
 
 /// Where the worker meets the journal: copies of a job that this process is submitting just now wait for its verdict, and
 /// a verdict that the store did not take is kept until it does.
 package final class JournalDesk: Sendable {
-    private struct State {
+    struct State {
         /// The jobs that are being submitted, with the copies that wait for each.
         var places: [String: Place] = [:]
         /// Verdicts that the store does not have yet: its entries still say that the jobs are under way.
         var unwritten: [String: JournalVerdict] = [:]
     }
 
-    private struct Place {
+    struct Place {
         let request: JournalRequest
-        var waiters: [CheckedContinuation<Ended?, Never>] = []
+        var waiters = Waiters<Ended?>()
     }
 
     /// How somebody left their place.
-    private struct Ended {
+    struct Ended {
         let request: JournalRequest
         let verdict: JournalVerdict?
     }
 
     private let journal: any SubmissionJournal
     private let onUnwritten: @Sendable (_ id: String, _ fault: JournalFault) -> Void
-    private let state = NIOLockedValueBox(State())
+    let state = NIOLockedValueBox(State())
 
     /// A desk for a journal; `onUnwritten` hears of each verdict that the store did not take.
     package init(
@@ -33,11 +34,6 @@ package final class JournalDesk: Sendable {
     ) {
         self.journal = journal
         self.onUnwritten = onUnwritten
-    }
-
-    /// Copies that wait for the verdict on a job.
-    package func waiting(for id: String) -> Int {
-        state.withLockedValue { $0.places[id]?.waiters.count ?? 0 }
     }
 
     /// Runs one submission between its beginning and its verdict in the journal.
@@ -160,11 +156,13 @@ package final class JournalDesk: Sendable {
     private func waitForPlace(_ request: JournalRequest) async -> Ended? {
         await withCheckedContinuation { continuation in
             let isMine = state.withLockedValue { state in
-                guard state.places[request.id] != nil else {
+                guard var place = state.places.removeValue(forKey: request.id) else {
                     state.places[request.id] = Place(request: request)
                     return true
                 }
-                state.places[request.id]?.waiters.append(continuation)
+                let ticket = place.waiters.ticket()
+                place.waiters.add(continuation, as: ticket)
+                state.places[request.id] = place
                 return false
             }
             if isMine { continuation.resume(returning: nil) }
@@ -172,7 +170,9 @@ package final class JournalDesk: Sendable {
     }
 
     private func leave(_ id: String, _ verdict: JournalVerdict?) {
-        guard let place = state.withLockedValue({ $0.places.removeValue(forKey: id) }) else { return }
-        for waiter in place.waiters { waiter.resume(returning: Ended(request: place.request, verdict: verdict)) }
+        guard var place = state.withLockedValue({ $0.places.removeValue(forKey: id) }) else { return }
+        for waiter in place.waiters.removeAll() {
+            waiter.resume(returning: Ended(request: place.request, verdict: verdict))
+        }
     }
 }

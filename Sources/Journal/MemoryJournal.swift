@@ -6,7 +6,7 @@ import NIOConcurrencyHelpers
 ///
 /// Bounded: beyond `capacity` the oldest finished entries are forgotten first. What is under way is never forgotten.
 package final class MemoryJournal: SubmissionJournal {
-    private struct State {
+    struct State {
         private var kept: Set<PackedEntry> = []
         /// Finished entries, oldest first; one that changed since stands further behind once more.
         private(set) var finished: Deque<PackedEntry> = []
@@ -65,14 +65,11 @@ package final class MemoryJournal: SubmissionJournal {
 
     private static let owner = "this process"
     private let capacity: Int
-    private let state = NIOLockedValueBox(State())
+    let state = NIOLockedValueBox(State())
 
     package init(capacity: Int = 100_000) {
         self.capacity = capacity
     }
-
-    /// Entries at the moment.
-    package var count: Int { state.withLockedValue { $0.count } }
 
     package func beginNow(_ request: JournalRequest) -> JournalAnswer? { answer(to: request) }
 
@@ -117,9 +114,6 @@ package final class MemoryJournal: SubmissionJournal {
             keep(entry, of: id, in: &state)
         }
     }
-
-    /// Places in the row of finished entries, for a test that it stays bounded.
-    package var rowLength: Int { state.withLockedValue { $0.finished.count } }
 
     private func keep(_ entry: JournalEntry, of id: String, in state: inout State) {
         state.finish(id, entry)

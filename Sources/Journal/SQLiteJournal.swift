@@ -28,9 +28,6 @@ package actor SQLiteJournal: SubmissionJournal {
     private var pending: [Operation] = []
     private var isCommitting = false
 
-    /// Transactions so far: how many syncs the entries have cost.
-    package private(set) var commits = 0
-
     /// A journal in the file at `path`, which is opened or made with the first use, and opened again after a fault: a
     /// worker outlives a disk that was full or not mounted yet.
     ///
@@ -155,7 +152,6 @@ package actor SQLiteJournal: SubmissionJournal {
                 let fault = failed(error)
                 for operation in batch { operation.continuation.resume(returning: .failure(fault)) }
             }
-            commits += 1
             // Who has come meanwhile waits for this thread: together they are the next batch.
             await Task.yield()
         }

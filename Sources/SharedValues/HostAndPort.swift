@@ -21,15 +21,17 @@ package struct HostAndPort: Hashable, Sendable {
 
     package init(_ text: Substring) throws(Fault) {
         var portText: Substring?
-        if text.hasPrefix("[") {
-            guard let end = text.firstIndex(of: "]") else { throw .openBracket }
-            host = text[text.index(after: text.startIndex)..<end]
-            let tail = text[text.index(after: end)...]
-            guard tail.isEmpty || tail.hasPrefix(":") else { throw .textAfterBracket }
+        // By bytes: every image of every job has one.
+        let bytes = text.utf8
+        if bytes.first == UInt8(ascii: "[") {
+            guard let end = bytes.firstIndex(of: UInt8(ascii: "]")) else { throw .openBracket }
+            host = text[bytes.index(after: bytes.startIndex)..<end]
+            let tail = text[bytes.index(after: end)...]
+            guard tail.isEmpty || tail.utf8.first == UInt8(ascii: ":") else { throw .textAfterBracket }
             portText = tail.dropFirst()
-        } else if let colon = text.lastIndex(of: ":") {
+        } else if let colon = bytes.firstIndex(of: UInt8(ascii: ":")) {
             host = text[..<colon]
-            portText = text[text.index(after: colon)...]
+            portText = text[bytes.index(after: colon)...]
         } else {
             host = text
         }

@@ -24,15 +24,11 @@ struct WorkerComposition {
 
     init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger) throws {
         let identity = WorkerIdentity(version: Version.current)
-        let queues = settings.queues
-        // The ledger's stream is declared by the ledger.
-        let topology = Topology(queues: queues, type: settings.queueType, mode: settings.queueTopology)
         let roles: [BrokerRole] = settings.journalStore == .ledger ? BrokerRole.allCases : [.consumer, .publisher]
         let registry = PrometheusRegistry(WorkerMetric.allCases.map(\.family), collect: ProcessMetrics.read)
         let metrics = WorkerMetrics(registry, version: Version.current, roles: roles)
         let ledger = Self.ledger(settings, identity, observer: metrics)
-        let journal = try ledger ?? Self.localJournal(settings)
-        self.journal = journal
+        journal = try ledger ?? Self.localJournal(settings)
         let admission = Admission(
             gate: Gate(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
             rateLimit: settings.rateLimit,
@@ -42,120 +38,31 @@ struct WorkerComposition {
         )
         ledger?.connect(onChange: { admission.follow($0) }, gate: { admission.closedFor?.rawValue })
         let health = WorkerHealth(metrics: metrics, roles: roles) { ledger?.progress }
+        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        client = try SeedreamClient(Self.clientOptions(settings), group: group)
+        let broker = BrokerParts(settings, identity, ledger, health, logger)
+        inspector = broker.inspector
+        let jobs = JobParts(settings, identity, broker.publisher(logger), metrics, logger)
         sweeper = JournalSweeper(
             journal: journal,
             retention: settings.journalRetention,
             admission: admission,
             logger: logger
         )
-        func options(_ purpose: String) -> AMQPConnectionOptions {
-            var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(purpose)")
-            options.product = "seedream-worker"
-            options.heartbeat = settings.amqpHeartbeat
-            options.tls = settings.amqpTLS
-            // Whatever a producer sends, memory is bounded: by this for each job in flight, and by the room for larger ones.
-            options.largestBody = settings.maxMessageBytes
-            return options
-        }
-        func link<Session>(_ role: BrokerRole, _ setup: @escaping BrokerLink<Session>.Setup) -> BrokerLink<Session> {
-            let options = options(role.rawValue)
-            return BrokerLink(
-                urls: settings.amqpURLs,
-                options: options,
-                role: role,
-                health: health,
-                logger: logger,
-                setup: setup
-            )
-        }
-        let consumer = link(.consumer) { connection throws(AMQPError) in
-            try await topology.establish(on: connection)
-            return connection
-        }
-        let publisher = link(.publisher) { connection throws(AMQPError) in try await connection.makePublisher() }
-        let ledgerLink = ledger.map { ledger in
-            link(.ledger) { connection throws(AMQPError) in try await ledger.attach(connection) }
-        }
-        inspector = QueueInspector(urls: settings.amqpURLs, options: options("inspector"))
-        let messages = BrokerPublisher(
-            publisher: publisher,
-            consumer: consumer,
-            inspector: inspector,
-            topology: topology,
-            logger: logger
-        )
-        let replies = ReplyAddress(queues: queues, allowed: settings.replyTo)
-        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        client = try SeedreamClient(Self.clientOptions(settings), group: group)
-        let policy = RetryPolicy(
-            maxAttempts: settings.maxAttempts,
-            delays: settings.retryDelays,
-            noAnswer: settings.noAnswer,
-            gatewayError: settings.gatewayError
-        )
-        let observer = JobObserver(metrics: metrics, logger: logger)
-        let decoder = JobDecoder(
-            maxMessageBytes: settings.maxMessageBytes,
-            unknownFields: settings.unknownFields,
-            freshID: identity.freshID
-        )
-        let follow = FollowPolicy(
-            choice: settings.followTasks,
-            delays: settings.followDelays,
-            deadline: settings.followDeadline
-        )
-        let settler = Settler(
-            publisher: messages,
-            queues: queues,
-            replies: replies,
-            identity: identity,
-            metrics: metrics,
-            follow: follow
-        )
-        let pipeline = JobPipeline(
-            decoder: decoder,
-            admission: admission,
-            journal: JournalDesk(journal) { id, fault in
-                // The desk keeps the verdict; but no more is submitted before the store takes it.
-                observer.verdictNotWritten(id, fault)
-                admission.report(fault.isOfLedger ? .ledger : .journal)
-            },
-            submitter: JobSubmitter(client, tokens: tokens, policy: policy, observer: observer),
-            policy: policy,
-            settler: settler,
-            observer: observer
-        )
         service = EditWorkerService(
-            links: BrokerLinks(consumer: consumer, publisher: publisher, ledger: ledgerLink),
+            links: broker.links,
             journal: journal,
-            queue: queues.jobs,
+            queue: settings.queues.jobs,
             prefetch: UInt16(clamping: Self.jobsInFlight(settings)),
             admission: admission,
-            pipeline: pipeline,
-            following: FollowIntake(
-                queue: queues.follow,
-                concurrency: UInt16(clamping: settings.followConcurrency),
-                follower: Follower(
-                    client,
-                    tokens: tokens,
-                    policy: follow,
-                    rateLimit: settings.followRateLimit,
-                    decoder: decoder,
-                    settler: settler,
-                    admission: admission,
-                    observer: observer
-                ) { task, failure in
-                    ledger?.tellFollowed(task.job.key, taskID: task.taskID, code: failure?.code.rawValue)
-                },
-                logger: logger
-            ),
+            pipeline: jobs.pipeline(client, tokens, journal, admission),
+            following: jobs.following(client, tokens, ledger, admission, settings),
             executor: EventLoopExecutor(group.next()),
             failFast: failFast,
             health: health,
             logger: logger
         )
-        let group = group
-        healthServer = settings.httpListen.map { address in
+        healthServer = settings.httpListen.map { [group] address in
             HealthServer(
                 host: address.host,
                 port: address.port,
@@ -225,6 +132,157 @@ struct WorkerComposition {
         await journal.close()
         try await client.shutdown()
         try await group.shutdownGracefully()
+    }
+}
+
+/// The connections to the broker, and what goes over them.
+private struct BrokerParts {
+    let links: BrokerLinks
+    let inspector: QueueInspector
+    private let topology: Topology
+
+    init(
+        _ settings: Settings,
+        _ identity: WorkerIdentity,
+        _ ledger: LedgerJournal?,
+        _ health: WorkerHealth,
+        _ logger: Logger
+    ) {
+        // The ledger's stream is declared by the ledger.
+        let topology = Topology(queues: settings.queues, type: settings.queueType, mode: settings.queueTopology)
+        self.topology = topology
+        func options(_ purpose: String) -> AMQPConnectionOptions {
+            var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(purpose)")
+            options.product = "seedream-worker"
+            options.heartbeat = settings.amqpHeartbeat
+            options.tls = settings.amqpTLS
+            // Whatever a producer sends, memory is bounded: by this for each job in flight, and by the room for larger ones.
+            options.largestBody = settings.maxMessageBytes
+            return options
+        }
+        func link<Session>(_ role: BrokerRole, _ setup: @escaping BrokerLink<Session>.Setup) -> BrokerLink<Session> {
+            BrokerLink(
+                urls: settings.amqpURLs,
+                options: options(role.rawValue),
+                role: role,
+                health: health,
+                logger: logger,
+                setup: setup
+            )
+        }
+        links = BrokerLinks(
+            consumer: link(.consumer) { connection throws(AMQPError) in
+                try await topology.establish(on: connection)
+                return connection
+            },
+            publisher: link(.publisher) { connection throws(AMQPError) in try await connection.makePublisher() },
+            ledger: ledger.map { ledger in
+                link(.ledger) { connection throws(AMQPError) in try await ledger.attach(connection) }
+            }
+        )
+        inspector = QueueInspector(urls: settings.amqpURLs, options: options("inspector"))
+    }
+
+    func publisher(_ logger: Logger) -> BrokerPublisher {
+        BrokerPublisher(
+            publisher: links.publisher,
+            consumer: links.consumer,
+            inspector: inspector,
+            topology: topology,
+            logger: logger
+        )
+    }
+}
+
+/// What a job meets on its way, and its task afterwards.
+private struct JobParts {
+    private let decoder: JobDecoder
+    private let policy: RetryPolicy
+    private let follow: FollowPolicy
+    private let settler: Settler
+    private let observer: JobObserver
+    private let logger: Logger
+
+    init(
+        _ settings: Settings,
+        _ identity: WorkerIdentity,
+        _ publisher: BrokerPublisher,
+        _ metrics: WorkerMetrics,
+        _ logger: Logger
+    ) {
+        self.logger = logger
+        decoder = JobDecoder(
+            maxMessageBytes: settings.maxMessageBytes,
+            unknownFields: settings.unknownFields,
+            freshID: identity.freshID
+        )
+        policy = RetryPolicy(
+            maxAttempts: settings.maxAttempts,
+            delays: settings.retryDelays,
+            noAnswer: settings.noAnswer,
+            gatewayError: settings.gatewayError
+        )
+        follow = FollowPolicy(
+            choice: settings.followTasks,
+            delays: settings.followDelays,
+            deadline: settings.followDeadline
+        )
+        settler = Settler(
+            publisher: publisher,
+            queues: settings.queues,
+            replies: ReplyAddress(queues: settings.queues, allowed: settings.replyTo),
+            identity: identity,
+            metrics: metrics,
+            follow: follow
+        )
+        observer = JobObserver(metrics: metrics, logger: logger)
+    }
+
+    func pipeline(
+        _ client: SeedreamClient,
+        _ tokens: TokenSource,
+        _ journal: any SubmissionJournal,
+        _ admission: Admission
+    ) -> JobPipeline {
+        JobPipeline(
+            decoder: decoder,
+            admission: admission,
+            journal: JournalDesk(journal) { [observer] id, fault in
+                // The desk keeps the verdict; but no more is submitted before the store takes it.
+                observer.verdictNotWritten(id, fault)
+                admission.report(fault.isOfLedger ? .ledger : .journal)
+            },
+            submitter: JobSubmitter(client, tokens: tokens, policy: policy, observer: observer),
+            policy: policy,
+            settler: settler,
+            observer: observer
+        )
+    }
+
+    func following(
+        _ client: SeedreamClient,
+        _ tokens: TokenSource,
+        _ ledger: LedgerJournal?,
+        _ admission: Admission,
+        _ settings: Settings
+    ) -> FollowIntake {
+        FollowIntake(
+            queue: settings.queues.follow,
+            concurrency: UInt16(clamping: settings.followConcurrency),
+            follower: Follower(
+                client,
+                tokens: tokens,
+                policy: follow,
+                rateLimit: settings.followRateLimit,
+                decoder: decoder,
+                settler: settler,
+                admission: admission,
+                observer: observer
+            ) { task, failure in
+                ledger?.tellFollowed(task.job.key, taskID: task.taskID, code: failure?.code.rawValue)
+            },
+            logger: logger
+        )
     }
 }
 

@@ -9,7 +9,7 @@ struct ImportRuleTests {
         "ThreadExecutor": ["CLinux"],
         "AMQP": ["CRabbitMQ", "SharedValues", "ThreadExecutor"],
         "JSON": ["CJansson"],
-        "EditJob": ["JSON"],
+        "EditJob": ["JSON", "SharedValues"],
         "SeedreamAPI": ["EditJob", "JSON", "SharedValues"],
         "Journal": ["AMQP", "CSQLite", "EditJob", "JSON", "SharedValues", "ThreadExecutor"],
         "EditWorker": ["AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues"],

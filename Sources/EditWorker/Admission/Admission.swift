@@ -64,9 +64,6 @@ package final class Admission: Sendable {
     /// Why no jobs are submitted, nil while they are.
     package var closedFor: GateReason? { state.withLockedValue { $0.gate.reason } }
 
-    /// Jobs and others that wait for something here.
-    package var waiting: Int { state.withLockedValue { $0.waiters.count } }
-
     /// Whether a job may go straight on, as nearly all do: the gate is open and there is no limit to the rate.
     var isOpen: Bool {
         !Task.isCancelled
