@@ -8,6 +8,7 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
 ]
 
 let package = Package(
@@ -220,7 +221,11 @@ let package = Package(
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "EditJobTests", dependencies: ["EditJob", "JSON", "TestSupport"], swiftSettings: strict),
         .systemLibrary(name: "CMalloc", path: "Tests/CMalloc"),
-        .testTarget(name: "AMQPTests", dependencies: ["AMQP", "CMalloc", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "AMQPTests",
+            dependencies: ["AMQP", "CMalloc", "CRabbitMQ", "TestSupport"],
+            swiftSettings: strict
+        ),
         .testTarget(
             name: "SeedreamAPITests",
             dependencies: [

@@ -11,6 +11,8 @@ extension AMQPConnection {
             try receive()
             try runCommands()
             try flushAcknowledgements()
+            // A turn's frames leave together.
+            try socket?.flush()
             try checkDeadlines()
         } catch {
             end(error)
@@ -63,10 +65,6 @@ extension AMQPConnection {
 
     func runCommands() throws(AMQPError) {
         let commands = takeCommands()
-        // A turn's messages leave together: sending, and the broker's waking up, cost more than all of librabbitmq's work.
-        let isBatch = commands.count > 1 && commands.contains(where: \.isPublish)
-        if isBatch { socket?.holdWrites() }
-        defer { if isBatch { socket?.releaseWrites() } }
         for (index, command) in commands.enumerated() {
             do {
                 switch command {

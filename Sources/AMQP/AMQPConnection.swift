@@ -137,6 +137,7 @@ package actor AMQPConnection {
         do {
             try runCommands()
             try flushAcknowledgements()
+            try socket?.flush()
             // What is asked from here on could not be sent any more.
             mailbox.withLockedValue { $0.isClosed = true }
             // A broker that blocks us does not read, and would let us wait for nothing.

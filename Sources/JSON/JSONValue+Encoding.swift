@@ -65,11 +65,11 @@ extension JSONValue {
                 defer { index += 1 }
                 let byte = bytes[index]
                 guard byte < 0x20 || byte == quote || byte == backslash else { continue }
-                unsafe text.append(contentsOf: utf8[start..<index])
+                unsafe text.append(contentsOf: UnsafeBufferPointer(rebasing: utf8[start..<index]))
                 appendEscape(of: byte, to: &text)
                 start = index + 1
             }
-            unsafe text.append(contentsOf: utf8[start...])
+            unsafe text.append(contentsOf: UnsafeBufferPointer(rebasing: utf8[start...]))
         }
         text.append(quote)
     }

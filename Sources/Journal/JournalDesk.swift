@@ -14,7 +14,8 @@ package final class JournalDesk: Sendable {
 
     struct Place {
         let request: JournalRequest
-        var waiters = Waiters<Ended?>()
+        /// Nil as long as nobody has waited, as for nearly every job.
+        var waiters: Waiters<Ended?>?
     }
 
     /// How somebody left their place.
@@ -160,8 +161,10 @@ package final class JournalDesk: Sendable {
                     state.places[request.id] = Place(request: request)
                     return true
                 }
-                let ticket = place.waiters.ticket()
-                place.waiters.add(continuation, as: ticket)
+                var waiters = place.waiters ?? Waiters()
+                let ticket = waiters.ticket()
+                waiters.add(continuation, as: ticket)
+                place.waiters = waiters
                 state.places[request.id] = place
                 return false
             }
@@ -171,7 +174,7 @@ package final class JournalDesk: Sendable {
 
     private func leave(_ id: String, _ verdict: JournalVerdict?) {
         guard var place = state.withLockedValue({ $0.places.removeValue(forKey: id) }) else { return }
-        for waiter in place.waiters.removeAll() {
+        for waiter in place.waiters?.removeAll() ?? [] {
             waiter.resume(returning: Ended(request: place.request, verdict: verdict))
         }
     }

@@ -1,4 +1,5 @@
 import EditJob
+import Glibc
 
 /// A job's id and entry in one piece of memory: a journal holds a hundred thousand of them.
 ///
@@ -55,7 +56,11 @@ struct PackedEntry: Hashable, Sendable {
         let end = one.idEnd
         guard end == other.idEnd else { return false }
         return unsafe one.bytes.withUnsafeBytes { one in
-            unsafe other.bytes.withUnsafeBytes { other in unsafe one[4..<end].elementsEqual(other[4..<end]) }
+            // The lengths are equal, so that the ids may be compared with them.
+            unsafe other.bytes.withUnsafeBytes { other in
+                guard let one = one.baseAddress, let other = other.baseAddress else { return false }
+                return unsafe memcmp(one, other, end) == 0
+            }
         }
     }
 

@@ -19,13 +19,16 @@ package enum OutcomeTable {
     }
 
     private static func outcome(of answer: APIAnswer) -> SubmissionOutcome {
+        if (200...299).contains(answer.status), let taskID = plainTaskID(answer.body) {
+            return .accepted(taskID: taskID, nil)
+        }
         let text = AnswerText(answer.body)
         let wait = RetryAfter.wait(answer.retryAfter, date: answer.date)
         guard (200...299).contains(answer.status) else {
             return outcome(status: answer.status, text: text, wait: wait)
         }
         if let taskID = taskID(text.json?["task_id"]) {
-            return .accepted(taskID: taskID, isUUID(taskID) ? nil : .taskIDIsNoUUID)
+            return .accepted(taskID: taskID, isUUID(taskID.utf8.span) ? nil : .taskIDIsNoUUID)
         }
         guard answer.status == 200, let code = text.envelopeCode else {
             return doubt(.unreadable, status: answer.status)
@@ -92,21 +95,37 @@ package enum OutcomeTable {
     }
 
     private static func taskID(_ value: JSONValue?) -> String? {
-        guard let text = value?.text, !text.isEmpty, text.unicodeScalars.count <= longestTaskID else { return nil }
-        return text
+        guard let text = value?.text, !text.isEmpty else { return nil }
+        // Counting scalars takes a while, and no text has more of them than bytes.
+        return text.utf8.count <= longestTaskID || text.unicodeScalars.count <= longestTaskID ? text : nil
+    }
+
+    /// The task id of an answer that has nothing else in it, byte for byte, as nearly every answer: reading it as JSON
+    /// took 4 % of a job's instructions.
+    private static func plainTaskID(_ body: APIAnswer.Body) -> String? {
+        guard case .complete(let bytes) = body else { return nil }
+        for prefix in [#"{"task_id":""#, #"{"task_id": ""#] as [StaticString] {
+            let start = prefix.utf8CodeUnitCount
+            guard bytes.count == start + 38, bytes[start + 36] == UInt8(ascii: "\""),
+                bytes[start + 37] == UInt8(ascii: "}"),
+                unsafe bytes.starts(with: UnsafeBufferPointer(start: prefix.utf8Start, count: start)),
+                isUUID(bytes.span.extracting(start..<(start + 36)))
+            else { continue }
+            return String(decoding: bytes[start..<(start + 36)], as: UTF8.self)
+        }
+        return nil
     }
 
     /// RFC 9562 §4: 8-4-4-4-12 hexadecimal digits.
-    private static func isUUID(_ text: String) -> Bool {
-        let bytes = text.utf8.span
+    private static func isUUID(_ bytes: Span<UInt8>) -> Bool {
         guard bytes.count == 36 else { return false }
         for index in bytes.indices {
+            let isHyphen = index == 8 || index == 13 || index == 18 || index == 23
             switch bytes[index] {
-            case UInt8(ascii: "-"):
-                guard [8, 13, 18, 23].contains(index) else { return false }
+            case UInt8(ascii: "-"): guard isHyphen else { return false }
             case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"),
                 UInt8(ascii: "A")...UInt8(ascii: "F"):
-                guard ![8, 13, 18, 23].contains(index) else { return false }
+                guard !isHyphen else { return false }
             default: return false
             }
         }

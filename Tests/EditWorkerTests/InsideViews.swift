@@ -13,7 +13,7 @@ extension Admission {
 
 extension JournalDesk {
     /// Copies that wait for the verdict on a job.
-    func waiting(for id: String) -> Int { state.withLockedValue { $0.places[id]?.waiters.count ?? 0 } }
+    func waiting(for id: String) -> Int { state.withLockedValue { $0.places[id]?.waiters?.count ?? 0 } }
 }
 
 extension MemoryJournal {

@@ -150,4 +150,24 @@ struct OutcomeTableTests {
     func `Retry-After is read in all its forms`(_ field: String, _ date: String?, _ seconds: Int?) {
         #expect(RetryAfter.wait(field, date: date, now: Self.now) == seconds.map { .seconds($0) })
     }
+
+    @Test(arguments: [200, 204, 299, 300, 401]) func `a plain answer is read like any other`(_ status: Int) {
+        func outcome(_ body: [UInt8]) -> SubmissionOutcome {
+            OutcomeTable.outcome(of: .answered(APIAnswer(status: status, body: .complete(body))))
+        }
+        for plain in [#"{"task_id":"\#(Self.uuid)"}"#, #"{"task_id": "\#(Self.uuid)"}"#] {
+            var variants: [[UInt8]] = [Array(plain.utf8)]
+            for offset in 0..<plain.utf8.count {
+                for byte: UInt8 in [0, 0x20, 0x22, 0x2D, 0x5C, 0x66, 0x67, 0x7D, 0xC3] {
+                    var changed = variants[0]
+                    changed[offset] = byte
+                    variants += [changed, Array(variants[0].prefix(offset)), variants[0] + [byte]]
+                }
+            }
+            // White space at the front takes an answer to Jansson.
+            for body in variants {
+                #expect(outcome(body) == outcome([0x20] + body), "\(String(decoding: body, as: UTF8.self))")
+            }
+        }
+    }
 }

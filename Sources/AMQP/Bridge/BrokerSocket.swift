@@ -13,12 +13,15 @@ import Glibc
 
     private let state: amqp_connection_state_t
     private let arena = WireArena()
+    /// What waits to be sent; nil with TLS, where only librabbitmq can write.
+    private let frames: FrameBuffer?
     private var assembler: FrameAssembler
 
     /// False once a failure has ended the connection or its working channel; a refusal on the throwaway channel does
     /// not.
     private(set) var isUsable = true
     private var isThrowawayOpen = false
+    private var isCorked = false
 
     /// Connects, logs in with all capabilities, and opens the working channel; waits as long as the options allow.
     ///
@@ -33,6 +36,7 @@ import Glibc
             throw AMQPError(.protocolViolation, "librabbitmq has no memory for a connection")
         }
         unsafe self.state = state
+        frames = url.usesTLS ? nil : FrameBuffer()
         assembler = FrameAssembler(epoch: epoch, options: options, acknowledger: acknowledger)
         do {
             try connect(url, options)
@@ -165,15 +169,22 @@ import Glibc
 
     // MARK: - Writing
 
-    /// Lets the kernel gather what is written into full segments, until `releaseWrites` or for 0.2 s.
+    // What is written leaves with the next `flush`, or together with more that has not left yet.
+
+    /// Sends what is written so far.
+    ///
+    /// Blocks while the socket is full.
+    func flush() throws(AMQPError) {
+        guard let frames, !frames.isEmpty else { return setCork(0) }
+        try check(frames.send(to: descriptor, heartbeat: negotiatedHeartbeat).rawValue, "writing to the broker")
+    }
+
+    /// Lets the kernel gather what librabbitmq writes with TLS into full segments, until the next `flush` or for 0.2 s.
     ///
     /// Never waits, and changes nothing but the number of packets. Source: `tcp(7)`, `TCP_CORK`.
-    func holdWrites() { setCork(1) }
-
-    /// Sends what `holdWrites` has gathered.
-    func releaseWrites() { setCork(0) }
-
     private func setCork(_ value: Int32) {
+        guard frames == nil, isCorked != (value != 0) else { return }
+        isCorked = value != 0
         // If the kernel refuses, packets are smaller; nothing else is.
         _ = unsafe withUnsafeBytes(of: value) { value in
             unsafe setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_CORK, value.baseAddress, socklen_t(value.count))
@@ -181,24 +192,42 @@ import Glibc
     }
 
     /// Publishes on the working channel.
-    ///
-    /// Blocks while the socket is full.
     func publish(_ message: OutboundMessage) throws(AMQPError) {
         defer { arena.recycle() }
-        var properties = unsafe arena.properties(message.properties)
-        let exchange = unsafe arena.bytes(message.exchange)
-        let routingKey = unsafe arena.bytes(message.routingKey)
+        let properties = unsafe arena.properties(message.properties)
+        let publish = unsafe amqp_basic_publish_t(
+            ticket: 0,
+            exchange: arena.bytes(message.exchange),
+            routing_key: arena.bytes(message.routingKey),
+            mandatory: message.mandatory ? 1 : 0,
+            immediate: 0
+        )
+        // What does not fit behind the others may fit alone.
+        for _ in 0..<2 {
+            guard let frames else { break }
+            let isAdded = unsafe frames.add(
+                publish,
+                properties,
+                body: message.body,
+                channel: Self.workingChannel,
+                frameMax: negotiatedFrameMax
+            )
+            if isAdded { return }
+            try flush()
+        }
+        setCork(1)
+        var copy = unsafe properties
         let status = unsafe message.body.withUnsafeBytes { body in
             // librabbitmq only reads the body; its structure just lacks the `const`.
             let bytes = unsafe amqp_bytes_t(len: body.count, bytes: UnsafeMutableRawPointer(mutating: body.baseAddress))
             return unsafe amqp_basic_publish(
                 state,
                 Self.workingChannel,
-                exchange,
-                routingKey,
-                message.mandatory ? 1 : 0,
+                publish.exchange,
+                publish.routing_key,
+                publish.mandatory,
                 0,
-                &properties,
+                &copy,
                 bytes
             )
         }
@@ -207,13 +236,23 @@ import Glibc
 
     /// Acknowledges one delivery, or all up to it.
     func acknowledge(_ acknowledgement: AcknowledgementLedger.Acknowledgement) throws(AMQPError) {
-        let status = unsafe amqp_basic_ack(
-            state,
-            Self.workingChannel,
-            acknowledgement.number,
-            acknowledgement.multiple ? 1 : 0
-        )
-        try check(status, "acknowledging")
+        let multiple: amqp_boolean_t = acknowledgement.multiple ? 1 : 0
+        let fields = amqp_basic_ack_t(delivery_tag: acknowledgement.number, multiple: multiple)
+        try write(AMQP_BASIC_ACK_METHOD, fields, "acknowledging")
+    }
+
+    private func write<Fields: BitwiseCopyable>(
+        _ method: amqp_method_number_t,
+        _ fields: Fields,
+        _ doing: String
+    ) throws(AMQPError) {
+        if let frames {
+            if frames.add(method, fields, channel: Self.workingChannel) { return }
+            try flush()
+            if frames.add(method, fields, channel: Self.workingChannel) { return }
+        }
+        var fields = fields
+        try check(unsafe amqp_send_method(state, Self.workingChannel, method, &fields), doing)
     }
 
     /// Gives one delivery back to its queue, or lets the broker drop or dead-letter it.
@@ -221,7 +260,8 @@ import Glibc
     /// By `basic.nack`: from RabbitMQ 4.3 what it gives back does not count towards the delivery limit, what
     /// `basic.reject` gives back does. Source: RabbitMQ's "Quorum Queues", "Poison Message Handling".
     func reject(_ number: UInt64, requeue: Bool) throws(AMQPError) {
-        try check(unsafe amqp_basic_nack(state, Self.workingChannel, number, 0, requeue ? 1 : 0), "rejecting")
+        let fields = amqp_basic_nack_t(delivery_tag: number, multiple: 0, requeue: requeue ? 1 : 0)
+        try write(AMQP_BASIC_NACK_METHOD, fields, "rejecting")
     }
 
     /// Notes that a delivery was acknowledged or rejected, so that the room of a large body is free again.
@@ -231,9 +271,17 @@ import Glibc
 
     // MARK: - Asking and waiting for the answer
 
+    /// The connection for a question, which must not overtake what is written.
+    private var flushed: amqp_connection_state_t {
+        get throws(AMQPError) {
+            try flush()
+            return unsafe state
+        }
+    }
+
     /// Puts the working channel into confirm mode.
     func selectConfirms() throws(AMQPError) {
-        _ = unsafe amqp_confirm_select(state, Self.workingChannel)
+        _ = unsafe amqp_confirm_select(try flushed, Self.workingChannel)
         try checkReply("switching to publisher confirms")
     }
 
@@ -246,7 +294,7 @@ import Glibc
         arguments: FieldTable
     ) throws(AMQPError) {
         defer { arena.recycle() }
-        _ = unsafe amqp_basic_qos(state, Self.workingChannel, 0, prefetch, 0)
+        _ = unsafe amqp_basic_qos(try flushed, Self.workingChannel, 0, prefetch, 0)
         try checkReply("setting the prefetch")
         _ = unsafe amqp_basic_consume(
             state,
@@ -264,7 +312,7 @@ import Glibc
     /// Ends a consumer; deliveries on their way still arrive before this returns.
     func cancelConsumer(_ tag: ByteString) throws(AMQPError) {
         defer { arena.recycle() }
-        _ = unsafe amqp_basic_cancel(state, Self.workingChannel, arena.bytes(tag))
+        _ = unsafe amqp_basic_cancel(try flushed, Self.workingChannel, arena.bytes(tag))
         try checkReply("cancelling the consumer")
     }
 
@@ -329,7 +377,7 @@ import Glibc
     private func withThrowawayChannel<Result>(
         _ body: (amqp_channel_t) throws(AMQPError) -> Result
     ) throws(AMQPError) -> Result {
-        _ = unsafe amqp_channel_open(state, Self.throwawayChannel)
+        _ = unsafe amqp_channel_open(try flushed, Self.throwawayChannel)
         try checkReply("opening a channel")
         isThrowawayOpen = true
         defer { isThrowawayOpen = false }
