@@ -141,10 +141,27 @@ let package = Package(
             ],
             swiftSettings: strict
         ),
+        .target(
+            name: "Console",
+            dependencies: [
+                "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "OperatorTools", "SeedreamAPI", "SharedValues",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ],
+            exclude: ["README.md"],
+            swiftSettings: strict
+        ),
         .executableTarget(
             name: "seedream-worker",
             dependencies: [
-                "AMQP", "CAllocator", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "OperatorTools",
+                "AMQP", "CAllocator", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal",
+                "OperatorTools",
                 "Prometheus", "SandboxAPI", "SeedreamAPI", "SharedValues",
                 "WorkerSettings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),

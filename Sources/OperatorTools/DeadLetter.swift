@@ -84,6 +84,9 @@ package struct DeadLetter: Sendable {
         failedAt.map { .milliseconds(max(0, now.milliseconds - $0.milliseconds)) }
     }
 
+    /// The API's name of the task that was made of it, if there is one.
+    package var taskID: String? { delivery.properties.headers?[JobHeader.taskID]?.text }
+
     /// What is wrong with the job, for `invalid_job`.
     package var violations: [JSONValue] {
         let text = delivery.properties.headers?[JobHeader.errorViolations]?.text ?? ""
@@ -132,6 +135,12 @@ package struct DeadLetter: Sendable {
         guard jobID != Self.noID else { return UInt128.random(in: .min ... .max) }
         let facts = [jobID, code, failedAt?.description ?? "", String(replayCount)].joined(separator: "\0")
         return BodyDigest(Array(facts.utf8) + [0] + body).value
+    }
+
+    /// What tells this letter from all others, also from a later one of the same job.
+    package var mark: String {
+        let facts = [jobID, code, failedAt?.description ?? "", String(replayCount)].joined(separator: "\0")
+        return String(BodyDigest(Array(facts.utf8) + [0] + delivery.body).value, radix: 36)
     }
 
     /// The job as a line of NDJSON that `submit` takes: the job's own members, and `dead_letter` with what became of

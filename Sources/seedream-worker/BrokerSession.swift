@@ -1,6 +1,7 @@
 import AMQP
 import ArgumentParser
 import Glibc
+import OperatorTools
 import WorkerSettings
 
 /// How the commands for people reach the broker.
@@ -9,7 +10,7 @@ enum BrokerSession {
     ///
     /// Throws `AMQPError`, that of the last URL.
     static func open(_ settings: Settings, for command: String) async throws -> AMQPConnection {
-        try await open(settings, for: command) { try await AMQPConnection.open($0, options: $1) }
+        try await access(settings, for: command).connect(for: "\(getpid())")
     }
 
     /// Opens something at the first of the URLs that answers.
@@ -19,14 +20,15 @@ enum BrokerSession {
         isolation: isolated (any Actor)? = #isolation,
         _ body: (AMQPURL, AMQPConnectionOptions) async throws -> Opened
     ) async throws -> Opened {
-        var options = AMQPConnectionOptions(name: "seedream-worker \(command) \(getpid())")
+        try await access(settings, for: command).open(for: "\(getpid())", body)
+    }
+
+    static func access(_ settings: Settings, for command: String) -> BrokerAccess {
+        var options = AMQPConnectionOptions(name: "seedream-worker \(command)")
         options.product = "seedream-worker"
         options.heartbeat = settings.amqpHeartbeat
         options.tls = settings.amqpTLS
-        for url in settings.amqpURLs.dropLast() {
-            if let opened = try? await body(url, options) { return opened }
-        }
-        return try await body(settings.amqpURLs[settings.amqpURLs.count - 1], options)
+        return BrokerAccess(settings.amqpURLs, options: options)
     }
 
     /// Runs a command; an error of the broker becomes a line and an exit status.

@@ -1,3 +1,4 @@
+import EditWorker
 import Glibc
 
 /// The exit statuses of the program.
@@ -73,6 +74,12 @@ enum Console {
 
 /// This process, as the system knows it.
 enum Process {
+    /// Who is at the keyboard, for the others: `USER@HOST`.
+    static var person: String {
+        let user = environment["USER"] ?? environment["LOGNAME"] ?? "somebody"
+        return "\(user)@\(WorkerIdentity.hostName)"
+    }
+
     /// The environment's variables; of two with the same name the first counts, as `getenv` has it.
     static var environment: [String: String] {
         var variables: [String: String] = [:]

@@ -94,14 +94,8 @@ struct FleetCommand: AsyncParsableCommand {
 
     private static func give(_ order: FleetOrder, _ settings: Settings) async throws {
         try await reporting(settings) { connection in
-            try await order.give(by: person, in: settings.queues.ledger, on: connection)
+            try await order.give(by: Process.person, in: settings.queues.ledger, on: connection)
         }
-    }
-
-    /// Who is at the keyboard, for the others: `USER@HOST`.
-    private static var person: String {
-        let user = Process.environment["USER"] ?? Process.environment["LOGNAME"] ?? "somebody"
-        return "\(user)@\(WorkerIdentity.hostName)"
     }
 
     /// Runs with a connection; a ledger that is missing is told with what to do.

@@ -1,4 +1,5 @@
 import Glibc
+import SharedValues
 
 /// How far a long command has come, in the last line of a terminal; nothing elsewhere.
 struct ProgressLine {

@@ -14,7 +14,7 @@ struct SeedreamWorker: AsyncParsableCommand {
         version: Version.current,
         subcommands: [
             Run.self, SandboxCommand.self, Submit.self, Validate.self, DeadLetters.self, TopologyCommand.self,
-            FleetCommand.self, History.self, Doctor.self, SettingsCommand.self,
+            FleetCommand.self, History.self, ConsoleCommand.self, Doctor.self, SettingsCommand.self,
         ],
         defaultSubcommand: Run.self
     )

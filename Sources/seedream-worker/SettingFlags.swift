@@ -128,6 +128,13 @@ struct WorkerFlags: SettingFlags {
     @Option(help: .setting("log.format")) var logFormat: String?
 }
 
+struct LookFlags: SettingFlags {
+    @Option(help: .setting("api.baseUrl")) var apiBaseUrl: String?
+    @Option(help: .setting("api.tokenFile")) var apiTokenFile: String?
+    @Option(help: .setting("api.connectTimeout")) var apiConnectTimeout: String?
+    @Option(help: .setting("api.caFile")) var apiCaFile: String?
+}
+
 // MARK: - What commands have
 
 /// Every setting: for `run`, `doctor` and `settings`.
@@ -157,6 +164,15 @@ struct SubmitSettings: SettingFlags {
     @OptionGroup var file: ConfigFlags
     @OptionGroup var jobs: UnknownFieldsFlags
     @OptionGroup var broker: BrokerFlags
+}
+
+/// What is needed to look at all queues, to replay jobs, and to look at their tasks.
+struct ConsoleSettings: SettingFlags {
+    @OptionGroup var file: ConfigFlags
+    @OptionGroup var broker: BrokerFlags
+    @OptionGroup var topology: TopologyFlags
+    @OptionGroup var jobs: UnknownFieldsFlags
+    @OptionGroup var api: LookFlags
 }
 
 /// What is needed to check jobs.

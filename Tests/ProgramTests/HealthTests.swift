@@ -210,11 +210,3 @@ struct Metrics {
         ) { $0 + $1 }
     }
 }
-
-extension JSONValue {
-    /// The elements of an array, none of anything else.
-    var elements: [JSONValue] {
-        guard case .array(let elements) = self else { return [] }
-        return elements
-    }
-}

@@ -15,11 +15,14 @@ struct ImportRuleTests {
         "EditWorker": ["AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues"],
         "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SharedValues"],
         "Prometheus": [],
+        "Console": [
+            "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "OperatorTools", "SeedreamAPI", "SharedValues",
+        ],
         "HealthAPI": ["EditWorker", "JSON", "Prometheus"],
         "SandboxAPI": ["EditJob", "JSON"],
         "WorkerSettings": ["AMQP", "CYAML", "EditJob", "SharedValues"],
         "seedream-worker": [
-            "AMQP", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "OperatorTools", "Prometheus",
+            "AMQP", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "OperatorTools", "Prometheus",
             "SandboxAPI",
             "SeedreamAPI", "SharedValues", "WorkerSettings",
         ],
@@ -35,6 +38,7 @@ struct ImportRuleTests {
     /// Libraries that only one room may know.
     private static let libraries: [String: Set<String>] = [
         "OperatorTools": ["FoundationEssentials"],
+        "Console": ["HummingbirdCore"],
         "HealthAPI": ["HummingbirdCore"],
         "SandboxAPI": ["HummingbirdCore"],
     ]

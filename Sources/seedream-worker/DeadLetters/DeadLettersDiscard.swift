@@ -40,7 +40,7 @@ extension DeadLetters {
             var tally = Tally()
             try await flags.walk(for: "discard") { walk, _ in
                 try await walk.each(flags, limit: agreed == nil ? nil : .max) { letter in
-                    guard agreed?.contains(Self.mark(letter)) ?? true else { return true }
+                    guard agreed?.contains(letter.mark) ?? true else { return true }
                     try walk.remove(letter)
                     tally.count(letter)
                     return true
@@ -59,7 +59,7 @@ extension DeadLetters {
             try await flags.walk(for: "discard") { walk, _ in
                 try await walk.each(flags) { letter in
                     tally.count(letter)
-                    marks.insert(Self.mark(letter))
+                    marks.insert(letter.mark)
                     return true
                 }
             }
@@ -74,11 +74,6 @@ extension DeadLetters {
                 throw ExitCode(ExitStatus.someFailed)
             }
             return marks
-        }
-
-        /// What tells a letter from others: a job's id may stand on several.
-        private static func mark(_ letter: DeadLetter) -> String {
-            "\(letter.jobID)\n\(letter.failedAt?.milliseconds ?? 0)\n\(letter.code)\n\(letter.delivery.body.hashValue)"
         }
     }
 }

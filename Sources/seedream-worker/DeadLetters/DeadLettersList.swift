@@ -3,6 +3,7 @@ import EditJob
 import Glibc
 import JSON
 import OperatorTools
+import SharedValues
 
 extension DeadLetters {
     /// `dead-letters list`: a count by code, then a table.

@@ -5,6 +5,7 @@ import EditWorker
 import Glibc
 import JSON
 import OperatorTools
+import SharedValues
 
 extension DeadLetters {
     /// `dead-letters show`: one failed job, whole.

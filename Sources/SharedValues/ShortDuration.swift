@@ -1,6 +1,6 @@
 /// A duration for people, in its largest unit: `90s`, `5m`, `3h`, `2d`.
-enum ShortDuration {
-    static func text(_ duration: Duration) -> String {
+package enum ShortDuration {
+    package static func text(_ duration: Duration) -> String {
         let seconds = duration.components.seconds
         switch seconds {
         case ..<120: return "\(seconds)s"

@@ -1,9 +1,9 @@
-import EditJob
+package import EditJob
 import SharedValues
 
 extension Timestamp {
     /// A moment as people give it: a time (RFC 3339), or how long before `now`, such as `2h` or `3d`; nil of anything else.
-    init?(ago text: String, before now: Timestamp) {
+    package init?(ago text: String, before now: Timestamp) {
         if let moment = Timestamp(rfc3339: text) {
             self = moment
             return

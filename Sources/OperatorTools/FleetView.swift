@@ -1,30 +1,40 @@
-import AMQP
-import EditJob
-import JSON
-import Journal
-import SharedValues
+package import AMQP
+package import EditJob
+package import JSON
+package import Journal
 
 /// The fleet as a person looks at it.
-struct FleetView {
+package struct FleetView: Sendable {
     /// A replica that lives.
-    private struct Replica {
-        let writer: String
+    package struct Replica: Sendable {
+        /// `HOST:PID`.
+        package let writer: String
         let greeting: LedgerGreeting?
-        let report: LedgerReport?
-        let lastSeen: Timestamp
+        /// What it last said of itself; nil if it has only greeted.
+        package let report: LedgerReport?
+        package let lastSeen: Timestamp
+
+        /// Nil if it has not said.
+        package var version: String? { report?.version ?? greeting?.version }
     }
 
-    private let replicas: [Replica]
-    private let pause: FleetState.Pause?
-    private let pausedFor: String?
-    private let closure: FleetState.Closure?
-    private let now: Timestamp
+    package let replicas: [Replica]
+    /// The order to pause, if it was read; `pausedFor` says whether they pause.
+    package let pause: FleetState.Pause?
+    /// Why the fleet is paused, empty if nobody gave a reason; nil if it is not.
+    package let pausedFor: String?
+    /// Why the gate is closed for all; nil if it is not.
+    package let closure: FleetState.Closure?
+    /// When this was read.
+    package let now: Timestamp
 
     /// Each replica reports every 30 seconds; a longer look back finds those that are late.
     private static let lookBack: Int64 = 120
 
     /// Reads what the replicas have said of themselves, and asks the broker which of them live.
-    static func read(_ stream: ByteString, on connection: AMQPConnection) async throws(AMQPError) -> FleetView {
+    ///
+    /// The error is `notFound` if there is no ledger.
+    package static func read(_ stream: ByteString, on connection: AMQPConnection) async throws(AMQPError) -> FleetView {
         _ = try await connection.inspect(queue: stream)
         var fleet = FleetState()
         let from = UInt64(max(0, Timestamp.now.seconds - lookBack))
@@ -59,38 +69,13 @@ struct FleetView {
         now = .now
     }
 
-    private var latest: LedgerReport? {
+    /// The newest report, for what all know together.
+    package var latest: LedgerReport? {
         replicas.filter { $0.report != nil }.max { $0.lastSeen < $1.lastSeen }?.report
     }
 
-    /// For people: who, from when on, at what, and what is left.
-    func lines(_ terminal: Terminal) -> [String] {
-        var lines: [String] = []
-        if let pausedFor {
-            let why = pausedFor.isEmpty ? "" : ": \(Terminal.plain(pausedFor))"
-            let who = pause.map { " (\(Terminal.plain($0.writer)), \(Timestamp(milliseconds: $0.at)))" } ?? ""
-            lines.append(terminal.yellow("paused\(why)\(who)"))
-        }
-        if let closure { lines.append(terminal.yellow("closed for all: \(Terminal.plain(closure.reason))")) }
-        if let rate = latest?.rate { lines.append("rate    \(rate.used) of \(Terminal.plain(rate.limit)) used") }
-        if let budget = latest?.budget {
-            lines.append("budget  \(budget.used) images of \(Terminal.plain(budget.limit)) used")
-        }
-        guard !replicas.isEmpty else { return lines + ["no replica lives"] }
-        let rows = replicas.map { replica in
-            [
-                Terminal.plain(replica.writer),
-                Terminal.plain(replica.report?.version ?? replica.greeting?.version ?? "-"),
-                replica.report.map { Timestamp(milliseconds: $0.since).description } ?? "-",
-                replica.report.map { "\($0.inFlight)" } ?? "-",
-                Terminal.plain(replica.report.map { $0.gate ?? "open" } ?? "-"),
-                "\(ShortDuration.text(.milliseconds(now.milliseconds - replica.lastSeen.milliseconds))) ago",
-            ]
-        }
-        return lines + terminal.table([["REPLICA", "VERSION", "SINCE", "IN FLIGHT", "GATE", "LAST SEEN"]] + rows)
-    }
-
-    var json: JSONValue {
+    /// The view for programs.
+    package var json: JSONValue {
         var members = [
             JSONMember("paused", .boolean(pausedFor != nil)),
             JSONMember(
@@ -101,7 +86,7 @@ struct FleetView {
                             JSONMember("replica", .string(replica.writer)),
                             JSONMember("last_seen", .string(replica.lastSeen.description)),
                         ]
-                        if let version = replica.report?.version ?? replica.greeting?.version {
+                        if let version = replica.version {
                             members.append(JSONMember("version", .string(version)))
                         }
                         if let report = replica.report {

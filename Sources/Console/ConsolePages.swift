@@ -1,0 +1,333 @@
+import AMQP
+import EditJob
+import EditWorker
+import HTTPTypes
+import JSON
+import Journal
+import OperatorTools
+import SeedreamAPI
+
+/// The console's pages and actions, by their paths.
+struct ConsolePages: Sendable {
+    private let options: ConsoleOptions
+    private let sampler: QueueSampler
+    private let sessions: Sessions
+    private let desk: DeadLetterDesk
+
+    init(_ options: ConsoleOptions, sampler: QueueSampler, sessions: Sessions) {
+        self.options = options
+        self.sampler = sampler
+        self.sessions = sessions
+        desk = DeadLetterDesk(options)
+    }
+
+    private func layout(_ session: Sessions.Session) -> Layout {
+        Layout(options: options, session: session, news: sessions.takeNews(session))
+    }
+
+    /// A page; nothing is changed by it.
+    func page(_ path: String, _ query: FormData, _ session: Sessions.Session) async -> Answer {
+        do {
+            switch path {
+            case "/":
+                if sampler.state.fleet == nil { await sampler.readFleet() }
+                return Answer(OverviewPage(state: sampler.state, layout: layout(session)).html)
+            case "/overview-now":
+                let bare = Layout(options: options, session: session, news: [])
+                return Answer(OverviewPage(state: sampler.state, layout: bare).now)
+            case "/dead-letters", "/unknown":
+                let queue = path == "/unknown" ? DeadLetterDesk.Queue.unknown : .deadLetters
+                return try await letters(LetterChoice(query, queue: queue), session)
+            case "/act": return try await preview(query, session)
+            case "/export": return try export(LetterChoice(query))
+            case "/correct": return try await correction(query, session)
+            case "/job": return try await job(query, session)
+            case "/history": return try await history(query, session)
+            default: return .fault(.notFound, "There is no such page.", options)
+            }
+        } catch {
+            return fault(error)
+        }
+    }
+
+    /// An action that a person has asked for.
+    func act(_ path: String, _ form: FormData, _ session: Sessions.Session) async -> Answer {
+        do {
+            switch path {
+            case "/replay": return try await replay(form, session)
+            case "/discard": return try await discard(form, session)
+            case "/correct": return try await correct(form, session)
+            case "/fleet/pause": return try await order(.pause(reason: form.word("reason") ?? ""), "Paused.", session)
+            case "/fleet/resume": return try await order(.resume, "Resumed.", session)
+            default: return .fault(.notFound, "There is no such action.", options)
+            }
+        } catch {
+            return fault(error)
+        }
+    }
+
+    private func fault(_ error: any Error) -> Answer {
+        let words = error is Replay.Refusal || error is AMQPError ? "\(error)" : "This did not work: \(error)"
+        return .fault(.serviceUnavailable, words, options)
+    }
+
+    // MARK: - Dead letters
+
+    private func letters(_ choice: LetterChoice, _ session: Sessions.Session) async throws -> Answer {
+        guard let filter = choice.filter else { return noTime(choice) }
+        do {
+            let look = try await desk.look(choice.queue, filter, limit: DeadLettersPage.most)
+            return Answer(DeadLettersPage(choice: choice, look: look, layout: layout(session)).html)
+        } catch let error as AMQPError where error.code == .notFound {
+            let words = Layout.empty(
+                "There is no such queue yet. Workers make it when they start, as does: seedream-worker topology declare"
+            )
+            return Answer(layout(session).page(choice.queue.place.title, at: choice.queue.place, words))
+        }
+    }
+
+    private func noTime(_ choice: LetterChoice) -> Answer {
+        .fault(
+            .badRequest,
+            "'\((choice.since ?? "").cut(to: 80))' is neither a duration such as 2h nor a time such as 2026-01-31T08:00:00Z.",
+            options
+        )
+    }
+
+    /// So long a person waits for what an action is about.
+    private static let previewPatience = Duration.seconds(5)
+
+    private func preview(_ query: FormData, _ session: Sessions.Session) async throws -> Answer {
+        let choice = LetterChoice(query)
+        if query["act"] == "export" { return .redirect(FormData.address("/export", choice.fields)) }
+        guard let act = query["act"].flatMap({ ActPage.Act(rawValue: $0) }) else {
+            return .fault(.badRequest, "There is no such action.", options)
+        }
+        guard let filter = choice.filter else { return noTime(choice) }
+        let limit = choice.marks.isEmpty ? Int.max : choice.marks.count
+        let until = Timestamp.now
+        var look = try await desk.look(choice.queue, filter, limit: limit, patience: Self.previewPatience)
+        // Of those that were ticked all were found, however many are behind them.
+        if look.letters.count == choice.marks.count, !choice.marks.isEmpty { look.total = look.seen + look.missing }
+        let from = choice.queue == .unknown ? options.queues.unknown : options.queues.deadLetters
+        let page = ActPage(
+            act: act,
+            choice: choice,
+            look: look,
+            queues: (options.queueName, from.text),
+            until: until.description,
+            layout: layout(session)
+        )
+        return Answer(page.html)
+    }
+
+    private func replay(_ form: FormData, _ session: Sessions.Session) async throws -> Answer {
+        let choice = LetterChoice(form)
+        guard let filter = choice.filter else { return noTime(choice) }
+        let tally = try await desk.replay(choice.queue, filter, acceptsDoubleCharge: form["consent"] == "yes")
+        return done(choice, "\(counted(tally.done)) replayed.", tally, session)
+    }
+
+    private func discard(_ form: FormData, _ session: Sessions.Session) async throws -> Answer {
+        let choice = LetterChoice(form)
+        guard let filter = choice.filter else { return noTime(choice) }
+        guard form["sure"] == "yes" else {
+            return .fault(.badRequest, "Tick that they are to be removed for ever. Nothing was removed.", options)
+        }
+        let tally = try await desk.discard(choice.queue, filter)
+        return done(choice, "\(counted(tally.done)) discarded.", tally, session)
+    }
+
+    private func counted(_ number: Int) -> String { number == 1 ? "1 job" : "\(number) jobs" }
+
+    private func done(
+        _ choice: LetterChoice,
+        _ words: String,
+        _ tally: DeadLetterDesk.Tally,
+        _ session: Sessions.Session
+    ) -> Answer {
+        sessions.tell(words, session)
+        if tally.done == 0, tally.left == 0 {
+            sessions.tell("None is there any more: somebody else replayed or discarded it.", session)
+        }
+        if tally.left > 0 {
+            sessions.tell("\(counted(tally.left)) may have been paid for, and nobody consented: still here.", session)
+        }
+        return .redirect(choice.queue.place.rawValue)
+    }
+
+    private func export(_ choice: LetterChoice) throws -> Answer {
+        guard let filter = choice.filter else { return noTime(choice) }
+        return .download("\(choice.queue.rawValue).ndjson", desk.export(choice.queue, filter))
+    }
+
+    // MARK: - One job
+
+    private func correction(_ query: FormData, _ session: Sessions.Session) async throws -> Answer {
+        let choice = LetterChoice(query)
+        guard let letter = try await letter(choice) else { return gone }
+        let form = JobForm(letter.delivery.body)
+        let page = CorrectPage(
+            letter: letter,
+            choice: choice,
+            form: form,
+            violations: violations(form.body).violations,
+            fault: nil,
+            isChecked: false,
+            layout: layout(session)
+        )
+        return Answer(page.html)
+    }
+
+    private func correct(_ form: FormData, _ session: Sessions.Session) async throws -> Answer {
+        let choice = LetterChoice(form)
+        guard let letter = try await letter(choice) else { return gone }
+        let fields = JobForm(form)
+        let body = fields.body
+        let (violations, fault) = violations(body)
+        let isValid = violations.isEmpty && fault == nil
+        let needsConsent = choice.queue == .unknown || letter.mayHaveBeenCharged
+        guard isValid, form["step"] == "replay", !needsConsent || form["consent"] == "yes" else {
+            let page = CorrectPage(
+                letter: letter,
+                choice: choice,
+                form: fields,
+                violations: violations,
+                fault: fault,
+                isChecked: isValid,
+                layout: layout(session)
+            )
+            return Answer(page.html, status: isValid ? .ok : .unprocessableContent)
+        }
+        let tally = try await desk.replay(
+            choice.queue,
+            choice.filter ?? DeadLetterFilter(),
+            acceptsDoubleCharge: needsConsent,
+            correction: .replace(letter.delivery.body, by: body)
+        )
+        for fault in tally.faults { sessions.tell(fault, session) }
+        return done(choice, "\(counted(tally.done)) corrected and replayed.", tally, session)
+    }
+
+    private func violations(_ body: [UInt8]) -> (violations: [Violation], fault: String?) {
+        do {
+            _ = try EditJob(parsing: body, unknownFields: options.unknownFields)
+            return ([], nil)
+        } catch {
+            switch error {
+            case .malformed(let fault): return ([], "It is not valid JSON: \(fault).")
+            case .violations(let violations): return (violations, nil)
+            }
+        }
+    }
+
+    /// The one letter that is meant.
+    private func letter(_ choice: LetterChoice) async throws -> DeadLetter? {
+        guard choice.marks.count == 1, let filter = choice.filter else { return nil }
+        return try await desk.look(choice.queue, filter, limit: 1, patience: Self.previewPatience).letters.first
+    }
+
+    private var gone: Answer {
+        .fault(.notFound, "The letter is not there any more: somebody replayed or discarded it.", options)
+    }
+
+    private func job(_ query: FormData, _ session: Sessions.Session) async throws -> Answer {
+        guard let id = query.word("id") else { return .redirect("/") }
+        var faults: [String] = []
+        var submissions: [SubmissionRecord]?
+        if id != DeadLetter.noID {
+            do {
+                submissions = try await ledger(from: .first)?.filter { $0.jobID == id }
+            } catch {
+                faults.append("The ledger cannot be read. \(error)")
+            }
+        }
+        var letters: [(queue: DeadLetterDesk.Queue, letter: DeadLetter)] = []
+        for queue in [DeadLetterDesk.Queue.deadLetters, .unknown] {
+            var filter = DeadLetterFilter(jobs: [id])
+            if query["queue"] == queue.rawValue { filter.marks = Set(query.all("mark")) }
+            // A job that nobody gave an id is one letter, not all of that kind.
+            if id == DeadLetter.noID, filter.marks.isEmpty { continue }
+            do {
+                let look = try await desk.look(queue, filter, limit: 5, patience: .seconds(2))
+                letters += look.letters.map { (queue, $0) }
+                if !look.isWhole, look.letters.isEmpty {
+                    faults.append(
+                        "Only the oldest \(look.seen) of \(look.total) letters of \(queue.place.title.lowercased()) were looked at."
+                    )
+                }
+            } catch let error as AMQPError where error.code == .notFound {
+                continue
+            }
+        }
+        let taskID = submissions?.last { $0.taskID != nil }?.taskID ?? letters.lazy.compactMap(\.letter.taskID).first
+        var status: TaskStatus?
+        if let taskID, let look = options.look { status = await look(taskID) }
+        let page = JobPage(
+            id: id,
+            submissions: submissions,
+            letters: letters,
+            status: status,
+            faults: faults,
+            layout: layout(session)
+        )
+        return Answer(page.html, imageOrigins: page.imageOrigins)
+    }
+
+    // MARK: - What all replicas know
+
+    /// What was submitted, read from an offset; nil if there is no ledger.
+    private func ledger(from start: StreamOffset) async throws -> [SubmissionRecord]? {
+        let connection = try await options.broker.connect(for: "history")
+        do {
+            _ = try await connection.inspect(queue: options.queues.ledger)
+            var history = LedgerHistory()
+            try await LedgerReader.read(options.queues.ledger, from: start, on: connection) { history.read($0, at: $1) }
+            await connection.close()
+            return history.submissions
+        } catch {
+            await connection.close()
+            guard (error as any Error as? AMQPError)?.code == .notFound else { throw error }
+            return nil
+        }
+    }
+
+    private func history(_ query: FormData, _ session: Sessions.Session) async throws -> Answer {
+        let since = query.word("since") ?? "24h"
+        guard let moment = Timestamp(ago: since, before: .now) else { return noTime(LetterChoice(query)) }
+        var fault: String?
+        var submissions: [SubmissionRecord]?
+        do {
+            // What began before may have ended since: one more hour.
+            let from = UInt64(max(0, moment.milliseconds / 1000 - 3600))
+            let job = query.word("job")
+            submissions = try await ledger(from: .time(from))?
+                .filter { $0.submittedAt >= moment && (job == nil || $0.jobID == job) }
+        } catch {
+            fault = "The ledger cannot be read. \(error)"
+        }
+        let page = HistoryPage(
+            since: since,
+            job: query.word("job"),
+            price: query.word("price"),
+            submissions: submissions,
+            fault: fault,
+            layout: layout(session)
+        )
+        return Answer(page.html)
+    }
+
+    private func order(_ order: FleetOrder, _ words: String, _ session: Sessions.Session) async throws -> Answer {
+        let connection = try await options.broker.connect(for: "fleet")
+        do {
+            try await order.give(by: options.person, in: options.queues.ledger, on: connection)
+        } catch {
+            await connection.close()
+            throw error
+        }
+        await connection.close()
+        await sampler.readFleet()
+        sessions.tell(words, session)
+        return .redirect("/")
+    }
+}

@@ -1,0 +1,163 @@
+import HTTPTypes
+import HummingbirdCore
+package import Logging
+import NIOCore
+import NIOPosix
+import ServiceLifecycle
+import UnixSignals
+
+/// Serves the console: who may ask, and with what the answers are sent.
+///
+/// What they say is `ConsolePages`' part.
+package struct ConsoleServer: Sendable {
+    /// More than the form of the largest job has.
+    private static let longestForm = 4 << 20
+
+    private let options: ConsoleOptions
+    private let sessions: Sessions
+    private let attempts = LoginGuard()
+    private let pages: ConsolePages
+    private let sampler: QueueSampler
+    private let logger: Logger
+
+    /// A console that does not listen yet.
+    package init(_ options: ConsoleOptions, logger: Logger) {
+        self.options = options
+        self.logger = logger
+        sessions = Sessions(password: options.password)
+        sampler = QueueSampler(options)
+        pages = ConsolePages(options, sampler: sampler, sessions: sessions)
+    }
+
+    /// Listens until the process is told to end; `onListen` hears the port.
+    ///
+    /// Throws what the system says where the address is taken or not ours.
+    package func run(onListen: @escaping @Sendable (Int) async -> Void) async throws {
+        let server = Server(
+            childChannelSetup: HTTP1Channel { request, writer, channel in
+                let response = await answer(request, from: channel.remoteAddress?.ipAddress ?? "?").response
+                try await writer.write(response: response.head, body: response.body)
+            },
+            configuration: .init(address: .hostname(options.host, port: options.port)),
+            onServerRunning: { channel in
+                guard let port = channel.localAddress?.port else { return }
+                await onListen(port)
+            },
+            eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
+            logger: logger
+        )
+        let sampling = Task { [sampler] in await sampler.run() }
+        defer { sampling.cancel() }
+        try await ServiceGroup(
+            services: [server],
+            gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: logger
+        )
+        .run()
+    }
+
+    private func answer(_ request: Request, from address: String) async -> Answer {
+        // A page elsewhere must not reach a console without a password by a name that leads here (DNS rebinding).
+        guard options.password != nil || isOwnName(request.head.authority ?? "") else {
+            return .fault(
+                .misdirectedRequest,
+                "The console is reached by another name. Use 127.0.0.1 or localhost.",
+                options
+            )
+        }
+        switch (request.method, request.uri.path) {
+        case (.get, "/style.css"): return .asset("text/css; charset=utf-8", Assets.style)
+        case (.get, "/script.js"): return .asset("text/javascript; charset=utf-8", Assets.script)
+        case (.get, "/icon.svg"): return .asset("image/svg+xml", Assets.icon)
+        case (.get, _): return await get(request)
+        case (.post, _): return await post(request, from: address)
+        default: return .fault(.methodNotAllowed, "The console knows GET and POST.", options)
+        }
+    }
+
+    private func isOwnName(_ authority: String) -> Bool {
+        let host =
+            authority.hasPrefix("[") ? authority.prefix { $0 != "]" }.dropFirst() : authority.prefix { $0 != ":" }
+        return host == options.host || ConsoleOptions.isLoopback(String(host))
+    }
+
+    private func get(_ request: Request) async -> Answer {
+        let query = FormData(request.uri.query ?? "")
+        guard let session = sessions.session(Self.cookie(request)), session.isLoggedIn else {
+            // Somebody new: without a password they are in at once.
+            let session = sessions.begin()
+            guard session.isLoggedIn else {
+                guard request.uri.path == "/login" || !request.uri.path.hasSuffix("-now") else {
+                    return .fault(.forbidden, "Log in.", options)
+                }
+                return Answer(LoginPage(options: options, session: session, fault: nil).html).with(cookie: session)
+            }
+            return await pages.page(request.uri.path, query, session).with(cookie: session)
+        }
+        return await pages.page(request.uri.path, query, session)
+    }
+
+    /// All that changes something: only with the token that a form of the same session carries.
+    private func post(_ request: Request, from address: String) async -> Answer {
+        guard let session = sessions.session(Self.cookie(request)) else {
+            return .fault(
+                .forbidden,
+                "This page is older than the console, or cookies are off. Load it again.",
+                options
+            )
+        }
+        let form: FormData
+        do {
+            let body = try await request.body.collect(upTo: Self.longestForm)
+            form = FormData(String(decoding: body.readableBytesView, as: UTF8.self))
+        } catch {
+            return .fault(.contentTooLarge, "The form is too large.", options)
+        }
+        guard let token = form["token"], Sessions.areEqual(token, session.formToken) else {
+            return .fault(.forbidden, "This form belongs to another session. Load its page again.", options)
+        }
+        if request.uri.path == "/login" { return logIn(form, session, address) }
+        guard session.isLoggedIn else { return .fault(.forbidden, "Log in.", options) }
+        if request.uri.path == "/logout" {
+            sessions.end(session)
+            return .redirect("/")
+        }
+        return await pages.act(request.uri.path, form, session)
+    }
+
+    private func logIn(_ form: FormData, _ session: Sessions.Session, _ address: String) -> Answer {
+        func again(_ status: HTTPResponse.Status, _ fault: String) -> Answer {
+            Answer(LoginPage(options: options, session: session, fault: fault).html, status: status)
+        }
+        if let wait = attempts.wait(for: address) {
+            let seconds = max(1, Int((wait / .seconds(1)).rounded(.up)))
+            var answer = again(.tooManyRequests, "Too many wrong passwords. Wait \(seconds) s, and try again.")
+            answer.headers[.retryAfter] = "\(seconds)"
+            return answer
+        }
+        guard sessions.isRight(form["password"] ?? "") else {
+            attempts.failed(address)
+            return again(.forbidden, "That is not the password.")
+        }
+        attempts.succeeded(address)
+        sessions.end(session)
+        // A new one: what somebody knew of the old session is worth nothing now.
+        return Answer.redirect("/").with(cookie: sessions.begin(isLoggedIn: true))
+    }
+
+    private static let cookieName = "seedream-console"
+
+    private static func cookie(_ request: Request) -> String? {
+        for pair in (request.headers[.cookie] ?? "").split(separator: ";") {
+            let parts = pair.split(separator: "=", maxSplits: 1)
+            guard parts.count == 2, parts[0].drop(while: \.isWhitespace) == cookieName else { continue }
+            return String(parts[1])
+        }
+        return nil
+    }
+
+    /// The `Set-Cookie` of a session: for this console only, for no script, and never sent from another site.
+    static func setCookie(_ session: Sessions.Session) -> String {
+        "\(cookieName)=\(session.id); Path=/; HttpOnly; SameSite=Strict"
+    }
+}

@@ -1,0 +1,42 @@
+package import AMQP
+
+/// The way to the broker: the first of its addresses that answers.
+package struct BrokerAccess: Sendable {
+    private let urls: [AMQPURL]
+    private let options: AMQPConnectionOptions
+
+    /// At least one URL.
+    package init(_ urls: [AMQPURL], options: AMQPConnectionOptions) {
+        self.urls = urls
+        self.options = options
+    }
+
+    /// The addresses without their passwords, for people.
+    package var name: String { urls.map(\.redacted).joined(separator: ", ") }
+
+    /// Opens something at the first address that answers; `purpose` is in the connection's name.
+    ///
+    /// Throws what the last address throws.
+    package func open<Opened>(
+        for purpose: String,
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (AMQPURL, AMQPConnectionOptions) async throws -> Opened
+    ) async throws -> Opened {
+        var options = options
+        options.name += " \(purpose)"
+        for url in urls.dropLast() {
+            if let opened = try? await body(url, options) { return opened }
+        }
+        return try await body(urls[urls.count - 1], options)
+    }
+
+    /// Connects.
+    ///
+    /// Throws `AMQPError`, that of the last address.
+    package func connect(
+        for purpose: String,
+        isolation: isolated (any Actor)? = #isolation
+    ) async throws -> AMQPConnection {
+        try await open(for: purpose) { try await AMQPConnection.open($0, options: $1) }
+    }
+}

@@ -1,0 +1,112 @@
+import ArgumentParser
+import Console
+import EditWorker
+import Logging
+import NIOPosix
+import SeedreamAPI
+import SharedValues
+import WorkerSettings
+
+/// `console`: a page for people.
+struct ConsoleCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "console",
+        abstract: "Serve a web page that shows the queues, the fleet and the failed jobs, and replays them.",
+        discussion: """
+            Example: seedream-worker console --listen 127.0.0.1:9470
+
+            It does what the other commands do, with the rights of its own broker URL. Anybody who reaches the address can \
+            use it: any but a loopback address needs --password-file. With an API token, a followed job shows its images.
+            """
+    )
+
+    @Option(help: ArgumentHelp("The address to listen on. Port 0 takes a free one.", valueName: "host:port"))
+    var listen = "127.0.0.1:9470"
+
+    @Option(help: ArgumentHelp("A file with the password that the console asks for.", valueName: "file"))
+    var passwordFile: String?
+
+    @Flag(help: "Do not show the images of jobs, which the browser asks their own servers for.")
+    var noImages = false
+
+    @OptionGroup
+    var settings: ConsoleSettings
+
+    func run() async throws {
+        guard let address = Settings.ListenAddress(listen) else {
+            throw ValidationError("--listen '\(listen)' is not HOST:PORT")
+        }
+        let password = try password()
+        guard password != nil || ConsoleOptions.isLoopback(address.host) else {
+            Console.error(
+                "seedream-worker: --listen \(listen) can be reached from elsewhere; give --password-file, or listen on 127.0.0.1"
+            )
+            throw ExitCode(ExitStatus.settings)
+        }
+        let settings = try settings.read().settings
+        var options = ConsoleOptions(
+            host: address.host,
+            port: address.port,
+            broker: BrokerSession.access(settings, for: "console"),
+            queues: settings.queues,
+            version: Version.current,
+            person: Process.person
+        )
+        options.password = password
+        options.showsImages = !noImages
+        options.unknownFields = settings.unknownFields
+        options.look = try look(settings)
+        var logger = Logger(label: "console", factory: { _ in LineLogHandler(format: .text, level: .error) })
+        logger.logLevel = .critical
+        let host = address.host.contains(":") ? "[\(address.host)]" : address.host
+        do {
+            try await ConsoleServer(options, logger: logger)
+                .run { port in Console.error("console: http://\(host):\(port)/") }
+        } catch {
+            Console.error("seedream-worker: the console cannot listen on \(listen): \(error); is the port taken?")
+            throw ExitCode(ExitStatus.unavailable)
+        }
+    }
+
+    private func password() throws -> String? {
+        guard let passwordFile else { return nil }
+        guard let text = SecretFile.text(at: passwordFile) else {
+            Console.error("seedream-worker: --password-file: cannot read \(passwordFile)")
+            throw ExitCode(ExitStatus.settings)
+        }
+        let password = text.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
+        guard password.count >= 8 else {
+            Console.error(
+                "seedream-worker: --password-file: the first line of \(passwordFile) must have 8 characters or more"
+            )
+            throw ExitCode(ExitStatus.settings)
+        }
+        return password
+    }
+
+    /// Looks at a task, where there is a token: the images' addresses are nowhere else.
+    private func look(_ settings: Settings) throws -> (@Sendable (String) async -> TaskStatus)? {
+        let tokens: TokenSource
+        switch settings.apiToken {
+        case .value(let token): tokens = TokenSource(value: token)
+        case .file(let path):
+            do {
+                tokens = try TokenSource(path: path)
+            } catch {
+                Console.error("seedream-worker: api.tokenFile: \(error)")
+                throw ExitCode(ExitStatus.settings)
+            }
+        case nil: return nil
+        }
+        var options = SeedreamClient.Options(
+            baseURL: settings.apiBaseURL,
+            connections: 4,
+            userAgent: "seedream-worker/\(Version.current)"
+        )
+        options.timeout = .seconds(5)
+        options.connectTimeout = settings.apiConnectTimeout
+        options.caFile = settings.apiCAFile
+        let client = try SeedreamClient(options, group: MultiThreadedEventLoopGroup.singleton)
+        return { taskID in TaskStatusTable.status(of: await client.look(atTask: taskID, token: tokens.token)) }
+    }
+}
