@@ -72,7 +72,7 @@ enum Assets {
         .skip:focus { left: 1rem; top: 1rem; background: var(--raised); padding: .5rem 1rem; }
         .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
         :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
-        .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem; list-style: none; padding: 0; margin: 0 0 1.5rem; }
+        .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1rem; list-style: none; padding: 0; margin: 0 0 1.5rem; }
         .cards li { background: var(--raised); border: 1px solid var(--line); border-radius: .625rem; padding: 1rem 1.125rem; display: flex; flex-direction: column; }
         .cards strong { font-size: 2rem; font-weight: 600; line-height: 1.2; }
         .cards small { margin-top: .35rem; }
@@ -123,6 +123,7 @@ enum Assets {
         .filter label, .orders label { font-size: .875rem; color: var(--soft); }
         .orders form { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; }
         .acts { display: flex; flex-wrap: wrap; gap: .75rem 1rem; align-items: center; margin: 1.25rem 0; }
+        .narrow { max-width: 46rem; }
         .plan { max-width: 46rem; padding-left: 1.1rem; }
         .plan li { margin: .35rem 0; }
         .consent { display: flex; gap: .75rem; align-items: center; border: 1px solid var(--call); border-radius: .625rem; padding: .875rem 1.125rem; max-width: 46rem; background: var(--call-ground); }

@@ -139,8 +139,9 @@ extension ProgramTests {
             let script = """
                 import pathlib, sys, yaml
                 deploy = pathlib.Path(sys.argv[1])
-                files = {path.name: list(yaml.safe_load_all(path.read_text())) for path in deploy.rglob("*.y*ml")}
-                pod = files["deployment.yaml"][0]["spec"]["template"]["spec"]
+                files = {str(path.relative_to(deploy)): list(yaml.safe_load_all(path.read_text()))
+                         for path in deploy.rglob("*.y*ml")}
+                pod = files["kubernetes/deployment.yaml"][0]["spec"]["template"]["spec"]
                 container = pod["containers"][0]
                 variables = {entry["name"]: entry.get("value") for entry in container["env"]}
                 drain = int(variables["SEEDREAM_WORKER_DRAIN_TIMEOUT"].rstrip("s"))
@@ -149,9 +150,15 @@ extension ProgramTests {
                 worker = files["compose.yaml"][0]["services"]["worker"]
                 drain = int(worker["environment"]["SEEDREAM_WORKER_DRAIN_TIMEOUT"].rstrip("s"))
                 assert int(worker["stop_grace_period"].rstrip("s")) > drain
-                listed = set(files["kustomization.yaml"][0]["resources"])
-                there = {path.name for path in (deploy / "kubernetes").glob("*.yaml")}
-                assert listed == there - {"kustomization.yaml", "secret.example.yaml"}
+                for folder in ["kubernetes", "kubernetes/console"]:
+                    listed = set(files[f"{folder}/kustomization.yaml"][0]["resources"])
+                    there = {path.name for path in (deploy / folder).glob("*.yaml")}
+                    assert listed == there - {"kustomization.yaml", "secret.example.yaml"}
+                # Whoever reaches a console may use it.
+                console = files["kubernetes/console/deployment.yaml"][0]["spec"]["template"]["spec"]["containers"][0]
+                for arguments in [console["args"], files["compose.yaml"][0]["services"]["console"]["command"]]:
+                    assert arguments[0] == "console" and "--password-file" in arguments
+                assert files["compose.yaml"][0]["services"]["console"]["profiles"] == ["console"]
                 api = files["asyncapi.yaml"][0]
                 def resolve(node):
                     if isinstance(node, dict):

@@ -77,7 +77,8 @@ package final class Browser: Sendable {
             ])
         )
         let scheme = JSONValue.object([
-            JSONMember("name", .string("prefers-color-scheme")), JSONMember("value", .string(isDark ? "dark" : "light")),
+            JSONMember("name", .string("prefers-color-scheme")),
+            JSONMember("value", .string(isDark ? "dark" : "light")),
         ])
         try await protocolCommand("Emulation.setEmulatedMedia", .object([JSONMember("features", .array([scheme]))]))
     }
@@ -137,12 +138,13 @@ package final class Browser: Sendable {
 
     /// The addresses that were asked for since the last question.
     package func requests() async throws -> [String] {
-        try await command("se/log", [JSONMember("type", .string("performance"))]).elements.compactMap { entry in
-            guard let message = try? JSONValue(parsing: (entry["message"]?.text ?? "").utf8)["message"],
-                message["method"]?.text == "Network.requestWillBeSent"
-            else { return nil }
-            return message["params"]?["request"]?["url"]?.text
-        }
+        try await command("se/log", [JSONMember("type", .string("performance"))]).elements
+            .compactMap { entry in
+                guard let message = try? JSONValue(parsing: (entry["message"]?.text ?? "").utf8)["message"],
+                    message["method"]?.text == "Network.requestWillBeSent"
+                else { return nil }
+                return message["params"]?["request"]?["url"]?.text
+            }
     }
 
     /// The whole page as a PNG, where `SEEDREAM_TEST_SCREENSHOTS` names a directory for them.

@@ -33,7 +33,7 @@ struct ActPage {
             count == 1 && look.isWhole ? "\(title) one job" : "\(title) jobs",
             """
             <p class="lead">\(title) \(choice.words): \(number).</p>
-            \(byCode)<ul class="plan">\(plan)</ul>
+            <div class="narrow">\(byCode)</div><ul class="plan">\(plan)</ul>
             <form method="post" action="/\(act.rawValue)">\(layout.token)\(choice.hidden)
             \(Layout.hidden("until", until))\(consent)
             <div class="acts"><button class="\(act == .discard ? "danger" : "primary")">\(title) \(number)</button>
