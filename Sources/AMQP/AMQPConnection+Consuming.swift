@@ -18,7 +18,7 @@ struct ConsumingState {
     var acknowledgements = AcknowledgementLedger()
     /// By the tag at the broker.
     var registrations: [ByteString: Registration] = [:]
-    var streams: [ByteString: AsyncStream<Delivery>.Continuation] = [:]
+    var queues: [ByteString: DeliveryQueue] = [:]
     /// Of the consumer that limits what is read; the others of its connection wait with it.
     var readAhead: ReadAhead?
     /// When the last acknowledgement or rejection was sent.
@@ -46,8 +46,8 @@ extension AMQPConnection {
         arguments: FieldTable = [:]
     ) throws(AMQPError) -> Consumer {
         let tag = consuming.freshTag()
-        let (stream, continuation) = AsyncStream<Delivery>.makeStream()
-        consuming.streams[tag] = continuation
+        let deliveries = DeliveryQueue()
+        consuming.queues[tag] = deliveries
         let readAhead = limit.map { ReadAhead(limit: $0, thread: thread) }
         consuming.readAhead = readAhead ?? consuming.readAhead
         try register(
@@ -61,7 +61,7 @@ extension AMQPConnection {
             ),
             arguments
         )
-        return Consumer(self, id: tag, queue: queue, deliveries: .init(stream: stream, readAhead: readAhead))
+        return Consumer(self, id: tag, queue: queue, deliveries: .init(queue: deliveries, readAhead: readAhead))
     }
 
     /// See `Consumer.raisePrefetch`.
@@ -152,7 +152,7 @@ extension AMQPConnection {
         guard let consumer = consuming.registrations.removeValue(forKey: tag)?.consumer,
             !consuming.registrations.values.contains(where: { $0.consumer == consumer })
         else { return }
-        consuming.streams.removeValue(forKey: consumer)?.finish()
+        consuming.queues.removeValue(forKey: consumer)?.finish()
     }
 
     /// See `Consumer.flush`.
@@ -174,7 +174,7 @@ extension AMQPConnection {
             throw AMQPError(.protocolViolation, "the broker skipped a delivery tag")
         }
         consuming.readAhead?.read()
-        registration.flatMap { consuming.streams[$0.consumer] }?.yield(delivery)
+        registration.flatMap { consuming.queues[$0.consumer] }?.put(delivery)
     }
 
     func settle(_ number: UInt64) {
@@ -197,8 +197,8 @@ extension AMQPConnection {
     }
 
     func endConsuming() {
-        for stream in consuming.streams.values { stream.finish() }
-        consuming.streams = [:]
+        for queue in consuming.queues.values { queue.finish() }
+        consuming.queues = [:]
         consuming.registrations = [:]
     }
 

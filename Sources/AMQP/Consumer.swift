@@ -44,21 +44,21 @@ package struct Consumer: Sendable {
 
     /// What a consumer is sent: a sequence for one reader.
     package struct Deliveries: AsyncSequence, Sendable {
-        let stream: AsyncStream<Delivery>
+        let queue: DeliveryQueue
         let readAhead: ReadAhead?
 
         package func makeAsyncIterator() -> Iterator {
-            Iterator(base: stream.makeAsyncIterator(), readAhead: readAhead)
+            Iterator(queue: queue, readAhead: readAhead)
         }
 
         /// Takes one delivery after the other.
         package struct Iterator: AsyncIteratorProtocol {
-            var base: AsyncStream<Delivery>.Iterator
+            let queue: DeliveryQueue
             let readAhead: ReadAhead?
 
             /// The next delivery; nil after the last, and if the task is cancelled.
             package mutating func next(isolation actor: isolated (any Actor)? = #isolation) async -> Delivery? {
-                let delivery = await base.next(isolation: actor)
+                let delivery = await queue.next(isolation: actor)
                 if delivery != nil { readAhead?.took() }
                 return delivery
             }
