@@ -286,7 +286,7 @@ actor SubmitSession {
         if replies != nil {
             let failed = failuresByCode.values.reduce(0, +)
             parts.append("\(replied - failed) \(follows ? "completed" : "submitted")")
-            if images != nil { parts.append("\(imagesSaved) images saved") }
+            if images != nil { parts.append(imagesSaved == 1 ? "1 image saved" : "\(imagesSaved) images saved") }
             if imagesMissing > 0 { parts.append("\(imagesMissing) images not saved") }
             if failed > 0 {
                 let codes = failuresByCode.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
