@@ -1,4 +1,5 @@
 import EditWorker
+import Journal
 import SeedreamAPI
 import SharedValues
 import TestSupport
@@ -318,6 +319,18 @@ struct AdmissionTests {
         #expect(isBack)
         _ = probe.leave(.accepted(taskID: "t", nil), job: "j")
         #expect(await admission.enter()?.isProbe == false)
+    }
+
+    @Test func `a ledger that is there again is tried at once, and nothing else`() async throws {
+        for (reason, isTried) in [(GateReason.ledger, true), (.auth, false)] {
+            let admission = Admission.simulated(
+                gate: Gate(minDelay: .seconds(1000), maxDelay: .seconds(1000))
+            )
+            admission.report(reason)
+            #expect(await admission.enter() == nil)
+            admission.follow(.ready)
+            #expect(await admission.enter()?.isProbe == (isTried ? true : nil))
+        }
     }
 
     @Test func `a task that is cancelled while it waits goes back at once`() async throws {

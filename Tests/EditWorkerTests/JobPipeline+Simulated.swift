@@ -53,9 +53,12 @@ extension JobPipeline {
 
 extension Admission {
     /// A gate that is closed for no time worth mentioning.
-    static func simulated(rateLimit: RateLimit? = nil) -> Admission {
+    static func simulated(
+        gate: Gate = Gate(minDelay: .microseconds(1), maxDelay: .microseconds(1)),
+        rateLimit: RateLimit? = nil
+    ) -> Admission {
         Admission(
-            gate: Gate(minDelay: .microseconds(1), maxDelay: .microseconds(1)),
+            gate: gate,
             rateLimit: rateLimit,
             metrics: .silent,
             logger: Logger(label: "quiet", factory: { _ in SwiftLogNoOpLogHandler() })

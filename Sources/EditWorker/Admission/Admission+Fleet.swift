@@ -61,6 +61,7 @@ extension Admission {
                 state.hasClaim = false
                 _ = state.gate.followOpening()
             case .slots: break
+            case .ready: state.gate.mayProbe(.ledger, now: .now)
             }
             if state.gate.reason != nil { state.schedule?.forgetReservations() }
             return (state.gate.reason != before, state.gate.reason)

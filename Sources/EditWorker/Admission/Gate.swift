@@ -117,6 +117,12 @@ package struct Gate: Sendable {
         if closed.heldTotal > Self.longestHeldTotal { closure?.isHeld = false }
     }
 
+    /// Lets a probe go at once where the gate is closed for a reason: what was missing is there again.
+    package mutating func mayProbe(_ reason: GateReason, now: ContinuousClock.Instant) {
+        guard closure?.reason == reason else { return }
+        closure?.until = now
+    }
+
     /// Lets another job be the probe: the one that was has submitted nothing.
     package mutating func handBackProbe() {
         closure?.isProbing = false

@@ -231,9 +231,10 @@ extension LedgerJournal {
             let share = Double(message.at - first) / Double(max(1, end - first))
             state.progress = max(0, min(99, Int(share * 100)))
             let sent = message.replica == state.replica.name ? state.sentAt.removeValue(forKey: message.number) : nil
+            let isReady = !wasReady && state.isReady
             return (
-                events, !wasReady && state.isReady ? state.ready.removeAll() : [],
-                sent.map { ContinuousClock.now - $0 }, state.replica.state.count, changes, state.onFleetChange
+                events, isReady ? state.ready.removeAll() : [], sent.map { ContinuousClock.now - $0 },
+                state.replica.state.count, changes + (isReady ? [.ready] : []), state.onFleetChange
             )
         }
         for change in changes { tell?(change) }

@@ -16,6 +16,8 @@ package enum FleetChange: Hashable, Sendable {
     case opened
     /// This replica has starts that it waited for.
     case slots
+    /// The ledger can be used again.
+    case ready
 }
 
 extension LedgerJournal {
