@@ -49,27 +49,34 @@ struct DeadLetterDesk: Sendable {
     /// Walks over a queue when it is its turn, and puts back what was not removed.
     private func walk<Result>(
         _ queue: Queue,
-        most: Int? = nil,
         _ body: (DeadLetterQueue) async throws -> Result
     ) async throws -> Result {
         let turn = await turns[queue]?.begin()
-        defer { withExtendedLifetime(turn) {} }
-        let walk = try await open(queue, most: most)
+        let walk = try await open(queue)
+        // The page need not wait for it, but the next walk must.
+        func leave() async {
+            let rest = walk.rest
+            await walk.close()
+            Task {
+                await rest.waitUntilBack()
+                withExtendedLifetime(turn) {}
+            }
+        }
         do {
             let result = try await body(walk)
             try await walk.confirmRemovals()
-            await walk.close()
+            await leave()
             return result
         } catch {
-            await walk.close()
+            await leave()
             throw error
         }
     }
 
-    private func open(_ queue: Queue, most: Int? = nil) async throws -> DeadLetterQueue {
+    private func open(_ queue: Queue) async throws -> DeadLetterQueue {
         let name = name(queue)
         return try await options.broker.open(for: "dead-letters") { url, options in
-            try await DeadLetterQueue(name, at: url, options: options, most: most)
+            try await DeadLetterQueue(name, at: url, options: options)
         }
     }
 
@@ -82,7 +89,7 @@ struct DeadLetterDesk: Sendable {
         limit: Int,
         patience: Duration = .milliseconds(700)
     ) async throws -> Look {
-        try await walk(queue, most: filter.isEmpty ? limit : nil) { walk in
+        try await walk(queue) { walk in
             var look = Look()
             look.total = walk.count
             let end = ContinuousClock.now + patience
@@ -160,6 +167,8 @@ struct DeadLetterDesk: Sendable {
         private let filter: DeadLetterFilter
         private var turn: WalkTurn.Turn?
         private var walk: DeadLetterQueue?
+        private var limit: Task<Void, Never>?
+        private var isOver = false
 
         init(_ desk: DeadLetterDesk, _ queue: Queue, _ filter: DeadLetterFilter) {
             self.desk = desk
@@ -167,17 +176,36 @@ struct DeadLetterDesk: Sendable {
             self.filter = filter
         }
 
+        deinit { limit?.cancel() }
+
+        /// Puts the letters back that somebody has stopped reading.
+        private func end() async {
+            isOver = true
+            let rest = walk?.rest
+            await walk?.close()
+            walk = nil
+            await rest?.waitUntilBack()
+            turn = nil
+        }
+
         /// The next letter's line, nil after the last.
         func next() async throws -> ByteBuffer? {
-            if turn == nil { turn = await desk.turns[queue]?.begin() }
+            guard !isOver else { throw CancellationError() }
+            if turn == nil {
+                turn = await desk.turns[queue]?.begin()
+                limit = Task { [weak self] in
+                    try? await Task.sleep(for: DeadLetterQueue.longestHold)
+                    if !Task.isCancelled { await self?.end() }
+                }
+            }
             let walk = if let walk { walk } else { try await desk.open(queue) }
             self.walk = walk
             while let letter = try await walk.next() {
                 guard filter.takes(letter) else { continue }
                 return ByteBuffer(bytes: letter.exported.encoded() + [UInt8(ascii: "\n")])
             }
-            await walk.close()
-            turn = nil
+            limit?.cancel()
+            await end()
             return nil
         }
     }

@@ -41,7 +41,12 @@ final class Sessions: Sendable {
     func begin(isLoggedIn: Bool = false) -> Session {
         let session = Session(id: Self.secret(), formToken: Self.secret(), isLoggedIn: isLoggedIn || password == nil)
         sessions.withLockedValue { sessions in
-            if sessions.count >= Self.most, let oldest = sessions.values.min(by: { $0.usedAt < $1.usedAt }) {
+            // Who only knocks puts nobody out who is in.
+            if sessions.count >= Self.most,
+                let oldest = sessions.values.min(by: {
+                    ($0.isLoggedIn ? 1 : 0, $0.usedAt) < ($1.isLoggedIn ? 1 : 0, $1.usedAt)
+                })
+            {
                 sessions[oldest.id] = nil
             }
             sessions[session.id] = session
@@ -110,7 +115,7 @@ final class LoginGuard: Sendable {
     func failed(_ address: String) {
         failures.withLockedValue { failures in
             if failures.count >= Self.most { failures = failures.filter { $0.value.waitUntil > .now } }
-            // Still full: they are all waiting, and so does a new one.
+            guard failures.count < Self.most || failures[address] != nil else { return }
             var now = failures[address] ?? Failures()
             now.count += 1
             let doublings = min(max(0, now.count - Self.free), 9)

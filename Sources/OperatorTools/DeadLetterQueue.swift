@@ -6,7 +6,8 @@ package import AMQP
 /// back in their order all that were not removed. What fails meanwhile comes to the queue's end and is not met, so that
 /// a replay cannot chase its own failures.
 ///
-/// One consumer with the largest prefetch: the broker keeps the order of what it puts back only for each consumer, and
+/// One consumer with the largest prefetch, also where few letters are wanted: a quorum queue puts what comes back behind
+/// what came back before, so that a walk that takes less than the one before it would leave them turned around. The broker keeps the order of what it puts back only for each consumer, and
 /// a small one would be full of the letters that stay. (None at all means 2000 to a quorum queue.) The connection stops
 /// reading where the walk is slower than the broker, so that memory is bounded all the same.
 package final class DeadLetterQueue {
@@ -45,7 +46,7 @@ package final class DeadLetterQueue {
 
     /// Begins a walk on a connection of its own; throws `AMQPError`, with `notFound` where there is no such queue.
     ///
-    /// `most` bounds what is taken from the queue at once, for a walk that needs no more.
+    /// `most` is what one consumer can hold; less than the default turns the letters' order around (see above).
     package init(
         _ name: ByteString,
         at url: AMQPURL,
@@ -157,6 +158,32 @@ package final class DeadLetterQueue {
     package func confirmRemovals(isolation: isolated (any Actor)? = #isolation) async throws {
         guard !removed.isEmpty else { return }
         try await consumer.flush()
+    }
+
+    /// The letters that the broker puts back after the end of a walk.
+    package struct Rest: Sendable {
+        fileprivate let name: ByteString
+        fileprivate let url: AMQPURL
+        fileprivate let options: AMQPConnectionOptions
+        fileprivate let count: Int
+
+        /// Waits until they are back, for whoever looks next: a consumer that comes before is sent later ones first.
+        ///
+        /// Five seconds at most: where somebody else takes letters meanwhile the number is never reached.
+        package func waitUntilBack() async {
+            guard let connection = try? await AMQPConnection.open(url, options: options) else { return }
+            let deadline = ContinuousClock.now + .seconds(5)
+            while let status = try? await connection.inspect(queue: name), status.messageCount < count, .now < deadline
+            {
+                try? await Task.sleep(for: .milliseconds(10))
+            }
+            await connection.close()
+        }
+    }
+
+    /// What will be back once the walk has ended.
+    package var rest: Rest {
+        Rest(name: name, url: url, options: options, count: count - removedBefore - removed.count - missing)
     }
 
     /// Ends the walk; the broker puts back all that was not removed.

@@ -444,6 +444,19 @@ extension ProgramTests {
             }
         }
 
+        @Test func `a look at few letters after one at all of them leaves their order`() async throws {
+            try await ServiceFixture.with { service in
+                try await Self.fill(service, 50)
+                for arguments in [[], ["--limit", "3"], ["--limit", "5"]] {
+                    let list = try await service.run(["dead-letters", "list"] + arguments)
+                    #expect(list.status == 0, "\(list.stderr)")
+                    try await service.waitFor(50, in: "jobs.dlq")
+                }
+                let letters = try await service.broker.take(50, from: "jobs.dlq")
+                #expect(letters.map { $0.properties.messageID?.text } == (0..<50).map { "job-\($0)" })
+            }
+        }
+
         @Test func `letters that somebody else has taken are not waited for`() async throws {
             try await ServiceFixture.with { service in
                 try await Self.fill(service, 10)

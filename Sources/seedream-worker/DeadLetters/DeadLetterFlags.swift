@@ -65,7 +65,7 @@ struct DeadLetterFlags: ParsableArguments {
         let name = unknown ? queues.unknown : queues.deadLetters
         try await BrokerSession.reporting {
             let walk = try await BrokerSession.open(settings, for: "dead-letters \(command)") { url, options in
-                try await DeadLetterQueue(name, at: url, options: options, most: filter.isEmpty ? limit : nil)
+                try await DeadLetterQueue(name, at: url, options: options)
             }
             if walk.isShared {
                 Console.error("somebody else consumes from \(name) too; what they hold is not seen here")
