@@ -34,8 +34,8 @@ final class EditedFile {
         let environment = Process.environment
         let editor = environment["VISUAL"] ?? environment["EDITOR"] ?? "vi"
         // As a variable: a path may have any character, and only the editor's own words are for the shell to read.
-        guard unsafe setenv("SEEDREAM_EDITED_FILE", path, 1) == 0 else { throw Self.fault("cannot name \(path)") }
-        let status = unsafe system("\(editor) \"$SEEDREAM_EDITED_FILE\"")
+        guard unsafe setenv("EDITED_JOB", path, 1) == 0 else { throw Self.fault("cannot name \(path)") }
+        let status = unsafe system("\(editor) \"$EDITED_JOB\"")
         guard status == 0 else {
             throw ValidationError("the editor '\(editor)' ended with a fault; set EDITOR to one that works")
         }
