@@ -133,17 +133,24 @@ package actor AMQPConnection {
 
     /// Sends what is waiting, says goodbye to the broker, and ends the consumers.
     package func close() {
+        // Short: whoever ends has nothing more to ask.
+        close(patience: .milliseconds(500)) { () throws(AMQPError) in }
+    }
+
+    /// `close`, with `last` before the goodbye, when all is sent; waits `patience` for the broker's.
+    func close(patience: Duration, _ last: () throws(AMQPError) -> Void) {
         guard socket != nil else { return }
         do {
             try runCommands()
             try flushAcknowledgements()
             try socket?.flush()
+            try last()
             // What is asked from here on could not be sent any more.
             mailbox.withLockedValue { $0.isClosed = true }
             // A broker that blocks us does not read, and would let us wait for nothing.
             if !publishing.isBlocked {
                 linger()
-                socket?.close()
+                socket?.close(patience: patience)
             }
         } catch {
             // The connection is gone already, which is what was wanted.

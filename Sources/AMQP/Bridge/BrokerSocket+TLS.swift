@@ -13,7 +13,7 @@ extension BrokerSocket {
     func secure(_ socket: OpaquePointer, _ tls: AMQPConnectionOptions.TLS) throws(AMQPError) {
         unsafe amqp_ssl_socket_set_verify_peer(socket, 1)
         unsafe amqp_ssl_socket_set_verify_hostname(socket, 1)
-        try check(
+        try checkTLS(
             unsafe amqp_ssl_socket_set_ssl_versions(socket, AMQP_TLSv1_2, AMQP_TLSvLATEST),
             "TLS 1.2 cannot be required"
         )
@@ -24,15 +24,15 @@ extension BrokerSocket {
                 remedy: "install ca-certificates, or name a file with the certificate authorities to trust"
             )
         }
-        try check(unsafe amqp_ssl_socket_set_cacert(socket, roots), "the trust roots in \(roots) cannot be used")
+        try checkTLS(unsafe amqp_ssl_socket_set_cacert(socket, roots), "the trust roots in \(roots) cannot be used")
         guard let certificate = tls.certFile, let key = tls.keyFile else { return }
-        try check(
+        try checkTLS(
             unsafe amqp_ssl_socket_set_key(socket, certificate, key),
             "the client certificate \(certificate) or its key \(key) cannot be used"
         )
     }
 
-    private func check(_ status: Int32, _ fault: String) throws(AMQPError) {
+    private func checkTLS(_ status: Int32, _ fault: String) throws(AMQPError) {
         guard status != AMQP_STATUS_OK.rawValue else { return }
         throw AMQPError(.tls, fault, remedy: "check that the file is PEM, and that key and certificate belong together")
     }

@@ -7,12 +7,12 @@ import Glibc
 /// Every function throws `AMQPError`; `isUsable` tells whether the connection goes on after it.
 @safe final class BrokerSocket {
     /// The channel for consuming, acknowledging and publishing.
-    private static let workingChannel: amqp_channel_t = 1
+    static let workingChannel: amqp_channel_t = 1
     /// The channel for operations that may fail, because a 404 or 406 closes the channel that asked.
-    private static let throwawayChannel: amqp_channel_t = 2
+    static let throwawayChannel: amqp_channel_t = 2
 
-    private let state: amqp_connection_state_t
-    private let arena = WireArena()
+    let state: amqp_connection_state_t
+    let arena = WireArena()
     /// What waits to be sent; nil with TLS, where only librabbitmq can write.
     private let frames: FrameBuffer?
     private var assembler: FrameAssembler
@@ -20,7 +20,7 @@ import Glibc
     /// False once a failure has ended the connection or its working channel; a refusal on the throwaway channel does
     /// not.
     private(set) var isUsable = true
-    private var isThrowawayOpen = false
+    var isThrowawayOpen = false
     private var isCorked = false
 
     /// Connects, logs in with all capabilities, and opens the working channel; waits as long as the options allow.
@@ -269,132 +269,13 @@ import Glibc
         assembler.settled(number)
     }
 
-    // MARK: - Asking and waiting for the answer
-
-    /// The connection for a question, which must not overtake what is written.
-    private var flushed: amqp_connection_state_t {
-        get throws(AMQPError) {
-            try flush()
-            return unsafe state
-        }
-    }
-
-    /// Puts the working channel into confirm mode.
-    func selectConfirms() throws(AMQPError) {
-        _ = unsafe amqp_confirm_select(try flushed, Self.workingChannel)
-        try checkReply("switching to publisher confirms")
-    }
-
-    /// Registers a consumer that has at most `prefetch` deliveries unacknowledged; gives its tag.
-    func consume(
-        from queue: ByteString,
-        tag: ByteString,
-        prefetch: UInt16,
-        acknowledges: Bool,
-        arguments: FieldTable
-    ) throws(AMQPError) {
-        defer { arena.recycle() }
-        _ = unsafe amqp_basic_qos(try flushed, Self.workingChannel, 0, prefetch, 0)
-        try checkReply("setting the prefetch")
-        _ = unsafe amqp_basic_consume(
-            state,
-            Self.workingChannel,
-            arena.bytes(queue),
-            arena.bytes(tag),
-            0,
-            acknowledges ? 0 : 1,
-            0,
-            arena.table(arguments)
-        )
-        try checkReply("consuming from \(queue)")
-    }
-
-    /// Ends a consumer; deliveries on their way still arrive before this returns.
-    func cancelConsumer(_ tag: ByteString) throws(AMQPError) {
-        defer { arena.recycle() }
-        _ = unsafe amqp_basic_cancel(try flushed, Self.workingChannel, arena.bytes(tag))
-        try checkReply("cancelling the consumer")
-    }
-
-    /// Declares a queue on a channel of its own, or with `passive` only asks for it.
-    func declare(_ queue: QueueDeclaration, passive: Bool) throws(AMQPError) -> QueueStatus {
-        defer { arena.recycle() }
-        return try withThrowawayChannel { channel throws(AMQPError) in
-            let answer = unsafe amqp_queue_declare(
-                state,
-                channel,
-                arena.bytes(queue.name),
-                passive ? 1 : 0,
-                queue.durable ? 1 : 0,
-                queue.exclusive ? 1 : 0,
-                queue.autoDelete ? 1 : 0,
-                arena.table(queue.arguments)
-            )
-            try checkReply(passive ? "looking for queue \(queue.name)" : "declaring queue \(queue.name)")
-            guard let answer = unsafe answer?.pointee else {
-                throw AMQPError(.protocolViolation, "the broker's answer about queue \(queue.name) is empty")
-            }
-            return unsafe QueueStatus(
-                name: ByteString(copying: answer.queue),
-                messageCount: answer.message_count,
-                consumerCount: answer.consumer_count
-            )
-        }
-    }
-
-    /// Deletes a queue with what is in it.
-    func delete(queue: ByteString) throws(AMQPError) {
-        defer { arena.recycle() }
-        try withThrowawayChannel { channel throws(AMQPError) in
-            _ = unsafe amqp_queue_delete(state, channel, arena.bytes(queue), 0, 0)
-            try checkReply("deleting queue \(queue)")
-        }
-    }
-
-    /// Reads and drops what comes until a moment, or until the connection ends.
-    func read(until end: ContinuousClock.Instant) {
-        while true {
-            let left = ContinuousClock.now.duration(to: end)
-            guard left > .zero else { return }
-            do {
-                while try nextEvent() != nil { releaseFrames() }
-            } catch {
-                return
-            }
-            var descriptors = [pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)]
-            _ = unsafe poll(&descriptors, 1, Int32(clamping: left.components.attoseconds / 1_000_000_000_000_000 + 1))
-        }
-    }
-
-    /// Says goodbye and waits for the broker's; errors no longer matter.
-    func close() {
-        // Short: whoever ends has nothing more to ask.
-        var timeout = timeval(.milliseconds(500))
-        _ = unsafe amqp_set_rpc_timeout(state, &timeout)
-        _ = unsafe amqp_connection_close(state, Int32(AMQP_REPLY_SUCCESS))
-    }
-
-    private func withThrowawayChannel<Result>(
-        _ body: (amqp_channel_t) throws(AMQPError) -> Result
-    ) throws(AMQPError) -> Result {
-        _ = unsafe amqp_channel_open(try flushed, Self.throwawayChannel)
-        try checkReply("opening a channel")
-        isThrowawayOpen = true
-        defer { isThrowawayOpen = false }
-        let result = try body(Self.throwawayChannel)
-        // Its result, and not `amqp_get_rpc_reply`, which tells of the call before.
-        let reply = unsafe amqp_channel_close(state, Self.throwawayChannel, Int32(AMQP_REPLY_SUCCESS))
-        try unsafe check(reply, "closing a channel")
-        return result
-    }
-
     /// Throws where the last question was answered by a refusal; a closed channel is acknowledged, so that its number
     /// can be used again.
-    private func checkReply(_ doing: String) throws(AMQPError) {
+    func checkReply(_ doing: String) throws(AMQPError) {
         try unsafe check(amqp_get_rpc_reply(state), doing)
     }
 
-    private func check(_ reply: amqp_rpc_reply_t, _ doing: String) throws(AMQPError) {
+    func check(_ reply: amqp_rpc_reply_t, _ doing: String) throws(AMQPError) {
         guard let failure = unsafe AMQPError.failure(of: reply, while: doing) else { return }
         if isThrowawayOpen, unsafe reply.reply_type == AMQP_RESPONSE_SERVER_EXCEPTION,
             unsafe reply.reply.id == amqp_method_number_t(AMQP_CHANNEL_CLOSE_METHOD)
@@ -412,7 +293,7 @@ import Glibc
         throw failure
     }
 
-    private func check(_ status: Int32, _ doing: String) throws(AMQPError) {
+    func check(_ status: Int32, _ doing: String) throws(AMQPError) {
         guard status == AMQP_STATUS_OK.rawValue else {
             isUsable = false
             throw AMQPError(status: status, while: doing)

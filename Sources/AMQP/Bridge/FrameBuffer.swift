@@ -4,11 +4,11 @@ import Glibc
 /// Frames that leave together in one write.
 ///
 /// librabbitmq writes a message in three, and the kernel's work for a write, and the broker's waking up, cost more than the
-/// encoding: 3.0 writes a job were a seventh of its CPU time. It encodes what is in the frames here too; only the frames
+/// encoding: 3.0 writes per job were a seventh of its CPU time. It encodes what is in the frames here too; only the frames
 /// around that are ours. Source: AMQP 0-9-1, §2.3.5 "Frame Details".
 @safe final class FrameBuffer {
     static let capacity = 64 << 10
-    /// Type, channel and size before the payload, and the end mark behind it.
+    /// Type, channel and size before the payload, and the end mark after it.
     private static let head = 7, overhead = 8
 
     private let memory = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 8)
@@ -18,7 +18,7 @@ import Glibc
 
     var isEmpty: Bool { count == 0 }
 
-    /// Adds a method; false, and nothing is added, where it does not fit.
+    /// Adds a method; false, and nothing is added, if it does not fit.
     func add<Fields: BitwiseCopyable>(_ method: amqp_method_number_t, _ fields: Fields, channel: amqp_channel_t) -> Bool
     {
         unsafe frame(AMQP_FRAME_METHOD, channel) { room in
@@ -31,7 +31,7 @@ import Glibc
     }
 
     /// Adds a message: its method, its header, and its body in as many frames as the broker wants; false, and nothing is
-    /// added, where it does not fit.
+    /// added, if it does not fit.
     func add(
         _ publish: amqp_basic_publish_t,
         _ properties: amqp_basic_properties_t,

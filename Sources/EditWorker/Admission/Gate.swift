@@ -117,7 +117,7 @@ package struct Gate: Sendable {
         if closed.heldTotal > Self.longestHeldTotal { closure?.isHeld = false }
     }
 
-    /// Lets a probe go at once where the gate is closed for a reason: what was missing is there again.
+    /// Lets a probe go at once if the gate is closed for a reason: what was missing is there again.
     package mutating func mayProbe(_ reason: GateReason, now: ContinuousClock.Instant) {
         guard closure?.reason == reason else { return }
         closure?.until = now

@@ -1,0 +1,167 @@
+import CRabbitMQ
+import Glibc
+
+// What waits for the broker's answer: on the throwaway channel if the broker may refuse it.
+
+extension BrokerSocket {
+    /// The connection for a question, which must not overtake what is written.
+    private var flushed: amqp_connection_state_t {
+        get throws(AMQPError) {
+            try flush()
+            return unsafe state
+        }
+    }
+
+    /// Puts the working channel into confirm mode.
+    func selectConfirms() throws(AMQPError) {
+        _ = unsafe amqp_confirm_select(try flushed, Self.workingChannel)
+        try checkReply("switching to publisher confirms")
+    }
+
+    /// Registers a consumer that has at most `prefetch` deliveries unacknowledged; gives its tag.
+    func consume(
+        from queue: ByteString,
+        tag: ByteString,
+        prefetch: UInt16,
+        acknowledges: Bool,
+        arguments: FieldTable
+    ) throws(AMQPError) {
+        defer { arena.recycle() }
+        _ = unsafe amqp_basic_qos(try flushed, Self.workingChannel, 0, prefetch, 0)
+        try checkReply("setting the prefetch")
+        _ = unsafe amqp_basic_consume(
+            state,
+            Self.workingChannel,
+            arena.bytes(queue),
+            arena.bytes(tag),
+            0,
+            acknowledges ? 0 : 1,
+            0,
+            arena.table(arguments)
+        )
+        try checkReply("consuming from \(queue)")
+    }
+
+    /// Registers a consumer without waiting for an answer, for `close` right after it, which drops what it is sent.
+    func consumeUnread(from queue: ByteString, tag: ByteString, prefetch: UInt16) throws(AMQPError) {
+        defer { arena.recycle() }
+        var limit = amqp_basic_qos_t(prefetch_size: 0, prefetch_count: prefetch, global: 0)
+        let method = amqp_method_number_t(AMQP_BASIC_QOS_METHOD)
+        try check(unsafe amqp_send_method(try flushed, Self.workingChannel, method, &limit), "setting the prefetch")
+        var consume = unsafe amqp_basic_consume_t(
+            ticket: 0,
+            queue: arena.bytes(queue),
+            consumer_tag: arena.bytes(tag),
+            no_local: 0,
+            no_ack: 0,
+            exclusive: 0,
+            nowait: 1,
+            arguments: arena.table([:])
+        )
+        let status = unsafe amqp_send_method(
+            state,
+            Self.workingChannel,
+            amqp_method_number_t(AMQP_BASIC_CONSUME_METHOD),
+            &consume
+        )
+        try check(status, "consuming from \(queue)")
+    }
+
+    /// Ends a consumer; deliveries on their way still arrive before this returns.
+    func cancelConsumer(_ tag: ByteString) throws(AMQPError) {
+        defer { arena.recycle() }
+        _ = unsafe amqp_basic_cancel(try flushed, Self.workingChannel, arena.bytes(tag))
+        try checkReply("cancelling the consumer")
+    }
+
+    /// Declares a queue on a channel of its own, or with `passive` only asks for it.
+    func declare(_ queue: QueueDeclaration, passive: Bool) throws(AMQPError) -> QueueStatus {
+        defer { arena.recycle() }
+        return try withThrowawayChannel { channel throws(AMQPError) in
+            let answer = unsafe amqp_queue_declare(
+                state,
+                channel,
+                arena.bytes(queue.name),
+                passive ? 1 : 0,
+                queue.durable ? 1 : 0,
+                queue.exclusive ? 1 : 0,
+                queue.autoDelete ? 1 : 0,
+                arena.table(queue.arguments)
+            )
+            try checkReply(passive ? "looking for queue \(queue.name)" : "declaring queue \(queue.name)")
+            guard let answer = unsafe answer?.pointee else {
+                throw AMQPError(.protocolViolation, "the broker's answer about queue \(queue.name) is empty")
+            }
+            return unsafe QueueStatus(
+                name: ByteString(copying: answer.queue),
+                messageCount: answer.message_count,
+                consumerCount: answer.consumer_count
+            )
+        }
+    }
+
+    /// Deletes a queue with what is in it.
+    func delete(queue: ByteString) throws(AMQPError) {
+        defer { arena.recycle() }
+        try withThrowawayChannel { channel throws(AMQPError) in
+            _ = unsafe amqp_queue_delete(state, channel, arena.bytes(queue), 0, 0)
+            try checkReply("deleting queue \(queue)")
+        }
+    }
+
+    /// Reads and drops what comes until a moment, or until the connection ends.
+    func read(until end: ContinuousClock.Instant) {
+        while true {
+            let left = ContinuousClock.now.duration(to: end)
+            guard left > .zero else { return }
+            do {
+                while try nextEvent() != nil { releaseFrames() }
+            } catch {
+                return
+            }
+            var descriptors = [pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)]
+            _ = unsafe poll(&descriptors, 1, Int32(clamping: left.components.attoseconds / 1_000_000_000_000_000 + 1))
+        }
+    }
+
+    /// Says goodbye and waits for the broker's; errors no longer matter.
+    ///
+    /// What still comes is dropped frame by frame: `amqp_connection_close` keeps all of it until the answer, and a
+    /// consumer with a large prefetch may be sent 65 535 deliveries.
+    func close(patience: Duration) {
+        var goodbye = unsafe amqp_connection_close_t(
+            reply_code: UInt16(AMQP_REPLY_SUCCESS),
+            reply_text: amqp_bytes_t(),
+            class_id: 0,
+            method_id: 0
+        )
+        let end = ContinuousClock.now + patience
+        var status = unsafe amqp_send_method(state, 0, amqp_method_number_t(AMQP_CONNECTION_CLOSE_METHOD), &goodbye)
+        while status == AMQP_STATUS_OK.rawValue, .now < end {
+            // With frames put aside it looks through all of them each time.
+            if unsafe amqp_frames_enqueued(state) == 0 { releaseFrames() }
+            var frame = unsafe amqp_frame_t()
+            var left = timeval(max(.zero, ContinuousClock.now.duration(to: end)))
+            status = unsafe amqp_simple_wait_frame_noblock(state, &frame, &left)
+            if status == AMQP_STATUS_OK.rawValue, unsafe Int32(frame.frame_type) == AMQP_FRAME_METHOD,
+                unsafe frame.payload.method.id == amqp_method_number_t(AMQP_CONNECTION_CLOSE_OK_METHOD)
+            {
+                return
+            }
+        }
+    }
+
+    private func withThrowawayChannel<Result>(
+        _ body: (amqp_channel_t) throws(AMQPError) -> Result
+    ) throws(AMQPError) -> Result {
+        _ = unsafe amqp_channel_open(try flushed, Self.throwawayChannel)
+        try checkReply("opening a channel")
+        isThrowawayOpen = true
+        defer { isThrowawayOpen = false }
+        let result = try body(Self.throwawayChannel)
+        // Its result, and not `amqp_get_rpc_reply`, which tells of the call before.
+        let reply = unsafe amqp_channel_close(state, Self.throwawayChannel, Int32(AMQP_REPLY_SUCCESS))
+        try unsafe check(reply, "closing a channel")
+        return result
+    }
+}
