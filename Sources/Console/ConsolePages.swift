@@ -30,7 +30,7 @@ struct ConsolePages: Sendable {
         do {
             switch path {
             case "/":
-                if sampler.state.fleet == nil { await sampler.readFleet() }
+                if !sampler.state.knowsFleet { await sampler.readFleet() }
                 return Answer(OverviewPage(state: sampler.state, layout: layout(session)).html)
             case "/overview-now":
                 let bare = Layout(options: options, session: session, news: [])
@@ -39,7 +39,7 @@ struct ConsolePages: Sendable {
                 let queue = path == "/unknown" ? DeadLetterDesk.Queue.unknown : .deadLetters
                 return try await letters(LetterChoice(query, queue: queue), session)
             case "/act": return try await preview(query, session)
-            case "/export": return try export(LetterChoice(query))
+            case "/export": return try await export(LetterChoice(query))
             case "/correct": return try await correction(query, session)
             case "/job": return try await job(query, session)
             case "/history": return try await history(query, session)
@@ -94,9 +94,6 @@ struct ConsolePages: Sendable {
         )
     }
 
-    /// So long a person waits for what an action is about.
-    private static let previewPatience = Duration.seconds(5)
-
     private func preview(_ query: FormData, _ session: Sessions.Session) async throws -> Answer {
         let choice = LetterChoice(query)
         if query["act"] == "export" { return .redirect(FormData.address("/export", choice.fields)) }
@@ -104,16 +101,13 @@ struct ConsolePages: Sendable {
             return .fault(.badRequest, "There is no such action.", options)
         }
         guard let filter = choice.filter else { return noTime(choice) }
-        let limit = choice.marks.isEmpty ? Int.max : choice.marks.count
         let until = Timestamp.now
-        var look = try await desk.look(choice.queue, filter, limit: limit, patience: Self.previewPatience)
-        // Of those that were ticked all were found, however many are behind them.
-        if look.letters.count == choice.marks.count, !choice.marks.isEmpty { look.total = look.seen + look.missing }
+        let summary = try await desk.summary(choice.queue, filter)
         let from = choice.queue == .unknown ? options.queues.unknown : options.queues.deadLetters
         let page = ActPage(
             act: act,
             choice: choice,
-            look: look,
+            summary: summary,
             queues: (options.queueName, from.text),
             until: until.description,
             layout: layout(session)
@@ -132,7 +126,7 @@ struct ConsolePages: Sendable {
         let choice = LetterChoice(form)
         guard let filter = choice.filter else { return noTime(choice) }
         guard form["sure"] == "yes" else {
-            return .fault(.badRequest, "Tick that they are to be removed for ever. Nothing was removed.", options)
+            return .fault(.badRequest, "Confirm that they are to be removed for ever. Nothing was removed.", options)
         }
         let tally = try await desk.discard(choice.queue, filter)
         return done(choice, "\(counted(tally.done)) discarded.", tally, session)
@@ -148,17 +142,20 @@ struct ConsolePages: Sendable {
     ) -> Answer {
         sessions.tell(words, session)
         if tally.done == 0, tally.left == 0 {
-            sessions.tell("None is there any more: somebody else replayed or discarded it.", session)
+            sessions.tell("There was nothing left to do: somebody else replayed or discarded it.", session)
         }
         if tally.left > 0 {
-            sessions.tell("\(counted(tally.left)) may have been paid for, and nobody consented: still here.", session)
+            sessions.tell(
+                "\(counted(tally.left)) may have been paid for and stayed here, because you did not consent.",
+                session
+            )
         }
         return .redirect(choice.queue.place.rawValue)
     }
 
-    private func export(_ choice: LetterChoice) throws -> Answer {
+    private func export(_ choice: LetterChoice) async throws -> Answer {
         guard let filter = choice.filter else { return noTime(choice) }
-        return .download("\(choice.queue.rawValue).ndjson", desk.export(choice.queue, filter))
+        return try await .download("\(choice.queue.rawValue).ndjson", desk.export(choice.queue, filter))
     }
 
     // MARK: - One job
@@ -224,11 +221,11 @@ struct ConsolePages: Sendable {
     /// The one letter that is meant.
     private func letter(_ choice: LetterChoice) async throws -> DeadLetter? {
         guard choice.marks.count == 1, let filter = choice.filter else { return nil }
-        return try await desk.look(choice.queue, filter, limit: 1, patience: Self.previewPatience).letters.first
+        return try await desk.look(choice.queue, filter, limit: 1, patience: .seconds(5)).letters.first
     }
 
     private var gone: Answer {
-        .fault(.notFound, "The letter is not there any more: somebody replayed or discarded it.", options)
+        .fault(.notFound, "The letter is no longer there: somebody replayed or discarded it.", options)
     }
 
     private func job(_ query: FormData, _ session: Sessions.Session) async throws -> Answer {
@@ -278,16 +275,15 @@ struct ConsolePages: Sendable {
 
     /// What was submitted, read from an offset; nil if there is no ledger.
     private func ledger(from start: StreamOffset) async throws -> [SubmissionRecord]? {
-        let connection = try await options.broker.connect(for: "history")
         do {
-            _ = try await connection.inspect(queue: options.queues.ledger)
-            var history = LedgerHistory()
-            try await LedgerReader.read(options.queues.ledger, from: start, on: connection) { history.read($0, at: $1) }
-            await connection.close()
-            return history.submissions
-        } catch {
-            await connection.close()
-            guard (error as any Error as? AMQPError)?.code == .notFound else { throw error }
+            return try await options.broker.withConnection(for: "history") { connection in
+                var history = LedgerHistory()
+                try await LedgerReader.read(options.queues.ledger, from: start, on: connection) {
+                    history.read($0, at: $1)
+                }
+                return history.submissions
+            }
+        } catch let error as AMQPError where error.code == .notFound {
             return nil
         }
     }
@@ -318,14 +314,9 @@ struct ConsolePages: Sendable {
     }
 
     private func order(_ order: FleetOrder, _ words: String, _ session: Sessions.Session) async throws -> Answer {
-        let connection = try await options.broker.connect(for: "fleet")
-        do {
+        try await options.broker.withConnection(for: "fleet") { connection in
             try await order.give(by: options.person, in: options.queues.ledger, on: connection)
-        } catch {
-            await connection.close()
-            throw error
         }
-        await connection.close()
         await sampler.readFleet()
         sessions.tell(words, session)
         return .redirect("/")

@@ -31,7 +31,7 @@ package struct ConsoleServer: Sendable {
 
     /// Listens until the process is told to end; `onListen` hears the port.
     ///
-    /// Throws what the system says where the address is taken or not ours.
+    /// Throws what the system says if the address is taken or not ours.
     package func run(onListen: @escaping @Sendable (Int) async -> Void) async throws {
         let server = Server(
             childChannelSetup: HTTP1Channel { request, writer, channel in
@@ -87,7 +87,8 @@ package struct ConsoleServer: Sendable {
             // Somebody new: without a password they are in at once.
             let session = sessions.begin()
             guard session.isLoggedIn else {
-                guard request.uri.path == "/login" || !request.uri.path.hasSuffix("-now") else {
+                // A part of a page, which the script asks for: it loads the whole page again.
+                guard request.uri.path != "/overview-now" else {
                     return .fault(.forbidden, "Log in.", options)
                 }
                 return Answer(LoginPage(options: options, session: session, fault: nil).html).with(cookie: session)

@@ -28,6 +28,16 @@ struct DeadLetterDesk: Sendable {
         var isWhole: Bool { seen + missing >= total }
     }
 
+    /// How many letters an action is about: not the letters, which may be more than there is memory for.
+    struct Summary: Sendable {
+        var byCode: [String: Int] = [:]
+        var count = 0
+        /// Letters that may have been paid for.
+        var inDoubt = 0
+        /// Whether all were counted.
+        var isWhole = false
+    }
+
     /// What an action came to.
     struct Tally: Sendable {
         var done = 0
@@ -36,7 +46,8 @@ struct DeadLetterDesk: Sendable {
     }
 
     private let options: ConsoleOptions
-    private let turns: [Queue: WalkTurn] = [.deadLetters: WalkTurn(), .unknown: WalkTurn()]
+    private let deadLetterTurns = WalkTurn()
+    private let unknownTurns = WalkTurn()
 
     init(_ options: ConsoleOptions) {
         self.options = options
@@ -46,54 +57,53 @@ struct DeadLetterDesk: Sendable {
         queue == .unknown ? options.queues.unknown : options.queues.deadLetters
     }
 
+    private func turn(at queue: Queue) async -> WalkTurn.Turn {
+        await (queue == .unknown ? unknownTurns : deadLetterTurns).begin()
+    }
+
     /// Walks over a queue when it is its turn, and puts back what was not removed.
     private func walk<Result>(
         _ queue: Queue,
+        isShort: Bool = false,
         _ body: (DeadLetterQueue) async throws -> Result
     ) async throws -> Result {
-        let turn = await turns[queue]?.begin()
-        let walk = try await open(queue)
-        // The page need not wait for it, but the next walk must.
-        func leave() async {
-            let rest = walk.rest
-            await walk.close()
+        let turn = await turn(at: queue)
+        let walk = try await open(queue, few: isShort ? turn.few : nil)
+        // The page need not wait for the end of the walk, but the next walk must.
+        defer {
+            let ending = walk.ending
             Task {
-                await rest.waitUntilBack()
+                await ending.finish()
                 withExtendedLifetime(turn) {}
             }
         }
-        do {
-            let result = try await body(walk)
-            try await walk.confirmRemovals()
-            await leave()
-            return result
-        } catch {
-            await leave()
-            throw error
-        }
+        let result = try await body(walk)
+        if isShort, let few = try await walk.readOn() { turn.few = few }
+        try await walk.confirmRemovals()
+        return result
     }
 
-    private func open(_ queue: Queue) async throws -> DeadLetterQueue {
+    private func open(_ queue: Queue, few: Int? = nil) async throws -> DeadLetterQueue {
         let name = name(queue)
         return try await options.broker.open(for: "dead-letters") { url, options in
-            try await DeadLetterQueue(name, at: url, options: options)
+            try await DeadLetterQueue(name, at: url, options: options, few: few)
         }
     }
 
     /// The oldest letters that a filter takes, at most `limit`; looks no longer than a person waits.
     ///
-    /// Throws `AMQPError`, with `notFound` where there is no such queue.
+    /// Throws `AMQPError`, with `notFound` if there is no such queue.
     func look(
         _ queue: Queue,
         _ filter: DeadLetterFilter,
         limit: Int,
         patience: Duration = .milliseconds(700)
     ) async throws -> Look {
-        try await walk(queue) { walk in
+        try await walk(queue, isShort: true) { walk in
             var look = Look()
             look.total = walk.count
             let end = ContinuousClock.now + patience
-            while look.letters.count < limit, .now < end, look.seen < walk.count,
+            while look.letters.count < limit, .now < end, look.seen < min(walk.count, DeadLetterQueue.mostInOrder),
                 let letter = try await walk.next()
             {
                 look.seen += 1
@@ -101,6 +111,31 @@ struct DeadLetterDesk: Sendable {
             }
             look.missing = walk.missing
             return look
+        }
+    }
+
+    /// Counts the letters that an action would be about, for at most five seconds.
+    ///
+    /// Throws as `look`.
+    func summary(_ queue: Queue, _ filter: DeadLetterFilter) async throws -> Summary {
+        try await walk(queue) { walk in
+            var summary = Summary()
+            let most = filter.marks.isEmpty ? Int.max : filter.marks.count
+            let end = ContinuousClock.now + .seconds(5)
+            var seen = 0
+            while summary.count < most, .now < end, seen < DeadLetterQueue.mostInOrder {
+                guard let letter = try await walk.next() else {
+                    summary.isWhole = true
+                    break
+                }
+                seen += 1
+                guard filter.takes(letter) else { continue }
+                summary.count += 1
+                summary.byCode[letter.code, default: 0] += 1
+                if queue == .unknown || letter.mayHaveBeenCharged { summary.inDoubt += 1 }
+            }
+            if summary.count == most { summary.isWhole = true }
+            return summary
         }
     }
 
@@ -120,9 +155,8 @@ struct DeadLetterDesk: Sendable {
             replayOptions.correction = correction
             replayOptions.unknownFields = options.unknownFields
             // Another connection than the walk's, which stops reading while there is enough to do.
-            let connection = try await options.broker.connect(for: "replay")
-            var tally = Tally()
-            do {
+            return try await options.broker.withConnection(for: "replay") { connection in
+                var tally = Tally()
                 let publisher = try await connection.makePublisher()
                 let replay = Replay(walk, over: publisher, replayOptions) { event in
                     switch event {
@@ -132,12 +166,8 @@ struct DeadLetterDesk: Sendable {
                     }
                 }
                 try await replay.run(filter, limit: filter.marks.isEmpty ? nil : filter.marks.count)
-            } catch {
-                await connection.close()
-                throw error
+                return tally
             }
-            await connection.close()
-            return tally
         }
     }
 
@@ -155,12 +185,15 @@ struct DeadLetterDesk: Sendable {
     }
 
     /// The letters that a filter takes, as lines of NDJSON; no more are in memory than are on their way.
-    func export(_ queue: Queue, _ filter: DeadLetterFilter) -> AsyncThrowingStream<ByteBuffer, any Error> {
-        let export = Export(self, queue, filter)
+    ///
+    /// Throws as `look`, before the first line.
+    func export(_ queue: Queue, _ filter: DeadLetterFilter) async throws -> AsyncThrowingStream<ByteBuffer, any Error> {
+        let export = Export(self, queue, filter, turn: await turn(at: queue))
+        try await export.open()
         return AsyncThrowingStream { try await export.next() }
     }
 
-    /// A walk that goes on with whoever reads, and ends with them.
+    /// A walk that goes on with whoever reads, and ends with them or after the longest time that letters may be held.
     private actor Export {
         private let desk: DeadLetterDesk
         private let queue: Queue
@@ -168,43 +201,48 @@ struct DeadLetterDesk: Sendable {
         private var turn: WalkTurn.Turn?
         private var walk: DeadLetterQueue?
         private var limit: Task<Void, Never>?
-        private var isOver = false
 
-        init(_ desk: DeadLetterDesk, _ queue: Queue, _ filter: DeadLetterFilter) {
+        init(_ desk: DeadLetterDesk, _ queue: Queue, _ filter: DeadLetterFilter, turn: WalkTurn.Turn?) {
             self.desk = desk
             self.queue = queue
             self.filter = filter
+            self.turn = turn
         }
 
-        deinit { limit?.cancel() }
+        isolated deinit {
+            limit?.cancel()
+            guard let turn, let ending = walk?.ending else { return }
+            // Somebody has stopped reading; the next walk waits for the letters.
+            Task {
+                await ending.finish()
+                withExtendedLifetime(turn) {}
+            }
+        }
 
-        /// Puts the letters back that somebody has stopped reading.
+        func open() async throws {
+            let walk = try await desk.open(queue)
+            self.walk = walk
+            limit = Task { [weak self] in
+                try? await Task.sleep(for: DeadLetterQueue.longestHold)
+                if !Task.isCancelled { await self?.end() }
+            }
+        }
+
         private func end() async {
-            isOver = true
-            let rest = walk?.rest
-            await walk?.close()
+            limit?.cancel()
+            let ending = walk?.ending
             walk = nil
-            await rest?.waitUntilBack()
+            await ending?.finish()
             turn = nil
         }
 
         /// The next letter's line, nil after the last.
         func next() async throws -> ByteBuffer? {
-            guard !isOver else { throw CancellationError() }
-            if turn == nil {
-                turn = await desk.turns[queue]?.begin()
-                limit = Task { [weak self] in
-                    try? await Task.sleep(for: DeadLetterQueue.longestHold)
-                    if !Task.isCancelled { await self?.end() }
-                }
-            }
-            let walk = if let walk { walk } else { try await desk.open(queue) }
-            self.walk = walk
+            guard let walk else { throw CancellationError() }
             while let letter = try await walk.next() {
                 guard filter.takes(letter) else { continue }
                 return ByteBuffer(bytes: letter.exported.encoded() + [UInt8(ascii: "\n")])
             }
-            limit?.cancel()
             await end()
             return nil
         }

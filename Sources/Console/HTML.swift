@@ -1,3 +1,5 @@
+import SharedValues
+
 /// Text for a browser in which what comes from elsewhere cannot be anything but text.
 ///
 /// An interpolated string is escaped, interpolated `HTML` is not: the compiler keeps them apart. No library here does it
@@ -30,8 +32,7 @@ struct HTML: Sendable, ExpressibleByStringInterpolation {
 
     static let empty: HTML = ""
 
-    /// Escapes what HTML reads as more than text, and shows what no reader could see: control characters, and those that
-    /// turn the direction of the text around them.
+    /// Escapes what HTML reads as more than text, and what no reader could see.
     private static func escape(_ words: String, to text: inout String) {
         for scalar in words.unicodeScalars {
             switch scalar {
@@ -44,10 +45,10 @@ struct HTML: Sendable, ExpressibleByStringInterpolation {
             // Joiners make one sign of several, in emoji and in whole scripts.
             case "\u{200C}", "\u{200D}": text.unicodeScalars.append(scalar)
             default:
-                switch scalar.properties.generalCategory {
-                case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse, .unassigned:
-                    text += "\\u{\(String(scalar.value, radix: 16))}"
-                default: text.unicodeScalars.append(scalar)
+                if let escaped = scalar.escapedIfUnseen {
+                    text += escaped
+                } else {
+                    text.unicodeScalars.append(scalar)
                 }
             }
         }
@@ -55,7 +56,7 @@ struct HTML: Sendable, ExpressibleByStringInterpolation {
 }
 
 extension String {
-    /// At most so many characters, with `…` where something is missing.
+    /// At most so many characters, with `…` if something is missing.
     func cut(to count: Int) -> String {
         // Of a text of many megabytes no more is looked at than is shown.
         guard let end = index(startIndex, offsetBy: count, limitedBy: endIndex), end < endIndex else { return self }

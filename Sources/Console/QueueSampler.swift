@@ -9,9 +9,9 @@ final class QueueSampler: Sendable {
     /// The queues at one moment.
     struct Sample: Sendable {
         let at: Timestamp
-        /// In the order of `QueueSampler.Kind`; nil where there is no such queue.
-        let counts: [UInt32?]
-        let consumers: UInt32?
+        /// In the order of `QueueSampler.Kind`; nil if there is no such queue.
+        let counts: [Int?]
+        let consumers: Int?
     }
 
     /// What is counted.
@@ -41,6 +41,8 @@ final class QueueSampler: Sendable {
         var fleetFault: String?
         /// Whether there is a ledger at all.
         var hasLedger = true
+        /// Whether the fleet was read before, with whatever result.
+        var knowsFleet: Bool { fleet != nil || fleetFault != nil || !hasLedger }
         fileprivate var lookedAt = ContinuousClock.now
     }
 
@@ -57,7 +59,7 @@ final class QueueSampler: Sendable {
         self.options = options
     }
 
-    /// What was seen last.
+    /// What was seen last; who asks is taken for somebody who looks.
     var state: State {
         box.withLockedValue { state in
             state.lookedAt = .now
@@ -87,8 +89,7 @@ final class QueueSampler: Sendable {
     }
 
     private func countAll() async throws {
-        let connection = try await options.broker.connect(for: "queues")
-        do {
+        try await options.broker.withConnection(for: "queues") { connection in
             while !Task.isCancelled {
                 let sample = try await count(on: connection)
                 box.withLockedValue { state in
@@ -98,11 +99,7 @@ final class QueueSampler: Sendable {
                 }
                 try await Task.sleep(for: Self.interval)
             }
-        } catch {
-            await connection.close()
-            throw error
         }
-        await connection.close()
     }
 
     private func count(on connection: AMQPConnection) async throws -> Sample {
@@ -114,36 +111,33 @@ final class QueueSampler: Sendable {
                 return nil
             }
         }
-        func sum(_ queues: [ByteString]) async throws -> UInt32? {
-            var sum: UInt32?
-            for queue in queues { if let found = try await status(queue) { sum = (sum ?? 0) &+ found.messageCount } }
+        func sum(_ queues: [ByteString]) async throws -> Int? {
+            var sum: Int?
+            for queue in queues {
+                if let found = try await status(queue) { sum = (sum ?? 0) + Int(found.messageCount) }
+            }
             return sum
         }
         let queues = options.queues
         let jobs = try await status(queues.jobs)
         let counts = [
-            jobs?.messageCount, try await sum(queues.retries.map(\.name)),
+            jobs.map { Int($0.messageCount) }, try await sum(queues.retries.map(\.name)),
             try await sum([queues.follow] + queues.followWaits.map(\.name)),
             try await sum([queues.deadLetters]), try await sum([queues.unknown]),
         ]
-        return Sample(at: .now, counts: counts, consumers: jobs?.consumerCount)
+        return Sample(at: .now, counts: counts, consumers: jobs.map { Int($0.consumerCount) })
     }
 
     /// Reads the fleet now, after an order or for the first page.
     func readFleet() async {
         do {
-            let connection = try await options.broker.connect(for: "fleet")
-            do {
-                let fleet = try await FleetView.read(options.queues.ledger, on: connection)
-                box.withLockedValue { state in
-                    state.fleet = fleet
-                    state.fleetFault = nil
-                    state.hasLedger = true
-                }
-                await connection.close()
-            } catch {
-                await connection.close()
-                throw error
+            let fleet = try await options.broker.withConnection(for: "fleet") { connection in
+                try await FleetView.read(options.queues.ledger, on: connection)
+            }
+            box.withLockedValue { state in
+                state.fleet = fleet
+                state.fleetFault = nil
+                state.hasLedger = true
             }
         } catch let error as AMQPError where error.code == .notFound {
             box.withLockedValue { state in

@@ -1,6 +1,6 @@
 import NIOConcurrencyHelpers
 
-/// Who is looked after in a browser: a cookie's session, with the token that its forms carry.
+/// The sessions of browsers: each has a cookie, and a token that its forms carry.
 final class Sessions: Sendable {
     struct Session: Hashable, Sendable {
         /// The cookie's value.
@@ -37,11 +37,11 @@ final class Sessions: Sendable {
         }
     }
 
-    /// A new session; logged in at once where there is no password.
+    /// A new session; logged in at once if there is no password.
     func begin(isLoggedIn: Bool = false) -> Session {
         let session = Session(id: Self.secret(), formToken: Self.secret(), isLoggedIn: isLoggedIn || password == nil)
         sessions.withLockedValue { sessions in
-            // Who only knocks puts nobody out who is in.
+            // Visitors who have not logged in never push out those who have.
             if sessions.count >= Self.most,
                 let oldest = sessions.values.min(by: {
                     ($0.isLoggedIn ? 1 : 0, $0.usedAt) < ($1.isLoggedIn ? 1 : 0, $1.usedAt)
@@ -115,6 +115,7 @@ final class LoginGuard: Sendable {
     func failed(_ address: String) {
         failures.withLockedValue { failures in
             if failures.count >= Self.most { failures = failures.filter { $0.value.waitUntil > .now } }
+            // Ten thousand addresses that wait are as many as are remembered.
             guard failures.count < Self.most || failures[address] != nil else { return }
             var now = failures[address] ?? Failures()
             now.count += 1

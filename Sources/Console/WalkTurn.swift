@@ -1,48 +1,56 @@
 import NIOConcurrencyHelpers
+import SharedValues
 
-/// Lets one walk over dead letters follow the other: the broker gives each letter to one of them only, so that of two at
-/// once each would miss what the other holds.
+/// Lets walks over the same dead letters follow each other: the broker gives each letter to one of them only, so that of
+/// two at once each would miss what the other holds.
 final class WalkTurn: Sendable {
     private struct State {
         var isTaken = false
-        var waiters: [CheckedContinuation<Void, Never>] = []
+        var waiters = Waiters<Bool>()
+        var few = DeadLettersPage.most + 1
+    }
+
+    /// A turn, which ends with this.
+    final class Turn: Sendable {
+        private let turns: WalkTurn
+
+        fileprivate init(_ turns: WalkTurn) { self.turns = turns }
+
+        deinit { turns.end() }
+
+        /// How many letters a short look takes first; see `DeadLetterQueue`.
+        var few: Int {
+            get { turns.state.withLockedValue { $0.few } }
+            set { turns.state.withLockedValue { $0.few = newValue } }
+        }
     }
 
     private let state = NIOLockedValueBox(State())
 
-    /// A turn, which ends with this.
-    final class Turn: Sendable {
-        private let row: WalkTurn
-
-        fileprivate init(_ row: WalkTurn) { self.row = row }
-
-        deinit { row.next() }
-    }
-
-    /// Waits until all that came before have ended.
+    /// Waits until no other walk has its turn.
     func begin() async -> Turn {
-        await withCheckedContinuation { continuation in
-            let isFree = state.withLockedValue { state in
-                guard state.isTaken else {
-                    state.isTaken = true
-                    return true
+        while true {
+            let isMine = await withCheckedContinuation { continuation in
+                let isFree = state.withLockedValue { state in
+                    guard state.isTaken else {
+                        state.isTaken = true
+                        return true
+                    }
+                    let ticket = state.waiters.ticket()
+                    state.waiters.add(continuation, as: ticket)
+                    return false
                 }
-                state.waiters.append(continuation)
-                return false
+                if isFree { continuation.resume(returning: true) }
             }
-            if isFree { continuation.resume() }
+            if isMine { return Turn(self) }
         }
-        return Turn(self)
     }
 
-    private func next() {
-        let next = state.withLockedValue { state -> CheckedContinuation<Void, Never>? in
-            guard !state.waiters.isEmpty else {
-                state.isTaken = false
-                return nil
-            }
-            return state.waiters.removeFirst()
+    private func end() {
+        let waiting = state.withLockedValue { state in
+            state.isTaken = false
+            return state.waiters.removeAll()
         }
-        next?.resume()
+        for waiter in waiting { waiter.resume(returning: false) }
     }
 }

@@ -39,4 +39,23 @@ package struct BrokerAccess: Sendable {
     ) async throws -> AMQPConnection {
         try await open(for: purpose) { try await AMQPConnection.open($0, options: $1) }
     }
+
+    /// Runs `body` with a connection, which is closed on every exit.
+    ///
+    /// Throws `AMQPError`, or what `body` throws.
+    package func withConnection<Result>(
+        for purpose: String,
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (AMQPConnection) async throws -> Result
+    ) async throws -> Result {
+        let connection = try await connect(for: purpose)
+        do {
+            let result = try await body(connection)
+            await connection.close()
+            return result
+        } catch {
+            await connection.close()
+            throw error
+        }
+    }
 }

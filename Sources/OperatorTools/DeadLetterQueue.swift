@@ -6,10 +6,15 @@ package import AMQP
 /// back in their order all that were not removed. What fails meanwhile comes to the queue's end and is not met, so that
 /// a replay cannot chase its own failures.
 ///
-/// One consumer with the largest prefetch, also where few letters are wanted: a quorum queue puts what comes back behind
-/// what came back before, so that a walk that takes less than the one before it would leave them turned around. The broker keeps the order of what it puts back only for each consumer, and
-/// a small one would be full of the letters that stay. (None at all means 2000 to a quorum queue.) The connection stops
-/// reading where the walk is slower than the broker, so that memory is bounded all the same.
+/// One consumer with the largest prefetch, even if few letters are wanted: a quorum queue puts what comes back behind
+/// what came back before, so that a walk that takes less than the one before it would leave them turned around. The
+/// broker keeps the order of what it puts back only for each consumer, and a small one would be full of the letters that
+/// stay. (None at all means 2000 to a quorum queue.) The connection stops reading where the walk is slower than the
+/// broker, so that memory is bounded all the same.
+///
+/// The broker needs 0.7 s before it sends the first of 65 535 letters. So a short look begins with `few`: if one of them
+/// was never sent before, all that came back before are among them, and the order is kept; if not, the rest is taken at
+/// the end, when nobody waits for it.
 package final class DeadLetterQueue {
     /// The longest time in which letters are held.
     ///
@@ -19,6 +24,12 @@ package final class DeadLetterQueue {
     package static let longestHold = Duration.seconds(600)
     /// Letters that are read ahead.
     private static let mostAhead = 1000
+
+    /// The most letters that a short look reads on before it leaves the rest to its end.
+    private static let mostAtOnce = 1000
+
+    /// How many letters can be looked at so that their order is kept in any case: as many as one consumer can hold.
+    package static let mostInOrder = Int(UInt16.max)
 
     /// How long to wait for a letter before asking whether there is one.
     private static let patience = Duration.seconds(2)
@@ -39,6 +50,7 @@ package final class DeadLetterQueue {
     private var deliveries: Consumer.Deliveries.Iterator
     /// Letters that the consumers can hold.
     private var room: Int
+    private var hasMetNew = false
     private var removed: Set<DeliveryTag> = []
     private var removedBefore = 0
     private var met = 0
@@ -46,11 +58,13 @@ package final class DeadLetterQueue {
 
     /// Begins a walk on a connection of its own; throws `AMQPError`, with `notFound` where there is no such queue.
     ///
-    /// `most` is what one consumer can hold; less than the default turns the letters' order around (see above).
+    /// `few` is for a short look, the number of letters to take first; `most` is what one consumer can hold: less than
+    /// the default turns the letters' order around (see above).
     package init(
         _ name: ByteString,
         at url: AMQPURL,
         options: AMQPConnectionOptions,
+        few: Int? = nil,
         most: Int? = nil,
         longestHold: Duration = longestHold,
         isolation: isolated (any Actor)? = #isolation
@@ -62,12 +76,13 @@ package final class DeadLetterQueue {
         self.options = options
         self.longestHold = longestHold
         prefetch = UInt16(clamping: max(1, most ?? .max))
-        room = Int(prefetch)
+        let first = UInt16(clamping: min(max(1, few ?? .max), Int(prefetch)))
+        room = Int(first)
         connection = try await AMQPConnection.open(url, options: options)
         let status = try await connection.inspect(queue: name)
         count = Int(status.messageCount)
         isShared = status.consumerCount > 0
-        consumer = try await connection.consume(from: name, prefetch: prefetch, readAhead: Self.mostAhead)
+        consumer = try await connection.consume(from: name, prefetch: first, readAhead: Self.mostAhead)
         deliveries = consumer.deliveries.makeAsyncIterator()
     }
 
@@ -79,9 +94,10 @@ package final class DeadLetterQueue {
         // What was read ahead is of no use once the connection is gone: the broker has it back.
         guard connection.isOpen else { throw Self.lost(name) }
         if met - removed.count >= room {
-            // More stay than one consumer can hold: with a second one none is missed, only their order is not kept.
-            try await consumer.raisePrefetch(by: prefetch)
-            room += Int(prefetch)
+            // If more stay than one consumer can hold, none is missed with a second one, only their order is not kept.
+            let more = [Self.mostAtOnce, Int(prefetch)].first { $0 > room }.map { $0 - room } ?? Int(prefetch)
+            try await consumer.raisePrefetch(by: UInt16(clamping: more))
+            room += more
         }
         let watch = Self.ending(consumer, on: connection)
         defer { watch.cancel() }
@@ -93,7 +109,17 @@ package final class DeadLetterQueue {
         }
         guard connection.isOpen else { throw Self.lost(name) }
         met += 1
+        if !delivery.redelivered { hasMetNew = true }
         return DeadLetter(delivery)
+    }
+
+    /// Ends a short look: reads on a little until a letter comes that was never sent before.
+    ///
+    /// No letter may be in use. Returns how many letters the next look should take first, so that it meets such a one
+    /// at once; nil if that is not known or too many. Throws as `next`.
+    package func readOn(isolation: isolated (any Actor)? = #isolation) async throws -> Int? {
+        while !hasMetNew, met < Self.mostAtOnce, try await next() != nil {}
+        return hasMetNew && room < Self.mostAtOnce ? room + 1 : nil
     }
 
     /// Ends the waiting for letters that somebody else has taken; they were counted, and will not come.
@@ -160,17 +186,22 @@ package final class DeadLetterQueue {
         try await consumer.flush()
     }
 
-    /// The letters that the broker puts back after the end of a walk.
-    package struct Rest: Sendable {
+    /// The end of a walk, to be carried out elsewhere: the broker first finishes what it is sending.
+    package struct Ending: Sendable {
+        fileprivate let consumer: Consumer
+        /// Letters that may have come back before and are not held yet.
+        fileprivate let rest: Int
         fileprivate let name: ByteString
         fileprivate let url: AMQPURL
         fileprivate let options: AMQPConnectionOptions
         fileprivate let count: Int
 
-        /// Waits until they are back, for whoever looks next: a consumer that comes before is sent later ones first.
+        /// Ends the walk, and waits until all that was not removed is back: a consumer that comes before is sent later
+        /// letters first.
         ///
-        /// Five seconds at most: where somebody else takes letters meanwhile the number is never reached.
-        package func waitUntilBack() async {
+        /// Five seconds at most: if somebody else takes letters meanwhile the number is never reached.
+        package func finish() async {
+            await consumer.close(taking: rest)
             guard let connection = try? await AMQPConnection.open(url, options: options) else { return }
             let deadline = ContinuousClock.now + .seconds(5)
             while let status = try? await connection.inspect(queue: name), status.messageCount < count, .now < deadline
@@ -181,9 +212,16 @@ package final class DeadLetterQueue {
         }
     }
 
-    /// What will be back once the walk has ended.
-    package var rest: Rest {
-        Rest(name: name, url: url, options: options, count: count - removedBefore - removed.count - missing)
+    /// How this walk ends; nothing may be asked of it afterwards.
+    package var ending: Ending {
+        Ending(
+            consumer: consumer,
+            rest: hasMetNew ? 0 : max(0, count - removedBefore - missing - room),
+            name: name,
+            url: url,
+            options: options,
+            count: count - removedBefore - removed.count - missing
+        )
     }
 
     /// Ends the walk; the broker puts back all that was not removed.

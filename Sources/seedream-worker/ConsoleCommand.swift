@@ -55,10 +55,25 @@ struct ConsoleCommand: AsyncParsableCommand {
         options.password = password
         options.showsImages = !noImages
         options.unknownFields = settings.unknownFields
-        options.look = try look(settings)
+        // Without a token no task is looked at; the addresses of images are nowhere else.
+        let tokens = try settings.tokens()
+        let client = try tokens.map { _ in try Self.client(settings) }
+        if let client, let tokens {
+            options.look = { TaskStatusTable.status(of: await client.look(atTask: $0, token: tokens.token)) }
+        }
+        do {
+            try await serve(options)
+        } catch {
+            try? await client?.shutdown()
+            throw error
+        }
+        try await client?.shutdown()
+    }
+
+    private func serve(_ options: ConsoleOptions) async throws {
         var logger = Logger(label: "console", factory: { _ in LineLogHandler(format: .text, level: .error) })
         logger.logLevel = .critical
-        let host = address.host.contains(":") ? "[\(address.host)]" : address.host
+        let host = options.host.contains(":") ? "[\(options.host)]" : options.host
         do {
             try await ConsoleServer(options, logger: logger)
                 .run { port in Console.error("console: http://\(host):\(port)/") }
@@ -84,29 +99,16 @@ struct ConsoleCommand: AsyncParsableCommand {
         return password
     }
 
-    /// Looks at a task, where there is a token: the images' addresses are nowhere else.
-    private func look(_ settings: Settings) throws -> (@Sendable (String) async -> TaskStatus)? {
-        let tokens: TokenSource
-        switch settings.apiToken {
-        case .value(let token): tokens = TokenSource(value: token)
-        case .file(let path):
-            do {
-                tokens = try TokenSource(path: path)
-            } catch {
-                Console.error("seedream-worker: api.tokenFile: \(error)")
-                throw ExitCode(ExitStatus.settings)
-            }
-        case nil: return nil
-        }
+    private static func client(_ settings: Settings) throws -> SeedreamClient {
         var options = SeedreamClient.Options(
             baseURL: settings.apiBaseURL,
             connections: 4,
             userAgent: "seedream-worker/\(Version.current)"
         )
+        // A page waits for it.
         options.timeout = .seconds(5)
         options.connectTimeout = settings.apiConnectTimeout
         options.caFile = settings.apiCAFile
-        let client = try SeedreamClient(options, group: MultiThreadedEventLoopGroup.singleton)
-        return { taskID in TaskStatusTable.status(of: await client.look(atTask: taskID, token: tokens.token)) }
+        return try SeedreamClient(options, group: MultiThreadedEventLoopGroup.singleton)
     }
 }

@@ -48,7 +48,7 @@ struct History: AsyncParsableCommand {
                 "--since '\(since)' is neither a duration such as 2h nor a time such as 2026-01-31T08:00:00Z"
             )
         }
-        if let price, !price.isFinite || price < 0 { throw ValidationError("--price must be a number from 0") }
+        if let price, ImagePrice(price) == nil { throw ValidationError("--price must be a number from 0") }
     }
 
     func run() async throws {
@@ -117,9 +117,9 @@ struct History: AsyncParsableCommand {
         ]
         if count(.returned) > 0 { parts.append("\(count(.returned)) returned") }
         if count(.running) > 0 { parts.append("\(count(.running)) running") }
-        if let spent = cost(totals.images), let inDoubt = cost(totals.imagesInDoubt) {
-            let doubt = totals.imagesInDoubt > 0 ? " and perhaps \(inDoubt) more" : ""
-            parts.append("about \(spent)\(doubt)")
+        if let price = price.flatMap({ ImagePrice($0) }) {
+            let doubt = totals.imagesInDoubt > 0 ? " and perhaps \(price.text(totals.imagesInDoubt)) more" : ""
+            parts.append("about \(price.text(totals.images))\(doubt)")
         }
         return parts.joined(separator: ", ")
     }
@@ -130,17 +130,9 @@ struct History: AsyncParsableCommand {
         }
         members.append(JSONMember("images", .integer(Int64(totals.images))))
         members.append(JSONMember("images_in_doubt", .integer(Int64(totals.imagesInDoubt))))
-        if let price { members.append(JSONMember("estimate", .real(price * Double(totals.images)))) }
-        return .object([JSONMember("totals", .object(members))])
-    }
-
-    /// What so many images cost, to the cent; nil if nobody has said a price.
-    private func cost(_ images: Int) -> String? {
-        price.map { price in
-            let cents = (price * Double(images) * 100).rounded()
-            guard cents < 1e15 else { return "\(cents / 100)" }
-            let whole = Int64(cents)
-            return "\(whole / 100).\(whole % 100 < 10 ? "0" : "")\(whole % 100)"
+        if let price = price.flatMap({ ImagePrice($0) }) {
+            members.append(JSONMember("estimate", .real(price.estimate(totals.images))))
         }
+        return .object([JSONMember("totals", .object(members))])
     }
 }

@@ -31,7 +31,8 @@ struct Run: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try flags.read(needsToken: true).settings
-        let tokens = try tokens(settings)
+        // The reader has told already that it is missing.
+        guard let tokens = try settings.tokens() else { throw ExitCode(ExitStatus.settings) }
         let logger = Self.logger(settings)
         let worker = try WorkerComposition(settings, tokens: tokens, failFast: failFast, logger: logger)
         if failFast {
@@ -87,23 +88,6 @@ struct Run: AsyncParsableCommand {
         case .failure(let error):
             Console.error("seedream-worker: internal fault: \(error); please report it with the log")
             throw ExitCode(ExitStatus.internalFault)
-        }
-    }
-
-    private func tokens(_ settings: Settings) throws -> TokenSource {
-        switch settings.apiToken {
-        case .value(let token):
-            return TokenSource(value: token)
-        case .file(let path):
-            do {
-                return try TokenSource(path: path)
-            } catch {
-                Console.error("seedream-worker: api.tokenFile: \(error)")
-                throw ExitCode(ExitStatus.settings)
-            }
-        case nil:
-            // The reader has told already that it is missing.
-            throw ExitCode(ExitStatus.settings)
         }
     }
 

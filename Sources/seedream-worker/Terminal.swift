@@ -1,4 +1,5 @@
 import Glibc
+import SharedValues
 
 /// What the program writes to: a terminal has a width, colours and a last line that can be replaced, a pipe has not.
 struct Terminal {
@@ -38,10 +39,9 @@ struct Terminal {
     static func plain(_ text: String) -> String {
         var result = String.UnicodeScalarView()
         for scalar in text.unicodeScalars {
-            switch scalar.properties.generalCategory {
-            case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse, .unassigned:
-                result.append(contentsOf: "\\u{\(String(scalar.value, radix: 16))}".unicodeScalars)
-            default:
+            if let escaped = scalar.escapedIfUnseen {
+                result.append(contentsOf: escaped.unicodeScalars)
+            } else {
                 result.append(scalar)
             }
         }

@@ -8,15 +8,13 @@ struct ActPage {
 
     let act: Act
     let choice: LetterChoice
-    let look: DeadLetterDesk.Look
+    let summary: DeadLetterDesk.Summary
     let queues: (jobs: String, from: String)
     let until: String
     let layout: Layout
 
-    private var count: Int { look.letters.count }
-    private var inDoubt: Int {
-        choice.queue == .unknown ? count : look.letters.count(where: \.mayHaveBeenCharged)
-    }
+    private var count: Int { summary.count }
+    private var inDoubt: Int { summary.inDoubt }
 
     var html: HTML {
         let title = act == .replay ? "Replay" : "Discard"
@@ -30,7 +28,7 @@ struct ActPage {
             )
         }
         return layout.page(
-            count == 1 && look.isWhole ? "\(title) one job" : "\(title) jobs",
+            count == 1 && summary.isWhole ? "\(title) one job" : "\(title) jobs",
             """
             <p class="lead">\(title) \(choice.words): \(number).</p>
             <div class="narrow">\(byCode)</div><ul class="plan">\(plan)</ul>
@@ -44,15 +42,15 @@ struct ActPage {
 
     private var number: String {
         let jobs = count == 1 ? "1 job" : "\(count) jobs"
-        return look.isWhole || !choice.marks.isEmpty ? jobs : "\(jobs) or more"
+        return summary.isWhole ? jobs : "\(jobs) or more"
     }
 
     private var byCode: HTML {
-        let codes = Dictionary(grouping: look.letters, by: \.code).sorted { $0.value.count > $1.value.count }
+        let codes = summary.byCode.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
         return Layout.table(
             "By code",
             ["Code", "Jobs"],
-            codes.map { ["\($0.key)", "\($0.value.count)"] },
+            codes.map { ["\($0.key)", "\($0.value)"] },
             numbers: ["Jobs"]
         )
     }

@@ -49,9 +49,15 @@ struct LetterChoice {
 
     /// The choice in words.
     var words: String {
-        guard marks.isEmpty else {
-            return marks.count == 1 ? "the letter that you chose" : "the \(marks.count) letters that you chose"
+        switch marks.count {
+        case 0: everything
+        case 1: "the letter that you chose"
+        default: "the \(marks.count) letters that you chose"
         }
+    }
+
+    /// All that the filter takes, in words.
+    var everything: String {
         let parts = [code.map { "with code \($0)" }, job.map { "of job \($0)" }, since.map { "since \($0)" }]
         let filter = parts.compactMap { $0 }
         return filter.isEmpty ? "all letters of this queue" : "all letters " + filter.joined(separator: ", ")
@@ -75,7 +81,7 @@ struct DeadLettersPage {
             at: choice.queue.place,
             """
             <p class="lead">\(isUnknown
-                ? "Jobs that may have been paid for, and nobody knows. Each wants a look into the account before it is replayed."
+                ? "Jobs that may have been paid for; nobody knows. Look into the account before you replay one."
                 : "Jobs that have failed for good. Nothing is lost: replay them, correct them, or discard them.")</p>
             \(filterForm)\(list)
             """
@@ -107,14 +113,14 @@ struct DeadLettersPage {
             case (0, _):
                 Layout.empty(
                     isUnknown
-                        ? "There are none. Every submission has a known end."
+                        ? "There are none. The outcome of every submission is known."
                         : "There are none. No job has failed for good."
                 )
-            case (_, true): Layout.empty("None of the \(look.total) letters passes this filter.")
+            case (_, true): Layout.empty("None of the \(look.total) letters matches this filter.")
             case (_, false):
                 Layout.empty(
-                    "None of the oldest \(look.seen) of \(look.total) letters passes this filter; looking stops when a page takes too long. "
-                        + "seedream-worker dead-letters list looks at all of them."
+                    "None of the oldest \(look.seen) of \(look.total) letters matches this filter. The search stops there, so that "
+                        + "the page does not take too long; seedream-worker dead-letters list searches all of them."
                 )
             }
         }
@@ -134,17 +140,17 @@ struct DeadLettersPage {
         }
         let shown =
             look.letters.count < look.total
-            ? "The \(look.letters.count) oldest\(choice.isEverything ? "" : " that pass"), of \(look.total) in the queue."
+            ? "The \(look.letters.count) oldest\(choice.isEverything ? "" : " that match"), of \(look.total) in the queue."
             : "\(look.total) in all."
-        let others: HTML = look.missing > 0 ? " \(look.missing) are held by somebody else just now." : ""
+        let others: HTML = look.missing > 0 ? " \(look.missing) are held by somebody else at the moment." : ""
         return """
             <form method="get" action="/act">\(Layout.hidden("queue", choice.queue.rawValue))\(filterFields)
             <p class="hint">\(shown)\(others) Oldest first.</p>
-            \(Layout.table(choice.queue.place.title, ["<span class=\"unseen\">Choose</span>", "Job", "Code", "Message", "Charged", "Failed"], rows))
+            \(Layout.table(choice.queue.place.title, ["Choose", "Job", "Code", "Message", "Charged", "Failed"], rows))
             <div class="acts"><button name="act" value="replay">Replay…</button>
             <button name="act" value="discard">Discard…</button>
             <button name="act" value="export">Export</button>
-            <span class="hint">Nothing ticked means \(choice.words). You are asked before anything happens.</span></div></form>
+            <span class="hint">If you tick none, this is about \(choice.everything). You are asked before anything happens.</span></div></form>
             """
     }
 

@@ -36,27 +36,19 @@ struct HistoryPage {
         guard !submissions.isEmpty else { return Layout.empty("Nothing was submitted in this time.") }
         let totals = LedgerHistory.totals(of: submissions)
         func count(_ result: SubmissionRecord.Result) -> Int { totals.count[result] ?? 0 }
-        let spent = price.flatMap { Double($0) }.flatMap { $0.isFinite && $0 >= 0 ? $0 : nil }
-        func money(_ images: Int) -> String? {
-            spent.map { price in
-                let cents = (price * Double(images) * 100).rounded()
-                guard cents < 1e15 else { return "very much" }
-                let whole = Int64(cents)
-                return "\(whole / 100).\(whole % 100 < 10 ? "0" : "")\(whole % 100)"
-            }
-        }
+        let price = price.flatMap { Double($0) }.flatMap { ImagePrice($0) }
         let cards: [(String, HTML, String, Bool)] = [
             ("Submitted", "\(count(.submitted))", "accepted by the API", false),
             (
                 "Images", "\(totals.images)",
-                money(totals.images).map { "about \($0)" } ?? "at most, of those accepted", false
+                price.map { "about \($0.text(totals.images))" } ?? "at most, of those accepted", false
             ),
             ("Refused", "\(count(.refused))", "not charged", false),
             (
                 "Unknown", "\(count(.unknown))",
                 totals.imagesInDoubt > 0
-                    ? "\(totals.imagesInDoubt) images\(money(totals.imagesInDoubt).map { ", about \($0)" } ?? ""), perhaps charged"
-                    : "every submission has a known end", count(.unknown) > 0
+                    ? "\(totals.imagesInDoubt) images\(price.map { ", about \($0.text(totals.imagesInDoubt))" } ?? ""), perhaps charged"
+                    : "every outcome is known", count(.unknown) > 0
             ),
         ]
         let items = cards.map { title, number, words, calls -> HTML in

@@ -71,11 +71,11 @@ struct Layout {
     }
 
     /// A table; columns of `numbers` are aligned as numbers are.
-    static func table(_ caption: String, _ headings: [HTML], _ rows: [[HTML]], numbers: Set<String> = []) -> HTML {
-        func mark(_ heading: HTML) -> HTML { numbers.contains(heading.text) ? " class=\"number\"" : "" }
+    static func table(_ caption: String, _ headings: [String], _ rows: [[HTML]], numbers: Set<String> = []) -> HTML {
+        func mark(_ heading: String) -> HTML { numbers.contains(heading) ? " class=\"number\"" : "" }
         let head = headings.map { "<th scope=\"col\"\(mark($0))>\($0)</th>" as HTML }
         let body = rows.map { cells -> HTML in
-            "<tr>\(zip(headings, cells).map { "<td data-label=\"\(raw: $0)\"\(mark($0))>\($1)</td>" as HTML })</tr>"
+            "<tr>\(zip(headings, cells).map { "<td data-label=\"\($0)\"\(mark($0))>\($1)</td>" as HTML })</tr>"
         }
         return """
             <div class="table" tabindex="0" role="region" aria-label="\(caption)"><table>
@@ -92,18 +92,4 @@ struct Layout {
     static func fault(_ words: String) -> HTML { "<p class=\"fault\" role=\"alert\">\(words)</p>" }
 
     static func empty(_ words: String) -> HTML { "<p class=\"empty\">\(words)</p>" }
-}
-
-extension HTML.StringInterpolation {
-    /// The words of a piece without its tags, for an attribute.
-    mutating func appendInterpolation(raw html: HTML) {
-        var isTag = false
-        for character in html.text {
-            switch character {
-            case "<": isTag = true
-            case ">": isTag = false
-            default: if !isTag { appendLiteral(String(character)) }
-            }
-        }
-    }
 }

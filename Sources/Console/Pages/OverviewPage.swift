@@ -48,16 +48,17 @@ struct OverviewPage {
         return "<ul class=\"cards\">\(cards)</ul>"
     }
 
-    private func meaning(_ kind: QueueSampler.Kind, _ count: UInt32?, _ sample: QueueSampler.Sample) -> String {
+    private func meaning(_ kind: QueueSampler.Kind, _ count: Int?, _ sample: QueueSampler.Sample) -> String {
         guard let count else { return "There is no such queue. Workers make it when they start." }
         return switch kind {
         case .jobs where sample.consumers == 0: "No worker takes them."
         case .jobs: "\(sample.consumers ?? 0) \(sample.consumers == 1 ? "worker takes" : "workers take") them."
-        case .retries: count == 0 ? "No job has to be tried again." : "They come back by themselves."
+        case .retries: count == 0 ? "No job has to be tried again." : "They are tried again without you."
         case .follow:
-            count == 0 ? "No task is being followed." : "Accepted, and looked at until their images are there."
+            count == 0 ? "No task is being followed." : "Accepted; checked until their images are ready."
         case .deadLetters: count == 0 ? "No job has failed for good." : "Failed jobs that wait for a decision."
-        case .unknown: count == 0 ? "Every submission has a known end." : "Nobody knows whether these were paid for."
+        case .unknown:
+            count == 0 ? "The outcome of every submission is known." : "Nobody knows whether these were paid for."
         }
     }
 
@@ -127,12 +128,12 @@ struct OverviewPage {
     private var orders: HTML {
         guard state.hasLedger else { return "" }
         return """
-            <section aria-labelledby="orders"><h2 id="orders">Orders</h2><div class="orders">
-            <form method="post" action="/fleet/pause">\(layout.token)<label for="reason">Why pause</label>
+            <section aria-labelledby="orders"><h2 id="orders">Pause and resume</h2><div class="orders">
+            <form method="post" action="/fleet/pause">\(layout.token)<label for="reason">Reason</label>
             <input id="reason" name="reason" maxlength="200" autocomplete="off"><button>Pause all workers</button></form>
             <form method="post" action="/fleet/resume">\(layout.token)<button>Resume</button></form></div>
-            <p class="hint">A pause takes hold within two seconds, also for workers that start later. Jobs in flight come to
-            their ends; all others wait.</p></section>
+            <p class="hint">A pause takes effect within two seconds, and for workers that start later too. Jobs in flight
+            are finished; all others wait.</p></section>
             """
     }
 }

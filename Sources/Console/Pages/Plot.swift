@@ -13,7 +13,7 @@ enum Plot {
         }
         let shown = kinds.filter { kind in samples.contains { ($0.counts[kind.rawValue] ?? 0) > 0 } }
         let most = shown.flatMap { kind in samples.map { $0.counts[kind.rawValue] ?? 0 } }.max() ?? 0
-        let ceiling = roundedUp(max(4, Int(most)))
+        let ceiling = roundedUp(max(4, most))
         let span = Double(last.at.milliseconds - first.at.milliseconds)
         func x(_ sample: QueueSampler.Sample) -> Int {
             left + Int(Double(width - left - 8) * Double(sample.at.milliseconds - first.at.milliseconds) / span)
@@ -30,7 +30,7 @@ enum Plot {
         let step = max(1, samples.count / width + 1)
         let lines = shown.map { kind -> HTML in
             let points = samples.enumerated().filter { $0.offset % step == 0 || $0.offset == samples.count - 1 }
-                .map { "\(x($0.element)),\(y(Int($0.element.counts[kind.rawValue] ?? 0)))" }
+                .map { "\(x($0.element)),\(y($0.element.counts[kind.rawValue] ?? 0))" }
             return "<polyline class=\"line kind-\(kind.rawValue)\" points=\"\(points.joined(separator: " "))\"/>"
         }
         let minutes = Int(span / 60_000)
