@@ -205,7 +205,8 @@ extension ProgramTests {
                 ]) { $1 }
                 let worker = try await service.startWorker(settings)
                 try await Self.publish(20, service)
-                try await eventually("all are submitted") { try await service.count("accepted") == 20 }
+                // With their replies their copies are in the broker.
+                try await eventually("all are told of") { try await service.ready("jobs.results") >= 20 }
                 worker.signal(SIGKILL)
                 try await Self.waitOut(.seconds(3))
                 let looks = try await service.count("looks")
