@@ -171,13 +171,17 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
+            exclude: ["release.ld"],
             swiftSettings: strict,
             // One file that runs without a toolchain, in 40 MB with its function names. Each flag's part is in the guide
             // "What a job costs".
             linkerSettings: [
                 .unsafeFlags(
                     ["-static-stdlib", "-l_FoundationCollections", "-l_FoundationCShims", "-use-ld=lld"]
-                        + ["-S", "--gc-sections", "--no-export-dynamic", "--icf=safe", "-z", "pack-relative-relocs"]
+                        + [
+                            "-S", "--gc-sections", "--no-export-dynamic", "--icf=safe", "-z", "pack-relative-relocs",
+                            "--no-eh-frame-hdr", "-T", "\(Context.packageDirectory)/Sources/seedream-worker/release.ld",
+                        ]
                         .flatMap { ["-Xlinker", $0] },
                     .when(configuration: .release)
                 )
