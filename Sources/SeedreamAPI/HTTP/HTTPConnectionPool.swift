@@ -112,8 +112,7 @@ final class HTTPConnectionPool {
         let connection = HTTPConnection(pool: self)
         do {
             try channel.pipeline.syncOperations.addHandlers([
-                PlainAnswerHandler(connection),
-                ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)),
+                EncodedRequestHandler(), ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)),
                 connection,
             ])
         } catch {
