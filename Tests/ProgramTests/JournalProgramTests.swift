@@ -41,6 +41,12 @@ extension ProgramTests {
                 }
                 // Some replies come twice, so only their jobs tell when all have ended.
                 var replies = try await service.broker.takeReplies(ofJobs: 2000, from: "jobs.results")
+                // The last one may still be starting, and would not know the signal yet.
+                try await service.broker.withConnection { connection in
+                    try await eventually("both take jobs") {
+                        try await connection.inspect(queue: "jobs").consumerCount == 2
+                    }
+                }
                 for worker in workers { worker.signal(SIGTERM) }
                 for worker in workers {
                     let outcome = try await worker.outcome()
