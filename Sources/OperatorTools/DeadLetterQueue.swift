@@ -9,7 +9,7 @@ package import AMQP
 /// One consumer with the largest prefetch, even if few letters are wanted: a quorum queue puts what comes back behind
 /// what came back before, so that a walk that takes less than the one before it would leave them turned around. The
 /// broker keeps the order of what it puts back only for each consumer, and a small one would be full of the letters that
-/// stay. (None at all means 2000 to a quorum queue.) The connection stops reading where the walk is slower than the
+/// stay. (None at all means 2000 to a quorum queue.) The connection stops reading if the walk is slower than the
 /// broker, so that memory is bounded all the same.
 ///
 /// The broker needs 0.7 s before it sends the first of 65 535 letters. So a short look begins with `few`: if one of them
@@ -56,7 +56,7 @@ package final class DeadLetterQueue {
     private var met = 0
     private var openedAt = ContinuousClock.now
 
-    /// Begins a walk on a connection of its own; throws `AMQPError`, with `notFound` where there is no such queue.
+    /// Begins a walk on a connection of its own; throws `AMQPError`, with `notFound` if there is no such queue.
     ///
     /// `few` is for a short look, the number of letters to take first; `most` is what one consumer can hold: less than
     /// the default turns the letters' order around (see above).
@@ -88,13 +88,13 @@ package final class DeadLetterQueue {
 
     /// The next letter; nil after the last of those that were there at the beginning, and if the task is cancelled.
     ///
-    /// Throws `AMQPError` where the connection is lost.
+    /// Throws `AMQPError` if the connection is lost.
     package func next(isolation: isolated (any Actor)? = #isolation) async throws -> DeadLetter? {
         guard removedBefore + met + missing < count else { return nil }
         // What was read ahead is of no use once the connection is gone: the broker has it back.
         guard connection.isOpen else { throw Self.lost(name) }
         if met - removed.count >= room {
-            // If more stay than one consumer can hold, none is missed with a second one, only their order is not kept.
+            // If more stay than one consumer can hold, another one takes the next, so that none is missed.
             let more = [Self.mostAtOnce, Int(prefetch)].first { $0 > room }.map { $0 - room } ?? Int(prefetch)
             try await consumer.raisePrefetch(by: UInt16(clamping: more))
             room += more
@@ -147,7 +147,7 @@ package final class DeadLetterQueue {
 
     /// Removes a letter for ever.
     ///
-    /// Throws `AMQPError` where the connection is gone, and with it the right to do so: the broker has the letter back.
+    /// Throws `AMQPError` if the connection is gone, and with it the right to do so: the broker has the letter back.
     package func remove(_ letter: DeadLetter) throws {
         guard letter.delivery.acknowledge() else { throw Self.lost(name) }
         removed.insert(letter.delivery.tag)
@@ -164,8 +164,8 @@ package final class DeadLetterQueue {
         removed = []
         met = 0
         connection = try await AMQPConnection.open(url, options: options)
-        // A consumer that comes before they are back would be sent later letters first. Where somebody else takes
-        // letters meanwhile the number is never reached; then their order is not worth more waiting.
+        // A consumer that comes before they are back would be sent later letters first. If somebody else takes
+        // letters meanwhile, the number is never reached; then their order is not worth more waiting.
         let deadline = ContinuousClock.now + .seconds(5)
         while try await connection.inspect(queue: name).messageCount < count - removedBefore - missing,
             .now < deadline, !Task.isCancelled
