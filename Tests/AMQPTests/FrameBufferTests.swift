@@ -160,11 +160,15 @@ import Testing
         let (ours, theirs) = (ends[0], ends[1])
         _ = fcntl(ours, F_SETFL, O_NONBLOCK)
         let piece = [UInt8](repeating: 7, count: 1 << 16)
-        while unsafe Glibc.send(ours, piece, piece.count, 0) > 0 {}
+        var filled = 0
+        while case let count = unsafe Glibc.send(ours, piece, piece.count, 0), count > 0 { filled += count }
         // A thread of its own: the wait below holds this one.
-        let reader = Thread {
+        let reader = Thread { [filled] in
             var room = [UInt8](repeating: 0, count: 1 << 16)
-            while unsafe recv(theirs, &room, room.count, 0) > 0, room.contains(7) {}
+            var read = 0
+            while case let count = unsafe recv(theirs, &room, room.count, 0), count > 0, read <= filled {
+                read += count
+            }
             close(theirs)
         }
         reader.start()
@@ -172,7 +176,7 @@ import Testing
         let frames = FrameBuffer()
         _ = frames.add(AMQP_BASIC_ACK_METHOD, ack, channel: 1)
         #expect(frames.send(to: ours, heartbeat: 0) == AMQP_STATUS_OK)
-        // The reader stops somewhere, and closes its end.
+        // The reader stops within the frames, and closes its end.
         var status = AMQP_STATUS_OK
         while status == AMQP_STATUS_OK {
             _ = frames.add(AMQP_BASIC_ACK_METHOD, ack, channel: 1)

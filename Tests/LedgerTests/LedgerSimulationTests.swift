@@ -1,7 +1,8 @@
 import Foundation
+import TestSupport
 import Testing
 
-@Suite(.timeLimit(.minutes(20)))
+@Suite(.ownThread, .timeLimit(.minutes(20)))
 struct LedgerSimulationTests {
     /// 100 000 took some minutes; set SEEDREAM_LEDGER_SCHEDULES for as many.
     private static let schedules =
