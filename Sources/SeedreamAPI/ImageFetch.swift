@@ -50,7 +50,7 @@ package enum ImageFetch {
             eventLoop: loop
         )
         let pool = NIOLoopBoundBox.makeBoxSendingValue(
-            HTTPConnectionPool(connector, on: loop, limit: 1),
+            HTTPConnectionPool(connector, on: loop, limit: 1, idleTimeout: .zero),
             eventLoop: loop
         )
         let sighting = await withTaskCancellationHandler {

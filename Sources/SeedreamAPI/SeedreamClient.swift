@@ -13,6 +13,11 @@ package final class SeedreamClient: Sendable {
         package var timeout: Duration = .seconds(60)
         /// TCP and TLS together.
         package var connectTimeout: Duration = .seconds(5)
+        /// How long a connection is kept without a request.
+        ///
+        /// Shorter than any server's: a connection that the server is closing loses the request that is sent on it, and
+        /// such a request may have been executed.
+        package var idleTimeout: Duration = .seconds(3)
         /// Most requests at once, each on a connection of its own.
         package var connections: Int
         /// PEM file with the trust roots, nil for the system's.
@@ -53,7 +58,12 @@ package final class SeedreamClient: Sendable {
         let connector = try EndpointConnector(endpoint, caFile: options.caFile, timeout: options.connectTimeout)
         let loop = group.next()
         pool = NIOLoopBoundBox.makeBoxSendingValue(
-            HTTPConnectionPool(connector, on: loop, limit: options.connections),
+            HTTPConnectionPool(
+                connector,
+                on: loop,
+                limit: options.connections,
+                idleTimeout: TimeAmount(options.idleTimeout)
+            ),
             eventLoop: loop
         )
         self.options = options

@@ -44,6 +44,8 @@ struct ConnectionPoolTests {
                 userAgent: "test"
             )
             options.caFile = certificate?.certificatePath
+            // Which connection is used must not depend on how busy this machine is.
+            options.idleTimeout = .seconds(60)
             return options
         }
     }
@@ -240,6 +242,20 @@ struct ConnectionPoolTests {
             for index in 0..<20 { #expect(await client.submit(Self.request("\(index)")) == Self.answered) }
         }
         #expect(server.requests.count == 20)
+    }
+
+    @Test(arguments: Transport.allCases)
+    func `a connection that nobody uses is closed`(_ transport: Transport) async throws {
+        let server = try await Server(transport) { _, _ in .send(Self.accepted) }
+        var options = server.options(connections: 1)
+        options.idleTimeout = .milliseconds(50)
+        try await SeedreamClient.with(options) { client in
+            for index in 0..<2 {
+                #expect(await client.submit(Self.request("\(index)")) == Self.answered)
+                try await eventually("the end of the connection") { server.scripted.openConnections == 0 }
+            }
+        }
+        #expect(server.requests.map(\.connection) == [0, 1])
     }
 
     @Test func `an answer to half a request ends the connection`() async throws {

@@ -37,6 +37,7 @@ package final class ScriptedServer: Sendable {
     private struct State {
         var requests: [Request] = []
         var connections = 0
+        var open = 0
     }
 
     private let state = NIOLockedValueBox(State())
@@ -47,6 +48,9 @@ package final class ScriptedServer: Sendable {
 
     /// The requests so far.
     package var requests: [Request] { state.withLockedValue { $0.requests } }
+
+    /// How many connections are open.
+    package var openConnections: Int { state.withLockedValue { $0.open } }
 
     /// An answer with a JSON body.
     package static func answer(_ status: Int, _ body: String, headers: String = "") -> String {
@@ -81,8 +85,10 @@ package final class ScriptedServer: Sendable {
             .childChannelInitializer { channel in
                 let number = state.withLockedValue { state in
                     state.connections += 1
+                    state.open += 1
                     return state.connections - 1
                 }
+                channel.closeFuture.whenComplete { _ in state.withLockedValue { $0.open -= 1 } }
                 return channel.eventLoop.makeCompletedFuture {
                     if let tls { try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls)) }
                     let decoder = ByteToMessageHandler(HTTPRequestDecoder(leftOverBytesStrategy: .forwardBytes))

@@ -11,13 +11,10 @@ import NIOSSL
 /// Our own, because what a failure means depends on whether a byte of the request was written, which AsyncHTTPClient does
 /// not tell; and because it had 38 % of a job's CPU time, of which this saves 27 % of the whole.
 final class HTTPConnectionPool {
-    /// Shorter than any server's: a connection that the server is closing loses the request that is sent on it, and such
-    /// a request may have been executed.
-    private static let idleTimeout = TimeAmount.seconds(3)
-
     private let connector: EndpointConnector
     private let loop: any EventLoop
     private let limit: Int
+    private let idleTimeout: TimeAmount
 
     /// The connections that are open.
     private var connections: [ObjectIdentifier: HTTPConnection] = [:]
@@ -29,11 +26,12 @@ final class HTTPConnectionPool {
     private var idleTimer: Scheduled<Void>?
     private var closing: EventLoopPromise<Void>?
 
-    /// No connection yet; at most `limit` at once.
-    init(_ connector: EndpointConnector, on loop: any EventLoop, limit: Int) {
+    /// No connection yet; at most `limit` at once, each kept for `idleTimeout` without an exchange.
+    init(_ connector: EndpointConnector, on loop: any EventLoop, limit: Int, idleTimeout: TimeAmount) {
         self.connector = connector
         self.loop = loop
         self.limit = max(1, limit)
+        self.idleTimeout = idleTimeout
     }
 
     /// Sends a request on a free connection, or as soon as there is one.
@@ -79,7 +77,7 @@ final class HTTPConnectionPool {
         }
         connection.idleSince = .now()
         idle.append(connection)
-        if idleTimer == nil { armIdle(connection.idleSince + Self.idleTimeout) }
+        if idleTimer == nil { armIdle(connection.idleSince + idleTimeout) }
     }
 
     /// A connection is gone.
@@ -172,11 +170,11 @@ final class HTTPConnectionPool {
 
     private func closeIdle() {
         idleTimer = nil
-        let oldest = NIODeadline.now() - Self.idleTimeout
+        let oldest = NIODeadline.now() - idleTimeout
         let old = idle.prefix { $0.idleSince <= oldest }
         idle.removeFirst(old.count)
         for connection in old { connection.close() }
-        if let next = idle.first { armIdle(next.idleSince + Self.idleTimeout) }
+        if let next = idle.first { armIdle(next.idleSince + idleTimeout) }
     }
 
     private func finishClosing() {
