@@ -87,7 +87,7 @@ package struct TestBroker: Sendable {
     package func takeReplies(ofJobs count: Int, from queue: String) async throws -> [Delivery] {
         try await withConnection { connection in
             let consumer = try await connection.consume(from: ByteString(queue), prefetch: 0)
-            return try await within(.seconds(120), "replies to \(count) jobs in \(queue)") {
+            return try await within(.seconds(240), "replies to \(count) jobs in \(queue)") {
                 var taken: [Delivery] = []
                 var jobs: Set<ByteString> = []
                 for await delivery in consumer.deliveries {
