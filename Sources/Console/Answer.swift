@@ -1,51 +1,47 @@
-import HTTPTypes
-import HummingbirdCore
+import HTTPServer
 import NIOCore
+import NIOHTTP1
 
 /// What the console sends.
 struct Answer: Sendable {
-    private enum Body: Sendable {
-        case text(String)
-        /// Written piece by piece: an export may be larger than memory.
-        case pieces(AsyncThrowingStream<ByteBuffer, any Error>)
-    }
-
-    var status = HTTPResponse.Status.ok
-    var headers: HTTPFields = [:]
-    private var body = Body.text("")
+    var status: HTTPResponseStatus
+    var headers: HTTPHeaders = [:]
+    private let type: String
+    private let body: HTTPResponse.Body
     /// Where the page's images may come from.
     private var imageOrigins: Set<String> = []
 
-    init(_ html: HTML, status: HTTPResponse.Status = .ok, imageOrigins: Set<String> = []) {
-        self.status = status
+    init(_ html: HTML, status: HTTPResponseStatus = .ok, imageOrigins: Set<String> = []) {
+        self.init(status, type: "text/html; charset=utf-8", .bytes(ByteBuffer(string: html.text)))
         self.imageOrigins = imageOrigins
-        body = .text(html.text)
-        headers[.contentType] = "text/html; charset=utf-8"
     }
 
-    private init(type: String, _ body: Body) {
-        headers[.contentType] = type
+    private init(_ status: HTTPResponseStatus = .ok, type: String, _ body: HTTPResponse.Body) {
+        self.status = status
+        self.type = type
         self.body = body
     }
 
-    static func asset(_ type: String, _ text: String) -> Answer { Answer(type: type, .text(text)) }
+    static func asset(_ type: String, _ text: String) -> Answer {
+        Answer(type: type, .bytes(ByteBuffer(string: text)))
+    }
 
     /// Lines of NDJSON for a file.
     static func download(_ name: String, _ pieces: AsyncThrowingStream<ByteBuffer, any Error>) -> Answer {
         var answer = Answer(type: "application/x-ndjson", .pieces(pieces))
-        answer.headers[.contentDisposition] = "attachment; filename=\"\(name)\""
+        answer.headers.add(name: "Content-Disposition", value: "attachment; filename=\"\(name)\"")
         return answer
     }
 
     /// To another page, which is got and not posted to.
     static func redirect(_ path: String) -> Answer {
         var answer = Answer(HTML.empty, status: .seeOther)
-        answer.headers[.location] = path
+        answer.headers.add(name: "Location", value: path)
         return answer
     }
 
     /// A page that says what is wrong.
-    static func fault(_ status: HTTPResponse.Status, _ words: String, _ options: ConsoleOptions) -> Answer {
+    static func fault(_ status: HTTPResponseStatus, _ words: String, _ options: ConsoleOptions) -> Answer {
         let body: HTML = """
             <main id="main"><h1>\(status.reasonPhrase)</h1>\(Layout.fault(words))
             <p><a href="/">To the overview</a></p></main>
@@ -55,31 +51,25 @@ struct Answer: Sendable {
 
     func with(cookie session: Sessions.Session) -> Answer {
         var answer = self
-        answer.headers[.setCookie] = ConsoleServer.setCookie(session)
+        answer.headers.add(name: "Set-Cookie", value: ConsoleServer.setCookie(session))
         return answer
     }
 
     /// With the headers that every answer has.
-    var response: Response {
-        var headers = headers
-        headers[.cacheControl] = "no-store"
-        headers[.xContentTypeOptions] = "nosniff"
+    var response: HTTPResponse {
         let origins = imageOrigins.sorted().map { " \($0)" }.joined()
-        headers[.contentSecurityPolicy] =
+        let policy =
             "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'\(origins); "
             + "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        var response = HTTPResponse(status, type: type, body)
+        response.headers.add(contentsOf: headers)
         for (name, value) in [
+            ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Content-Security-Policy", policy),
             ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer"),
-            ("Cross-Origin-Opener-Policy", "same-origin"),
-            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Cross-Origin-Opener-Policy", "same-origin"), ("Cross-Origin-Resource-Policy", "same-origin"),
         ] {
-            if let name = HTTPField.Name(name) { headers[name] = value }
+            response.headers.add(name: name, value: value)
         }
-        let content: ResponseBody =
-            switch body {
-            case .text(let text): .init(byteBuffer: ByteBuffer(string: text))
-            case .pieces(let pieces): .init(asyncSequence: pieces)
-            }
-        return Response(status: status, headers: headers, body: content)
+        return response
     }
 }

@@ -1,9 +1,9 @@
 import AMQP
 import EditJob
 import EditWorker
-import HTTPTypes
 import JSON
 import Journal
+import NIOHTTP1
 import OperatorTools
 import SeedreamAPI
 
@@ -194,7 +194,7 @@ struct ConsolePages: Sendable {
                 isChecked: isValid,
                 layout: layout(session)
             )
-            return Answer(page.html, status: isValid ? .ok : .unprocessableContent)
+            return Answer(page.html, status: isValid ? .ok : .unprocessableEntity)
         }
         let tally = try await desk.replay(
             choice.queue,

@@ -1,10 +1,6 @@
-import HTTPTypes
-import HummingbirdCore
-package import Logging
+import HTTPServer
 import NIOCore
-import NIOPosix
-import ServiceLifecycle
-import UnixSignals
+import NIOHTTP1
 
 /// Serves the console: who may ask, and with what the answers are sent.
 ///
@@ -18,59 +14,43 @@ package struct ConsoleServer: Sendable {
     private let attempts = LoginGuard()
     private let pages: ConsolePages
     private let sampler: QueueSampler
-    private let logger: Logger
 
     /// A console that does not listen yet.
-    package init(_ options: ConsoleOptions, logger: Logger) {
+    package init(_ options: ConsoleOptions) {
         self.options = options
-        self.logger = logger
         sessions = Sessions(password: options.password)
         sampler = QueueSampler(options)
         pages = ConsolePages(options, sampler: sampler, sessions: sessions)
     }
 
-    /// Listens until the process is told to end; `onListen` hears the port.
+    /// Listens until its task is cancelled; `onListen` hears the port.
     ///
     /// Throws what the system says if the address is taken or not ours.
     package func run(onListen: @escaping @Sendable (Int) async -> Void) async throws {
-        let server = Server(
-            childChannelSetup: HTTP1Channel { request, writer, channel in
-                let response = await answer(request, from: channel.remoteAddress?.ipAddress ?? "?").response
-                try await writer.write(response: response.head, body: response.body)
-            },
-            configuration: .init(address: .hostname(options.host, port: options.port)),
-            onServerRunning: { channel in
-                guard let port = channel.localAddress?.port else { return }
-                await onListen(port)
-            },
-            eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
-            logger: logger
-        )
-        let sampling = Task { [sampler] in await sampler.run() }
-        defer { sampling.cancel() }
-        try await ServiceGroup(
-            services: [server],
-            gracefulShutdownSignals: [.sigterm, .sigint],
-            logger: logger
-        )
-        .run()
+        let server = HTTPServer(host: options.host, port: options.port, longestBody: Self.longestForm) { request in
+            await answer(request).response
+        }
+        async let sampling: Void = sampler.run()
+        try await server.run(onListen: onListen)
+        await sampling
     }
 
-    private func answer(_ request: Request, from address: String) async -> Answer {
+    private func answer(_ request: HTTPRequest) async -> Answer {
         // A page elsewhere must not reach a console without a password by a name that leads here (DNS rebinding).
-        guard options.password != nil || isOwnName(request.head.authority ?? "") else {
+        guard options.password != nil || isOwnName(request.host ?? "") else {
             return .fault(
                 .misdirectedRequest,
                 "The console is reached by another name. Use 127.0.0.1 or localhost.",
                 options
             )
         }
-        switch (request.method, request.uri.path) {
-        case (.get, "/style.css"): return .asset("text/css; charset=utf-8", Assets.style)
-        case (.get, "/script.js"): return .asset("text/javascript; charset=utf-8", Assets.script)
-        case (.get, "/icon.svg"): return .asset("image/svg+xml", Assets.icon)
-        case (.get, _): return await get(request)
-        case (.post, _): return await post(request, from: address)
+        switch (request.method, request.path) {
+        case (.GET, "/style.css"): return .asset("text/css; charset=utf-8", Assets.style)
+        case (.GET, "/script.js"): return .asset("text/javascript; charset=utf-8", Assets.script)
+        case (.GET, "/icon.svg"): return .asset("image/svg+xml", Assets.icon)
+        case (.GET, _): return await get(request)
+        // Goes on to its end, also if whoever asked for it has left.
+        case (.POST, _): return await Task { await post(request) }.value
         default: return .fault(.methodNotAllowed, "The console knows GET and POST.", options)
         }
     }
@@ -81,25 +61,25 @@ package struct ConsoleServer: Sendable {
         return host == options.host || ConsoleOptions.isLoopback(String(host))
     }
 
-    private func get(_ request: Request) async -> Answer {
-        let query = FormData(request.uri.query ?? "")
+    private func get(_ request: HTTPRequest) async -> Answer {
+        let query = FormData(request.query ?? "")
         guard let session = sessions.session(Self.cookie(request)), session.isLoggedIn else {
             // Somebody new: without a password they are in at once.
             let session = sessions.begin()
             guard session.isLoggedIn else {
                 // A part of a page, which the script asks for: it loads the whole page again.
-                guard request.uri.path != "/overview-now" else {
+                guard request.path != "/overview-now" else {
                     return .fault(.forbidden, "Log in.", options)
                 }
                 return Answer(LoginPage(options: options, session: session, fault: nil).html).with(cookie: session)
             }
-            return await pages.page(request.uri.path, query, session).with(cookie: session)
+            return await pages.page(request.path, query, session).with(cookie: session)
         }
-        return await pages.page(request.uri.path, query, session)
+        return await pages.page(request.path, query, session)
     }
 
     /// All that changes something: only with the token that a form of the same session carries.
-    private func post(_ request: Request, from address: String) async -> Answer {
+    private func post(_ request: HTTPRequest) async -> Answer {
         guard let session = sessions.session(Self.cookie(request)) else {
             return .fault(
                 .forbidden,
@@ -107,33 +87,28 @@ package struct ConsoleServer: Sendable {
                 options
             )
         }
-        let form: FormData
-        do {
-            let body = try await request.body.collect(upTo: Self.longestForm)
-            form = FormData(String(decoding: body.readableBytesView, as: UTF8.self))
-        } catch {
-            return .fault(.contentTooLarge, "The form is too large.", options)
-        }
+        guard let body = request.body else { return .fault(.payloadTooLarge, "The form is too large.", options) }
+        let form = FormData(String(buffer: body))
         guard let token = form["token"], Sessions.areEqual(token, session.formToken) else {
             return .fault(.forbidden, "This form belongs to another session. Load its page again.", options)
         }
-        if request.uri.path == "/login" { return logIn(form, session, address) }
+        if request.path == "/login" { return logIn(form, session, request.remoteAddress) }
         guard session.isLoggedIn else { return .fault(.forbidden, "Log in.", options) }
-        if request.uri.path == "/logout" {
+        if request.path == "/logout" {
             sessions.end(session)
             return .redirect("/")
         }
-        return await pages.act(request.uri.path, form, session)
+        return await pages.act(request.path, form, session)
     }
 
     private func logIn(_ form: FormData, _ session: Sessions.Session, _ address: String) -> Answer {
-        func again(_ status: HTTPResponse.Status, _ fault: String) -> Answer {
+        func again(_ status: HTTPResponseStatus, _ fault: String) -> Answer {
             Answer(LoginPage(options: options, session: session, fault: fault).html, status: status)
         }
         if let wait = attempts.wait(for: address) {
             let seconds = max(1, Int((wait / .seconds(1)).rounded(.up)))
             var answer = again(.tooManyRequests, "Too many wrong passwords. Wait \(seconds) s, and try again.")
-            answer.headers[.retryAfter] = "\(seconds)"
+            answer.headers.add(name: "Retry-After", value: "\(seconds)")
             return answer
         }
         guard sessions.isRight(form["password"] ?? "") else {
@@ -148,8 +123,8 @@ package struct ConsoleServer: Sendable {
 
     private static let cookieName = "seedream-console"
 
-    private static func cookie(_ request: Request) -> String? {
-        for pair in (request.headers[.cookie] ?? "").split(separator: ";") {
+    private static func cookie(_ request: HTTPRequest) -> String? {
+        for pair in request.headers["Cookie"].flatMap({ $0.split(separator: ";") }) {
             let parts = pair.split(separator: "=", maxSplits: 1)
             guard parts.count == 2, parts[0].drop(while: \.isWhitespace) == cookieName else { continue }
             return String(parts[1])

@@ -1,13 +1,9 @@
 package import AMQP
 package import Journal
 package import Logging
-import ServiceLifecycle
 
 /// Takes jobs from the queue and runs each through the pipeline, until it is told to drain.
-package struct EditWorkerService: Service, CustomStringConvertible {
-    /// For the logs of the service group, which would otherwise print all parts.
-    package var description: String { "worker" }
-
+package struct EditWorkerService: Sendable {
     private let links: BrokerLinks
     private let journal: any SubmissionJournal
     private let queue: ByteString
@@ -49,28 +45,29 @@ package struct EditWorkerService: Service, CustomStringConvertible {
         self.logger = logger
     }
 
-    /// Runs until the graceful shutdown: takes no more jobs, finishes those in flight, and closes the connections.
+    /// Runs until a drain has come to its end.
     package func run() async throws {
-        try await withGracefulShutdownHandler {
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask { try await links.run(failFast: failFast) }
-                group.addTask {
-                    async let tasks: Void? = following?.run(over: links, until: admission)
-                    await withTaskExecutorPreference(executor) { await takeJobs() }
-                    await tasks
-                    await journal.close()
-                    await links.stop()
-                }
-                // Not `waitForAll`, which hears of a failure only once all have ended.
-                while try await group.next() != nil {}
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await links.run(failFast: failFast) }
+            group.addTask {
+                async let tasks: Void? = following?.run(over: links, until: admission)
+                await withTaskExecutorPreference(executor) { await takeJobs() }
+                await tasks
+                await journal.close()
+                await links.stop()
             }
-        } onGracefulShutdown: {
-            logger.log(.info, "draining: no more jobs are taken")
-            health.draining()
-            admission.drain()
-            // Wakes the intake if it waits for a connection that may never come.
-            Task { await links.release() }
+            // Not `waitForAll`, which hears of a failure only once all have ended.
+            while try await group.next() != nil {}
         }
+    }
+
+    /// Takes no more jobs, finishes those in flight, and closes the connections; `run` ends then.
+    package func drain() async {
+        logger.log(.info, "draining: no more jobs are taken")
+        health.draining()
+        admission.drain()
+        // Wakes the intake if it waits for a connection that may never come.
+        await links.release()
     }
 
     /// Ends when the drain has begun and every job that was taken has its end.

@@ -1,22 +1,18 @@
 package import EditWorker
-import HTTPTypes
-import HummingbirdCore
+import HTTPServer
 import JSON
 package import Logging
 package import NIOCore
+import NIOHTTP1
 package import Prometheus
-import ServiceLifecycle
 
 /// Answers `/livez`, `/readyz` and `/metrics`.
-package struct HealthServer: Service, CustomStringConvertible {
+package struct HealthServer: Sendable {
     /// The address cannot be listened on.
     package struct Fault: Error, CustomStringConvertible {
         /// What is wrong and what to do.
         package let description: String
     }
-
-    /// For the logs of the service group.
-    package let description = "health server"
 
     private let host: String
     private let port: Int
@@ -42,27 +38,15 @@ package struct HealthServer: Service, CustomStringConvertible {
         self.logger = logger
     }
 
-    /// Answers until the graceful shutdown.
+    /// Answers until its task is cancelled.
     ///
     /// Throws `Fault` where the address is taken or not ours.
     package func run() async throws {
-        var quiet = Logger(label: "health", factory: { _ in SwiftLogNoOpLogHandler() })
-        quiet.logLevel = .critical
-        let server = Server(
-            childChannelSetup: HTTP1Channel { request, writer, _ in
-                let response = answer(request)
-                try await writer.write(response: response.head, body: response.body)
-            },
-            configuration: .init(address: .hostname(host, port: port)),
-            onServerRunning: { channel in
-                let port = channel.localAddress?.port ?? port
-                logger.log(.info, "health and metrics", [.address: "\(host):\(port)"])
-            },
-            eventLoopGroup: group,
-            logger: quiet
-        )
+        let server = HTTPServer(host: host, port: port, group: group, longestBody: 0) { answer($0) }
         do {
-            try await server.run()
+            try await server.run { port in
+                logger.log(.info, "health and metrics", [.address: "\(host):\(port)"])
+            }
         } catch let error as IOError {
             throw Fault(
                 description: "http.listen: cannot listen on \(host):\(port): \(error); give another address or port, "
@@ -71,9 +55,9 @@ package struct HealthServer: Service, CustomStringConvertible {
         }
     }
 
-    private func answer(_ request: Request) -> Response {
-        guard request.method == .get else { return Self.response(.methodNotAllowed, Self.text, []) }
-        switch request.uri.path {
+    private func answer(_ request: HTTPRequest) -> HTTPResponse {
+        guard request.method == .GET else { return Self.response(.methodNotAllowed, Self.text, []) }
+        switch request.path {
         // Knows nothing of broker and API: a restart of this process would mend neither.
         case "/livez": return Self.response(.ok, Self.text, Array("ok\n".utf8))
         case "/readyz": return Self.readiness(lacks())
@@ -84,7 +68,7 @@ package struct HealthServer: Service, CustomStringConvertible {
 
     private static let text = "text/plain; charset=utf-8"
 
-    private static func readiness(_ lacks: [WorkerHealth.Lack]) -> Response {
+    private static func readiness(_ lacks: [WorkerHealth.Lack]) -> HTTPResponse {
         let missing = lacks.map { lack in
             JSONValue.object(
                 [JSONMember("what", .string(lack.what))]
@@ -97,11 +81,9 @@ package struct HealthServer: Service, CustomStringConvertible {
         return response(lacks.isEmpty ? .ok : .serviceUnavailable, "application/json", body.encoded() + [10])
     }
 
-    private static func response(_ status: HTTPResponse.Status, _ type: String, _ body: [UInt8]) -> Response {
-        Response(
-            status: status,
-            headers: [.contentType: type, .cacheControl: "no-store"],
-            body: .init(byteBuffer: ByteBuffer(bytes: body))
-        )
+    private static func response(_ status: HTTPResponseStatus, _ type: String, _ body: [UInt8]) -> HTTPResponse {
+        var response = HTTPResponse(status, type: type, body)
+        response.headers.add(name: "Cache-Control", value: "no-store")
+        return response
     }
 }

@@ -1,12 +1,8 @@
 import EditJob
-import HTTPTypes
-import HummingbirdCore
+import HTTPServer
 import JSON
-package import Logging
 import NIOCore
-import NIOPosix
-import ServiceLifecycle
-import UnixSignals
+import NIOHTTP1
 
 /// A stand-in for the SeeDream V4 Edit API, which checks each request by the API's rules and misbehaves on demand.
 package struct Sandbox: Sendable {
@@ -42,98 +38,73 @@ package struct Sandbox: Sendable {
     private let options: Options
     private let statistics = SandboxStatistics()
     private let tasks: SandboxTasks
-    private let logger: Logger
 
     /// A stand-in that does not listen yet.
-    package init(_ options: Options, logger: Logger) {
+    package init(_ options: Options) {
         self.options = options
-        self.logger = logger
         tasks = SandboxTasks(generation: options.generation)
     }
 
-    /// Listens until the task is cancelled or the process is told to end; `onListen` hears the port.
+    /// Listens until the task is cancelled; `onListen` hears the port.
     package func run(onListen: @escaping @Sendable (Int) async -> Void) async throws {
-        let server = Server(
-            childChannelSetup: HTTP1Channel { request, writer, channel in
-                let response = try await answer(request, on: channel)
-                try await writer.write(response: response.head, body: response.body)
-            },
-            configuration: .init(address: .hostname(options.host, port: options.port)),
-            onServerRunning: { channel in
-                guard let port = channel.localAddress?.port else { return }
-                await onListen(port)
-            },
-            eventLoopGroup: MultiThreadedEventLoopGroup.singleton,
-            logger: logger
-        )
-        try await ServiceGroup(
-            services: [server],
-            gracefulShutdownSignals: [.sigterm, .sigint],
-            logger: logger
-        )
-        .run()
+        let server = HTTPServer(host: options.host, port: options.port, longestBody: Self.longestBody) { request in
+            await answer(request)
+        }
+        try await server.run(onListen: onListen)
     }
 
-    private func answer(_ request: Request, on channel: any Channel) async throws -> Response {
-        switch (request.method, request.uri.path) {
-        case (.get, "/stats"): Self.response(.ok, statistics.json)
-        case (.post, Self.path): try await submission(request, channel)
-        case (.get, let path) where path.hasPrefix(Self.tasksPath):
+    private func answer(_ request: HTTPRequest) async -> HTTPResponse? {
+        switch (request.method, request.path) {
+        case (.GET, "/stats"): Self.response(.ok, statistics.json)
+        case (.POST, Self.path): await submission(request)
+        case (.GET, let path) where path.hasPrefix(Self.tasksPath):
             look(request, String(path.dropFirst(Self.tasksPath.count)))
-        case (.get, let path) where path.hasPrefix("/images/"): image(String(path.dropFirst("/images/".count)))
+        case (.GET, let path) where path.hasPrefix("/images/"): image(String(path.dropFirst("/images/".count)))
         default:
             Self.error(404, "there is only POST \(Self.path), GET \(Self.tasksPath)ID, GET /images/… and GET /stats")
         }
     }
 
-    private func look(_ request: Request, _ id: String) -> Response {
+    private func look(_ request: HTTPRequest, _ id: String) -> HTTPResponse {
         statistics.looked()
         guard isAuthorized(request) else { return Self.error(401, "invalid token") }
-        let base = "http://\(request.head.authority ?? "\(options.host):\(options.port)")"
+        let base = "http://\(request.host ?? "\(options.host):\(options.port)")"
         guard let status = tasks.status(of: id, base: base) else { return Self.error(404, "there is no such task") }
         return Self.response(.ok, status)
     }
 
     /// `ID-NUMBER.png`.
-    private func image(_ name: String) -> Response {
+    private func image(_ name: String) -> HTTPResponse {
         let parts = name.dropLast(4).split(separator: "-")
         guard name.hasSuffix(".png"), let number = parts.last.flatMap({ Int($0) }) else {
             return Self.error(404, "there is no such image")
         }
         let id = parts.dropLast().joined(separator: "-")
         guard tasks.hasImage(number, of: id) else { return Self.error(404, "there is no such image") }
-        return Self.response(.ok, "image/png", SandboxImage.png(taskID: id, number: number))
+        return HTTPResponse(type: "image/png", SandboxImage.png(taskID: id, number: number))
     }
 
-    private func isAuthorized(_ request: Request) -> Bool {
-        let authorization = request.headers[.authorization] ?? ""
+    private func isAuthorized(_ request: HTTPRequest) -> Bool {
+        let authorization = request.headers.first(name: "Authorization") ?? ""
         return authorization.hasPrefix("Bearer ") && authorization.count > 7
             && options.token.map { authorization == "Bearer \($0)" } ?? true
     }
 
-    private func submission(_ request: Request, _ channel: any Channel) async throws -> Response {
+    private func submission(_ request: HTTPRequest) async -> HTTPResponse? {
         statistics.began()
-        var status: Int?
-        defer { statistics.ended(status: status) }
-        var request = request
-        let body: ByteBuffer
-        do {
-            body = try await request.collectBody(upTo: Self.longestBody)
-        } catch {
-            status = 413
-            return Self.error(413, "the body is longer than \(Self.longestBody) bytes")
-        }
-        try await Task.sleep(for: options.latency)
-        let response = try await answer(request, body, channel)
-        status = response?.status.code
-        // Without an answer the channel is closed already, and nothing more can be written.
-        return response ?? Response(status: .internalServerError)
+        try? await Task.sleep(for: options.latency)
+        let response = await judge(request)
+        statistics.ended(status: response.map { Int($0.status.code) })
+        return response
     }
 
     /// Nil if no answer is to be sent.
-    private func answer(_ request: Request, _ body: ByteBuffer, _ channel: any Channel) async throws -> Response? {
+    private func judge(_ request: HTTPRequest) async -> HTTPResponse? {
+        guard let body = request.body else {
+            return Self.error(413, "the body is longer than \(Self.longestBody) bytes")
+        }
         if let refusal = refusal(of: request, body) { return refusal }
-        let key = HTTPField.Name("Idempotency-Key").flatMap { request.headers[$0] }
+        let key = request.headers.first(name: "Idempotency-Key")
         switch options.faults.fault(roll: .random(in: 0..<100)) {
         case nil: return accept(key, body, .completes)
         case .taskFailed: return accept(key, body, .fails)
@@ -142,20 +113,20 @@ package struct Sandbox: Sendable {
         case .status(let code):
             var response = Self.error(code, "a fault was asked for")
             if code == 429 || code == 503, let wait = options.retryAfter {
-                response.headers[.retryAfter] = "\(max(1, wait.components.seconds))"
+                response.headers.add(name: "Retry-After", value: "\(max(1, wait.components.seconds))")
             }
             return response
         case .reset:
             statistics.accepted(key: key)
-            try await channel.close()
             return nil
         case .hang:
             statistics.accepted(key: key)
-            try await channel.closeFuture.get()
+            // Until the other end gives up.
+            while !Task.isCancelled { try? await Task.sleep(for: .seconds(3600)) }
             return nil
         case .garbage:
             statistics.accepted(key: key)
-            return Self.response(.ok, "text/html", Array("<html><body>It works!</body></html>".utf8))
+            return HTTPResponse(type: "text/html", "<html><body>It works!</body></html>".utf8)
         case .noTaskID:
             statistics.accepted(key: key)
             return Self.response(.ok, .object([JSONMember("status", .string("ok"))]))
@@ -167,7 +138,7 @@ package struct Sandbox: Sendable {
         }
     }
 
-    private func accept(_ key: String?, _ body: ByteBuffer, _ fate: SandboxTasks.Fate) -> Response {
+    private func accept(_ key: String?, _ body: ByteBuffer, _ fate: SandboxTasks.Fate) -> HTTPResponse {
         statistics.accepted(key: key)
         let id = Self.freshUUID()
         let images = (try? EditJob(parsing: body.readableBytesView))?.maxImages ?? 1
@@ -176,9 +147,9 @@ package struct Sandbox: Sendable {
     }
 
     /// What the real API would say to a request that breaks its rules.
-    private func refusal(of request: Request, _ body: ByteBuffer) -> Response? {
+    private func refusal(of request: HTTPRequest, _ body: ByteBuffer) -> HTTPResponse? {
         guard isAuthorized(request) else { return Self.error(401, "invalid token") }
-        guard request.headers[.contentType]?.hasPrefix("application/json") == true else {
+        guard request.headers.first(name: "Content-Type")?.hasPrefix("application/json") == true else {
             return Self.error(415, "the content type must be application/json")
         }
         do {
@@ -189,23 +160,15 @@ package struct Sandbox: Sendable {
         }
     }
 
-    private static func error(_ code: Int, _ message: String) -> Response {
+    private static func error(_ code: Int, _ message: String) -> HTTPResponse {
         response(
-            .init(code: code),
+            .init(statusCode: code),
             .object([JSONMember("error_code", .integer(Int64(code))), JSONMember("error_msg", .string(message))])
         )
     }
 
-    private static func response(_ status: HTTPResponse.Status, _ json: JSONValue) -> Response {
-        response(status, "application/json", json.encoded())
-    }
-
-    private static func response(_ status: HTTPResponse.Status, _ type: String, _ body: [UInt8]) -> Response {
-        Response(
-            status: status,
-            headers: [.contentType: type],
-            body: .init(byteBuffer: ByteBuffer(bytes: body))
-        )
+    private static func response(_ status: HTTPResponseStatus, _ json: JSONValue) -> HTTPResponse {
+        HTTPResponse(status, type: "application/json", json.encoded())
     }
 
     /// A version 4 UUID (RFC 9562 §5.4).

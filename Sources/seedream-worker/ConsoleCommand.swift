@@ -71,12 +71,12 @@ struct ConsoleCommand: AsyncParsableCommand {
     }
 
     private func serve(_ options: ConsoleOptions) async throws {
-        var logger = Logger(label: "console", factory: { _ in LineLogHandler(format: .text, level: .error) })
-        logger.logLevel = .critical
         let host = options.host.contains(":") ? "[\(options.host)]" : options.host
         do {
-            try await ConsoleServer(options, logger: logger)
-                .run { port in Console.error("console: http://\(host):\(port)/") }
+            let server = ConsoleServer(options)
+            _ = try await Interruption.run {
+                try await server.run { port in Console.error("console: http://\(host):\(port)/") }
+            }
         } catch {
             Console.error("seedream-worker: the console cannot listen on \(listen): \(error); is the port taken?")
             throw ExitCode(ExitStatus.unavailable)

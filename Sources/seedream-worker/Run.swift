@@ -7,7 +7,6 @@ import Journal
 import Logging
 import NIOPosix
 import SeedreamAPI
-import ServiceLifecycle
 import UnixSignals
 import WorkerSettings
 
@@ -45,33 +44,10 @@ struct Run: AsyncParsableCommand {
             }
         }
         logger.log(.info, "starting", [.version: Version.current, .queue: settings.queueName])
-        // First to start and last to stop: a drain can be watched to its end.
-        let health = worker.healthServer.map {
-            [
-                ServiceGroupConfiguration.ServiceConfiguration(
-                    service: $0,
-                    failureTerminationBehavior: .gracefullyShutdownGroup
-                )
-            ]
-        }
-        var group = ServiceGroupConfiguration(
-            services: (health ?? []) + [
-                .init(service: worker.sweeper),
-                .init(
-                    service: worker.service,
-                    successTerminationBehavior: .gracefullyShutdownGroup,
-                    failureTerminationBehavior: .gracefullyShutdownGroup
-                ),
-                // Last, because the group tells its services to stop from the last to the first.
-                .init(service: DrainDeadline(limit: settings.drainTimeout, logger: logger)),
-            ],
-            gracefulShutdownSignals: [.sigterm, .sigint],
-            logger: Self.groupLogger
-        )
-        group.maximumCancellationDuration = .seconds(5)
         let outcome: Result<Void, any Error>
         do {
-            outcome = .success(try await ServiceGroup(configuration: group).run())
+            let drain = Drain(worker.service, limit: settings.drainTimeout, logger: logger)
+            outcome = .success(try await Self.serve(worker, until: drain))
         } catch {
             outcome = .failure(error)
         }
@@ -91,11 +67,30 @@ struct Run: AsyncParsableCommand {
         }
     }
 
-    /// The service group's own news are of interest only where something is wrong.
-    private static var groupLogger: Logger {
-        var logger = Logger(label: "lifecycle")
-        logger.logLevel = .warning
-        return logger
+    /// Runs the parts of a worker until its drain has come to its end, or one of them cannot go on.
+    private static func serve(_ worker: WorkerComposition, until drain: Drain) async throws {
+        let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
+        // To the end of the process: somebody may be tired of waiting for the last part too.
+        Task { for await _ in signals { await drain.signalled() } }
+        try await withThrowingTaskGroup(of: Void.self) { beside in
+            beside.addTask { await worker.sweeper.run() }
+            if let server = worker.healthServer {
+                beside.addTask {
+                    do {
+                        try await server.run()
+                    } catch {
+                        await drain.begin()
+                        throw error
+                    }
+                }
+            }
+            let outcome: Result<Void, any Error>
+            do { outcome = .success(try await worker.service.run()) } catch { outcome = .failure(error) }
+            // Last, so that a drain can be watched to its end.
+            beside.cancelAll()
+            try await beside.waitForAll()
+            try outcome.get()
+        }
     }
 
     private static func logger(_ settings: Settings) -> Logger {
@@ -116,28 +111,34 @@ extension AMQPError {
     }
 }
 
-/// Ends the process where the drain takes too long, or if a second signal says that nobody wants to wait.
-private struct DrainDeadline: Service, CustomStringConvertible {
-    let limit: Duration
-    let logger: Logger
+/// A worker's end: in good order at the first signal, at once at the second, or if it takes too long.
+private actor Drain {
+    private let service: EditWorkerService
+    private let limit: Duration
+    private let logger: Logger
+    private var signals = 0
+    private var hasBegun = false
 
-    var description: String { "drain deadline" }
+    init(_ service: EditWorkerService, limit: Duration, logger: Logger) {
+        self.service = service
+        self.limit = limit
+        self.logger = logger
+    }
 
-    func run() async throws {
-        let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
-        // Not part of this task, which the graceful shutdown ends just when they are needed.
-        Task {
-            var count = 0
-            for await _ in signals {
-                count += 1
-                if count == 2 { end("a second signal: ending at once; the broker delivers the rest again") }
-            }
-        }
-        try? await gracefulShutdown()
+    func signalled() async {
+        signals += 1
+        if signals == 2 { end("a second signal: ending at once; the broker delivers the rest again") }
+        await begin()
+    }
+
+    func begin() async {
+        guard !hasBegun else { return }
+        hasBegun = true
         Task {
             try await Task.sleep(for: limit)
             end("the drain deadline has passed; the broker delivers the rest again")
         }
+        await service.drain()
     }
 
     private func end(_ message: StaticString) {

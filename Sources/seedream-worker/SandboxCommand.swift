@@ -72,14 +72,14 @@ struct SandboxCommand: AsyncParsableCommand {
             }
             return wait
         }
-        var logger = Logger(label: "sandbox", factory: { _ in LineLogHandler(format: .text, level: .error) })
-        logger.logLevel = .error
         let host = address.host
+        let sandbox = Sandbox(options)
         do {
-            try await Sandbox(options, logger: logger)
-                .run { port in
+            _ = try await Interruption.run {
+                try await sandbox.run { port in
                     Console.error("sandbox: http://\(host):\(port), statistics at http://\(host):\(port)/stats")
                 }
+            }
         } catch {
             Console.error("seedream-worker: the sandbox cannot listen on \(listen): \(error); is the port taken?")
             throw ExitCode(ExitStatus.unavailable)

@@ -15,11 +15,13 @@ struct ImportRuleTests {
         "EditWorker": ["AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues"],
         "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SharedValues"],
         "Prometheus": [],
+        "HTTPServer": [],
         "Console": [
-            "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "OperatorTools", "SeedreamAPI", "SharedValues",
+            "AMQP", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "OperatorTools", "SeedreamAPI",
+            "SharedValues",
         ],
-        "HealthAPI": ["EditWorker", "JSON", "Prometheus"],
-        "SandboxAPI": ["EditJob", "JSON"],
+        "HealthAPI": ["EditWorker", "HTTPServer", "JSON", "Prometheus"],
+        "SandboxAPI": ["EditJob", "HTTPServer", "JSON"],
         "WorkerSettings": ["AMQP", "CYAML", "EditJob", "SharedValues"],
         "seedream-worker": [
             "AMQP", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "OperatorTools", "Prometheus",
@@ -31,16 +33,13 @@ struct ImportRuleTests {
     /// Modules of which every importer is named, whoever makes them.
     private static let watched: Set<String> = {
         var modules = Set(rules.keys).union(["CRabbitMQ", "CLinux", "CJansson", "CSQLite", "CYAML"])
-        modules.formUnion(["Hummingbird", "HummingbirdCore", "Foundation", "FoundationEssentials", "Dispatch"])
+        modules.formUnion(["Foundation", "FoundationEssentials", "Dispatch"])
         return modules
     }()
 
     /// Libraries that only one room may know.
     private static let libraries: [String: Set<String>] = [
-        "OperatorTools": ["FoundationEssentials"],
-        "Console": ["HummingbirdCore"],
-        "HealthAPI": ["HummingbirdCore"],
-        "SandboxAPI": ["HummingbirdCore"],
+        "OperatorTools": ["FoundationEssentials"]
     ]
 
     private static var sources: URL {

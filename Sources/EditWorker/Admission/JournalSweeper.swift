@@ -2,14 +2,10 @@ import EditJob
 package import Journal
 package import Logging
 import SeedreamAPI
-import ServiceLifecycle
 import SharedValues
 
 /// Lets the journal forget what is older than its retention, in the background.
-package struct JournalSweeper: Service, CustomStringConvertible {
-    /// For the logs of the service group.
-    package let description = "journal sweeper"
-
+package struct JournalSweeper: Sendable {
     /// How often; a sweep is short, and an entry may well stand a minute longer.
     private static let interval = Duration.seconds(60)
 
@@ -26,19 +22,17 @@ package struct JournalSweeper: Service, CustomStringConvertible {
         self.logger = logger
     }
 
-    /// Sweeps until the graceful shutdown.
-    package func run() async throws {
-        await cancelWhenGracefulShutdown {
-            while !Task.isCancelled {
-                do throws(JournalFault) {
-                    try await journal.sweep(before: Timestamp.now.milliseconds - retention.wholeMilliseconds)
-                } catch {
-                    // Known before the first job comes: the first sweep opens the store.
-                    logger.log(.error, "the journal cannot be used", [.error: error.description])
-                    admission.report(.journal)
-                }
-                try? await Task.sleep(for: Self.interval)
+    /// Sweeps until its task is cancelled.
+    package func run() async {
+        while !Task.isCancelled {
+            do throws(JournalFault) {
+                try await journal.sweep(before: Timestamp.now.milliseconds - retention.wholeMilliseconds)
+            } catch {
+                // Known before the first job comes: the first sweep opens the store.
+                logger.log(.error, "the journal cannot be used", [.error: error.description])
+                admission.report(.journal)
             }
+            try? await Task.sleep(for: Self.interval)
         }
     }
 }

@@ -1,0 +1,223 @@
+import Foundation
+import HTTPServer
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOHTTP1
+import TestSupport
+import Testing
+
+/// The server, as a client sees it that sends bytes of its own making.
+@Suite(.timeLimit(.minutes(2)))
+struct HTTPServerTests {
+    /// Runs a server around a body, and ends it in good order.
+    private static func with(
+        longestBody: Int = 100,
+        patience: TimeAmount = .seconds(20),
+        _ responder: @escaping HTTPServer.Responder,
+        _ body: @escaping @Sendable (_ port: Int, _ end: @Sendable () -> Void) async throws -> Void
+    ) async throws {
+        let server = HTTPServer(
+            host: "127.0.0.1",
+            port: 0,
+            longestBody: longestBody,
+            patience: patience,
+            responder: responder
+        )
+        let ports = AsyncStream<Int>.makeStream()
+        let running = Task { try await server.run { ports.continuation.yield($0) } }
+        defer { running.cancel() }
+        for await port in ports.stream {
+            try await body(port) { running.cancel() }
+            break
+        }
+        running.cancel()
+        try await running.value
+    }
+
+    /// Says what was asked; ends with a semicolon.
+    private static func echo(_ request: HTTPRequest) -> HTTPResponse {
+        let body = request.body.map { String(buffer: $0) } ?? "too long"
+        return HTTPResponse(
+            type: "text/plain",
+            "\(request.method) \(request.path) \(request.query ?? "-") \(body);".utf8
+        )
+    }
+
+    private static func post(_ path: String, _ body: String) -> String {
+        "POST \(path) HTTP/1.1\r\nHost: a\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+    }
+
+    @Test func `requests that come together are answered in their order`() async throws {
+        try await Self.with {
+            Self.echo($0)
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send(Self.post("/a?b=c?d", "1") + Self.post("/%2Fb", "2") + Self.post("/c?", ""))
+            let text = try await client.responses(3, endingWith: ";")
+            let order = ["POST /a b=c?d 1;", "POST /%2Fb - 2;", "POST /c  ;"]
+            let bodies = text.components(separatedBy: "HTTP/1.1 200 OK")
+                .compactMap {
+                    $0.components(separatedBy: "\r\n\r\n").last
+                }
+            #expect(bodies.dropFirst() == order[...])
+            #expect(!client.isClosed)
+            try await client.close()
+        }
+    }
+
+    @Test func `the form for proxies names the same path`() async throws {
+        try await Self.with {
+            Self.echo($0)
+        } _: { port, _ in
+            for (target, seen) in [
+                ("http://a:1/x?y", "/x y"), ("HTTP://a", "/ -"), ("https://a?b", "/ b"), ("*", "* -"),
+            ] {
+                let client = try await RawClient(port: port)
+                try await client.send("OPTIONS \(target) HTTP/1.1\r\nHost: a\r\n\r\n")
+                #expect(try await client.responses(1, endingWith: ";").hasSuffix("OPTIONS \(seen) ;"))
+                try await client.close()
+            }
+        }
+    }
+
+    @Test func `of a body that is too long nothing is kept, and the connection goes on`() async throws {
+        try await Self.with(longestBody: 10) {
+            Self.echo($0)
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            let long = String(repeating: "x", count: 1 << 20)
+            try await client.send(Self.post("/", "0123456789") + Self.post("/", long) + Self.post("/", "short"))
+            let text = try await client.responses(3, endingWith: ";")
+            #expect(text.contains("0123456789;") && text.contains("too long;") && text.hasSuffix("short;"))
+            try await client.close()
+        }
+    }
+
+    @Test(arguments: [
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "no HTTP at all\r\n\r\n", "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ])
+    func `what is not clear is refused`(_ request: String) async throws {
+        let asked = NIOLockedValueBox(0)
+        try await Self.with { request in
+            asked.withLockedValue { $0 += 1 }
+            return Self.echo(request)
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send(request)
+            #expect(try await client.responses(1, endingWith: "\r\n\r\n").hasPrefix("HTTP/1.1 400 "))
+        }
+        #expect(asked.withLockedValue { $0 } == 0)
+    }
+
+    @Test func `HEAD has the length of a body and no body`() async throws {
+        try await Self.with {
+            Self.echo($0)
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+            let text = try await client.responses(1, endingWith: "\r\n\r\n")
+            #expect(text.contains("Content-Length: 10\r\n") && text.hasSuffix("\r\n\r\n"))
+        }
+    }
+
+    @Test func `whoever ends its side after the request is answered`() async throws {
+        let gate = AsyncStream<Void>.makeStream()
+        try await Self.with { request in
+            // Not before the end has been seen; the wait is cancelled by it.
+            for await _ in gate.stream {}
+            return Self.echo(request)
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            try await client.endOutput()
+            #expect(try await client.responses(1, endingWith: ";").hasSuffix("GET /x - ;"))
+            try await eventually("the end") { client.isClosed }
+        }
+    }
+
+    @Test func `the work for a requester who has gone is cancelled`() async throws {
+        let states = NIOLockedValueBox<[String]>([])
+        try await Self.with { request in
+            states.withLockedValue { $0.append("begun") }
+            try? await Task.sleep(for: .seconds(3600))
+            states.withLockedValue { $0.append("cancelled") }
+            return nil
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            try await eventually("the request") { states.withLockedValue { $0 } == ["begun"] }
+            try await client.close()
+            try await eventually("the cancellation") { states.withLockedValue { $0 } == ["begun", "cancelled"] }
+        }
+    }
+
+    @Test func `no response is the end of the connection`() async throws {
+        try await Self.with { _ in
+            nil
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            try await eventually("the end") { client.isClosed }
+            #expect(client.received.isEmpty)
+        }
+    }
+
+    @Test func `pieces come as they are there, and what breaks off is seen to`() async throws {
+        struct Break: Error {}
+        try await Self.with { request in
+            let pieces = AsyncThrowingStream<ByteBuffer, any Error>.makeStream()
+            for piece in ["one,", "two."] { pieces.continuation.yield(ByteBuffer(string: piece)) }
+            pieces.continuation.finish(throwing: request.path == "/broken" ? Break() : nil)
+            return HTTPResponse(type: "text/plain", .pieces(pieces.stream))
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send("GET /whole HTTP/1.1\r\nHost: a\r\n\r\n")
+            let whole = try await client.responses(1, endingWith: "0\r\n\r\n")
+            #expect(whole.contains("4\r\none,\r\n4\r\ntwo.\r\n") && !client.isClosed)
+            try await client.send("GET /broken HTTP/1.1\r\nHost: a\r\n\r\n")
+            try await eventually("the end") { client.isClosed }
+            #expect(client.received.hasSuffix("two.\r\n"))
+            let old = try await RawClient(port: port)
+            try await old.send("GET /whole HTTP/1.0\r\n\r\n")
+            try await eventually("the end") { old.isClosed }
+            #expect(old.received.hasSuffix("\r\n\r\none,two."))
+        }
+    }
+
+    @Test func `at its end a server answers what was asked, and closes the rest`() async throws {
+        let gate = AsyncStream<Void>.makeStream()
+        let asked = NIOLockedValueBox(false)
+        try await Self.with { request in
+            asked.withLockedValue { $0 = true }
+            for await _ in gate.stream {}
+            return Self.echo(request)
+        } _: { port, end in
+            let idle = try await RawClient(port: port)
+            let busy = try await RawClient(port: port)
+            try await busy.send("GET /busy HTTP/1.1\r\nHost: a\r\n\r\n")
+            try await eventually("the request") { asked.withLockedValue { $0 } }
+            end()
+            try await eventually("the end of who is idle") { idle.isClosed }
+            await #expect(throws: (any Error).self) { _ = try await RawClient(port: port) }
+            #expect(!busy.isClosed)
+            gate.continuation.finish()
+            #expect(try await busy.responses(1, endingWith: ";").hasSuffix("GET /busy - ;"))
+            try await eventually("the end") { busy.isClosed }
+        }
+    }
+
+    @Test func `a server does not wait for ever at its end`() async throws {
+        let asked = NIOLockedValueBox(false)
+        try await Self.with(patience: .milliseconds(100)) { _ in
+            asked.withLockedValue { $0 = true }
+            try? await Task.sleep(for: .seconds(3600))
+            return nil
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            try await eventually("the request") { asked.withLockedValue { $0 } }
+        }
+    }
+}
