@@ -30,7 +30,8 @@ struct ConsolePages: Sendable {
         do {
             switch path {
             case "/":
-                if !sampler.state.knowsFleet { await sampler.readFleet() }
+                // Whole, even if whoever asked has gone: what it finds is for everybody.
+                if !sampler.state.knowsFleet { await Task { await sampler.readFleet() }.value }
                 return Answer(OverviewPage(state: sampler.state, layout: layout(session)).html)
             case "/overview-now":
                 let bare = Layout(options: options, session: session, news: [])

@@ -30,9 +30,10 @@ package struct ConsoleServer: Sendable {
         let server = HTTPServer(host: options.host, port: options.port, longestBody: Self.longestForm) { request in
             await answer(request).response
         }
-        async let sampling: Void = sampler.run()
+        // Not waited for: it may be on its way to a broker that does not answer.
+        let sampling = Task { [sampler] in await sampler.run() }
+        defer { sampling.cancel() }
         try await server.run(onListen: onListen)
-        await sampling
     }
 
     private func answer(_ request: HTTPRequest) async -> Answer {

@@ -10,11 +10,20 @@ import NIOPosix
 package struct HTTPServer: Sendable {
     /// What answers a request; nil ends the connection without an answer.
     ///
-    /// Cancelled when the requester has gone, or when the server has waited long enough at its end.
+    /// Cancelled when the connection is gone, or when the server has waited long enough at its end. Who has only ended
+    /// its own side, as netcat does behind a request, waits for the answer; many who have gone look alike.
     package typealias Responder = @Sendable (HTTPRequest) async -> HTTPResponse?
 
     /// A connection without a request is closed after this time; longer than the minute between two scrapes.
     private static let idleTimeout = TimeAmount.seconds(75)
+    /// Longest head of a request, in bytes.
+    private static let longestHead = 80 * 1024
+
+    /// The system has ended the listening, which nobody had asked for.
+    package struct ListenerEnded: Error, CustomStringConvertible {
+        /// What is wrong.
+        package let description = "the system has closed the listening socket"
+    }
 
     private let host: String
     private let port: Int
@@ -44,22 +53,31 @@ package struct HTTPServer: Sendable {
 
     /// Listens until the task is cancelled, then answers what has been asked; `onListen` hears the port.
     ///
-    /// Throws NIO's error where the address is taken or not ours.
+    /// Returns when the last responder has. Throws NIO's error where the address is taken or not ours, and
+    /// `ListenerEnded`.
     package func run(onListen: @Sendable (Int) async -> Void) async throws {
-        let connections = OpenConnections()
+        let work = OpenWork()
         let (longestBody, responder) = (longestBody, responder)
+        var limits = NIOHTTPDecoderLimitConfiguration()
+        limits.maxHeaderFieldSize = Self.longestHead
+        limits.maxHeaderListSize = Self.longestHead
         let listener = try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 256)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            // netcat and its like end their side with the request, and wait for the answer.
             .childChannelOption(.allowRemoteHalfClosure, value: true)
-            .childChannelInitializer { channel in
-                connections.add(channel)
+            .childChannelInitializer { [limits] channel in
+                work.add(channel)
                 return channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
-                    try pipeline.configureHTTPServerPipeline(withErrorHandling: true)
+                    try pipeline.configureHTTPServerPipeline(
+                        withPipeliningAssistance: true,
+                        withErrorHandling: true,
+                        withOutboundHeaderValidation: true,
+                        withEncoderConfiguration: .init(),
+                        withDecoderLimitConfiguration: limits
+                    )
                     try pipeline.addHandler(IdleStateHandler(allTimeout: Self.idleTimeout))
-                    try pipeline.addHandler(RequestHandler(longestBody: longestBody, responder: responder))
+                    try pipeline.addHandler(RequestHandler(work, longestBody: longestBody, responder: responder))
                 }
             }
             .bind(host: host, port: port).get()
@@ -69,29 +87,7 @@ package struct HTTPServer: Sendable {
         } onCancel: {
             listener.close(promise: nil)
         }
-        await connections.end(within: patience)
-    }
-}
-
-/// The connections that are open.
-private final class OpenConnections: Sendable {
-    private let channels = NIOLockedValueBox<[ObjectIdentifier: any Channel]>([:])
-
-    func add(_ channel: any Channel) {
-        channels.withLockedValue { $0[ObjectIdentifier(channel)] = channel }
-        channel.closeFuture.whenComplete { [channels] _ in
-            channels.withLockedValue { _ = $0.removeValue(forKey: ObjectIdentifier(channel)) }
-        }
-    }
-
-    /// Closes what is idle at once, the rest when its response is sent or the time is over.
-    func end(within patience: TimeAmount) async {
-        let channels = channels.withLockedValue { Array($0.values) }
-        for channel in channels {
-            channel.pipeline.fireUserInboundEventTriggered(ChannelShouldQuiesceEvent())
-            let deadline = channel.eventLoop.scheduleTask(in: patience) { channel.close(promise: nil) }
-            channel.closeFuture.whenComplete { _ in deadline.cancel() }
-        }
-        for channel in channels { try? await channel.closeFuture.get() }
+        await work.end(within: patience)
+        guard Task.isCancelled else { throw ListenerEnded() }
     }
 }

@@ -6,16 +6,23 @@ final class RequestHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
 
+    /// So much more of a body that is too long is read, for its sender to hear the answer.
+    private static let longestRest = 4 << 20
+
+    private let work: OpenWork
     private let longestBody: Int
     private let responder: HTTPServer.Responder
     private var head: HTTPRequestHead?
-    /// Nil once it is too long.
-    private var body: ByteBuffer? = ByteBuffer()
+    private var body = ByteBuffer()
+    /// Bytes of the body that were not kept.
+    private var dropped = 0
     private var answering: Task<Void, Never>?
     private var inFlight = 0
-    private var isHalfClosed = false
+    /// No request will come, or none is to be read.
+    private var isLast = false
 
-    init(longestBody: Int, responder: @escaping HTTPServer.Responder) {
+    init(_ work: OpenWork, longestBody: Int, responder: @escaping HTTPServer.Responder) {
+        self.work = work
         self.longestBody = longestBody
         self.responder = responder
     }
@@ -24,16 +31,23 @@ final class RequestHandler: ChannelInboundHandler {
         switch unwrapInboundIn(data) {
         case .head(let head):
             self.head = head
-            body = ByteBuffer()
+            (body, dropped) = (ByteBuffer(), 0)
+            // RFC 9110 §10.1.1.
+            if head.version == .http1_1, head.headers.first(name: "Expect")?.lowercased() == "100-continue" {
+                let go = HTTPResponseHead(version: head.version, status: .continue)
+                context.writeAndFlush(wrapOutboundOut(.head(go)), promise: nil)
+            }
         case .body(let piece):
-            if let size = body?.readableBytes, piece.readableBytes <= longestBody - size {
-                body?.writeImmutableBuffer(piece)
+            if dropped == 0, piece.readableBytes <= longestBody - body.readableBytes {
+                body.writeImmutableBuffer(piece)
             } else {
-                body = nil
+                dropped += body.readableBytes + piece.readableBytes
+                body = ByteBuffer()
+                if dropped > longestBody + Self.longestRest { context.close(promise: nil) }
             }
         case .end:
             guard let head else { return }
-            let body = body
+            let body = dropped == 0 ? body : nil
             self.body = ByteBuffer()
             answer(head, body, context)
         }
@@ -44,7 +58,7 @@ final class RequestHandler: ChannelInboundHandler {
         let request = HTTPRequest(head, body: body, from: context.remoteAddress)
         let writer = ResponseWriter(request: head, channel: context.channel)
         let handler = NIOLoopBound(self, eventLoop: context.eventLoop)
-        answering = Task { [responder] in
+        answering = work.begin { [responder] in
             let response =
                 if let request { await responder(request) } else { HTTPResponse(.badRequest, type: "text/plain", []) }
             await writer.write(response)
@@ -58,14 +72,13 @@ final class RequestHandler: ChannelInboundHandler {
     }
 
     private func closeIfDone(_ channel: any Channel) {
-        if isHalfClosed, inFlight == 0 { channel.close(promise: nil) }
+        if isLast, inFlight == 0 { channel.close(promise: nil) }
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         switch event {
-        case ChannelEvent.inputClosed:
-            isHalfClosed = true
-            answering?.cancel()
+        case ChannelEvent.inputClosed, is OpenWork.EndEvent:
+            isLast = true
             closeIfDone(context.channel)
         case is IdleStateHandler.IdleStateEvent:
             if inFlight == 0 { context.close(promise: nil) }
@@ -89,6 +102,7 @@ final class RequestHandler: ChannelInboundHandler {
 private struct ResponseWriter: Sendable {
     /// Of one piece; whoever reads slower than that keeps others waiting for what the pieces come from.
     private static let writeTimeout = TimeAmount.seconds(60)
+    private static let longestPiece = 256 * 1024
 
     let request: HTTPRequestHead
     let channel: any Channel
@@ -106,23 +120,34 @@ private struct ResponseWriter: Sendable {
 
     private func write(_ response: HTTPResponse) async throws {
         var headers = response.headers
-        var isKeptAlive = request.isKeepAlive
+        // Behind a request for another protocol the decoder reads no more.
+        var isKeptAlive =
+            request.isKeepAlive && request.method != .CONNECT && !request.headers.contains(name: "Upgrade")
         switch response.body {
         case .bytes(let bytes): headers.replaceOrAdd(name: "Content-Length", value: "\(bytes.readableBytes)")
-        // Before HTTP/1.1 only the end of the connection tells that it was all.
-        case .pieces: if request.version != .http1_1 { isKeptAlive = false }
+        // Without chunks only the end of the connection tells that it was all.
+        case .pieces: if request.version != .http1_1 || request.method == .HEAD { isKeptAlive = false }
         }
         headers.replaceOrAdd(name: "Connection", value: isKeptAlive ? "keep-alive" : "close")
         let head = HTTPResponseHead(version: request.version, status: response.status, headers: headers)
         channel.write(HTTPServerResponsePart.head(head), promise: nil)
-        if request.method != .HEAD {
-            switch response.body {
-            case .bytes(let bytes): channel.write(HTTPServerResponsePart.body(.byteBuffer(bytes)), promise: nil)
-            case .pieces(let pieces): for try await piece in pieces { try await send(.body(.byteBuffer(piece))) }
-            }
-        }
+        if request.method != .HEAD { try await write(response.body) }
         try await send(.end(nil))
         if !isKeptAlive { channel.close(promise: nil) }
+    }
+
+    private func write(_ body: HTTPResponse.Body) async throws {
+        switch body {
+        case .bytes(var bytes):
+            while bytes.readableBytes > Self.longestPiece, let piece = bytes.readSlice(length: Self.longestPiece) {
+                try await send(.body(.byteBuffer(piece)))
+            }
+            channel.write(HTTPServerResponsePart.body(.byteBuffer(bytes)), promise: nil)
+        case .pieces(let pieces):
+            for try await piece in pieces { try await send(.body(.byteBuffer(piece))) }
+            // Whose task is cancelled may have ended before its end.
+            try Task.checkCancellation()
+        }
     }
 
     private func send(_ part: HTTPServerResponsePart) async throws {

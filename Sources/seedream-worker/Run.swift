@@ -85,7 +85,12 @@ struct Run: AsyncParsableCommand {
                 }
             }
             let outcome: Result<Void, any Error>
-            do { outcome = .success(try await worker.service.run()) } catch { outcome = .failure(error) }
+            do {
+                outcome = .success(try await worker.service.run())
+            } catch {
+                await drain.limitTheRest()
+                outcome = .failure(error)
+            }
             // Last, so that a drain can be watched to its end.
             beside.cancelAll()
             try await beside.waitForAll()
@@ -134,11 +139,16 @@ private actor Drain {
     func begin() async {
         guard !hasBegun else { return }
         hasBegun = true
+        limitTheRest()
+        await service.drain()
+    }
+
+    /// Whatever is still to be done has so long.
+    func limitTheRest() {
         Task {
             try await Task.sleep(for: limit)
             end("the drain deadline has passed; the broker delivers the rest again")
         }
-        await service.drain()
     }
 
     private func end(_ message: StaticString) {

@@ -125,13 +125,13 @@ struct HTTPServerTests {
     @Test func `whoever ends its side after the request is answered`() async throws {
         let gate = AsyncStream<Void>.makeStream()
         try await Self.with { request in
-            // Not before the end has been seen; the wait is cancelled by it.
             for await _ in gate.stream {}
             return Self.echo(request)
         } _: { port, _ in
             let client = try await RawClient(port: port)
             try await client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
             try await client.endOutput()
+            gate.continuation.finish()
             #expect(try await client.responses(1, endingWith: ";").hasSuffix("GET /x - ;"))
             try await eventually("the end") { client.isClosed }
         }
@@ -148,7 +148,7 @@ struct HTTPServerTests {
             let client = try await RawClient(port: port)
             try await client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             try await eventually("the request") { states.withLockedValue { $0 } == ["begun"] }
-            try await client.close()
+            try await client.reset()
             try await eventually("the cancellation") { states.withLockedValue { $0 } == ["begun", "cancelled"] }
         }
     }
@@ -184,6 +184,84 @@ struct HTTPServerTests {
             try await eventually("the end") { old.isClosed }
             #expect(old.received.hasSuffix("\r\n\r\none,two."))
         }
+    }
+
+    @Test func `a body that is waited to be asked for is asked for`() async throws {
+        try await Self.with {
+            Self.echo($0)
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+            try await eventually("the permission") { client.received.hasPrefix("HTTP/1.1 100 ") }
+            try await client.send("abc")
+            #expect(try await client.responses(1, endingWith: ";").hasSuffix("POST / - abc;"))
+            try await client.close()
+        }
+    }
+
+    @Test(arguments: [
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+        "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ])
+    func `who wants another protocol gets an answer, and then the end`(_ request: String) async throws {
+        try await Self.with {
+            Self.echo($0)
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send(request)
+            #expect(try await client.responses(1, endingWith: ";").contains("Connection: close"))
+            try await eventually("the end") { client.isClosed }
+        }
+    }
+
+    @Test func `what has no end of its own is not read without one`() async throws {
+        try await Self.with(longestBody: 10) {
+            Self.echo($0)
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
+            try await eventually("the end") {
+                try? await client.send(String(repeating: "x", count: 1 << 20))
+                return client.isClosed
+            }
+            let head = try await RawClient(port: port)
+            try? await head.send("GET / HTTP/1.1\r\nHost: a\r\nX: " + String(repeating: "x", count: 100_000))
+            try await eventually("the refusal") { head.received.hasPrefix("HTTP/1.1 400 ") || head.isClosed }
+        }
+    }
+
+    @Test func `a large response comes whole`() async throws {
+        try await Self.with { _ in
+            HTTPResponse(type: "text/plain", [UInt8](repeating: 0x7A, count: 3_000_001) + [0x3B])
+        } _: {
+            port,
+            _ in
+            let client = try await RawClient(port: port)
+            try await client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            let text = try await client.responses(1, endingWith: ";")
+            #expect(text.utf8.filter { $0 == 0x7A }.count == 3_000_001)
+            try await client.close()
+        }
+    }
+
+    @Test func `a server waits for the work that goes on without its requester`() async throws {
+        let gate = AsyncStream<Void>.makeStream()
+        let states = NIOLockedValueBox<[String]>([])
+        try await Self.with { request in
+            states.withLockedValue { $0.append("begun") }
+            await Task { for await _ in gate.stream {} }.value
+            states.withLockedValue { $0.append("done") }
+            return nil
+        } _: { port, end in
+            let client = try await RawClient(port: port)
+            try await client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            try await eventually("the request") { states.withLockedValue { $0 } == ["begun"] }
+            try await client.reset()
+            end()
+            try await eventually("the end of the listening") { (try? await RawClient(port: port)) == nil }
+            gate.continuation.finish()
+        }
+        #expect(states.withLockedValue { $0 } == ["begun", "done"])
     }
 
     @Test func `at its end a server answers what was asked, and closes the rest`() async throws {

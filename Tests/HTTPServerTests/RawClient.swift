@@ -54,6 +54,14 @@ final class RawClient: Sendable {
         try await channel.close().get()
     }
 
+    /// Ends the connection in a way that the other side sees at once.
+    func reset() async throws {
+        // A zero linger makes the close a RST.
+        let options = channel as? any SocketOptionProvider
+        try await options?.setSoLinger(linger(l_onoff: 1, l_linger: 0)).get()
+        try await close()
+    }
+
     /// What has come when `count` responses' last lines have, each being `end`.
     func responses(_ count: Int, endingWith end: String) async throws -> String {
         try await eventually("\(count) responses") { self.received.components(separatedBy: end).count > count }
