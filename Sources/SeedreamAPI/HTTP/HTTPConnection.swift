@@ -3,7 +3,8 @@ import NIOHTTP1
 
 /// One HTTP/1.1 connection: an exchange at a time, the next one only where both sides are done with the last.
 ///
-/// The last handler behind NIO's own decoder. Never sends anything twice.
+/// Never sends anything twice. The last handler: before it NIO's decoder, for answers that are not plain, and a
+/// `PlainAnswerHandler`, which reads all others.
 final class HTTPConnection: ChannelInboundHandler {
     typealias InboundIn = HTTPClientResponsePart
     typealias OutboundOut = HTTPClientRequestPart
@@ -15,7 +16,10 @@ final class HTTPConnection: ChannelInboundHandler {
     /// Since when it has been free.
     var idleSince = NIODeadline.now()
 
+    /// Where requests are written: before the decoder, which would look at them.
+    var socketSide: ChannelHandlerContext?
     private var context: ChannelHandlerContext?
+    private var isDecoding = false
     private var isWritten = true
     private var isReusable = false
     private var isAnswered = false
@@ -39,15 +43,37 @@ final class HTTPConnection: ChannelInboundHandler {
 
     /// Begins an exchange on a free connection.
     func begin(_ exchange: SubmissionExchange) {
-        guard let context else { return exchange.fail(.notWritten) }
+        guard let context, let socketSide else { return exchange.fail(.notWritten) }
         self.exchange = exchange
-        (isWritten, isReusable) = (false, false)
+        (isWritten, isReusable, isDecoding) = (false, false, false)
         let request = exchange.start(on: self)
         let written = context.eventLoop.makePromise(of: Void.self)
         written.futureResult.assumeIsolated().whenSuccess { self.isWritten = true }
-        // For the decoder, which must know what an answer is to.
-        context.write(wrapOutboundOut(.head(Self.method)), promise: nil)
-        context.writeAndFlush(wrapOutboundOut(.body(.byteBuffer(request))), promise: written)
+        socketSide.writeAndFlush(NIOAny(request), promise: written)
+    }
+
+    /// Takes a plain answer; false if the decoder is to read what has come.
+    func receive(_ bytes: ByteBuffer) -> Bool {
+        guard let exchange, !isClosing else {
+            close()
+            return true
+        }
+        guard !isDecoding else { return false }
+        guard exchange.receivePlain(bytes) else {
+            isDecoding = true
+            // The decoder must know what an answer is to.
+            context?.write(wrapOutboundOut(.head(Self.method)), promise: nil)
+            return false
+        }
+        end(isReusable: true)
+        return true
+    }
+
+    /// The answer is complete.
+    private func end(isReusable: Bool) {
+        self.isReusable = isReusable
+        exchange = nil
+        isAnswered = true
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
@@ -68,8 +94,7 @@ final class HTTPConnection: ChannelInboundHandler {
             if !exchange.receive(part) { close() }
         case .end:
             exchange.complete()
-            self.exchange = nil
-            isAnswered = true
+            end(isReusable: isReusable)
         }
     }
 
@@ -93,19 +118,5 @@ final class HTTPConnection: ChannelInboundHandler {
         exchange = nil
         pool.closed(self)
         context.fireChannelInactive()
-    }
-}
-
-/// Lets requests through that were encoded before, in the place of NIO's encoder.
-final class EncodedRequestHandler: ChannelOutboundHandler {
-    typealias OutboundIn = HTTPClientRequestPart
-    typealias OutboundOut = ByteBuffer
-
-    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        guard case .body(.byteBuffer(let request)) = unwrapOutboundIn(data) else {
-            promise?.succeed()
-            return
-        }
-        context.write(wrapOutboundOut(request), promise: promise)
     }
 }

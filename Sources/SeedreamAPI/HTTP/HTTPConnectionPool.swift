@@ -110,7 +110,8 @@ final class HTTPConnectionPool {
         let connection = HTTPConnection(pool: self)
         do {
             try channel.pipeline.syncOperations.addHandlers([
-                EncodedRequestHandler(), ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)),
+                PlainAnswerHandler(connection),
+                ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)),
                 connection,
             ])
         } catch {

@@ -22,7 +22,7 @@ final class SubmissionExchange {
 
     private let limit: Int
     private var mayBeWritten = false
-    private var head: HTTPResponseHead?
+    private var head: Head?
     private var seen: [UInt8] = []
     private var end: SubmissionSighting?
 
@@ -43,9 +43,38 @@ final class SubmissionExchange {
         return request
     }
 
+    /// What the outcome table asks of an answer's head.
+    private struct Head {
+        let status: Int
+        let retryAfter: String?
+        let date: String?
+    }
+
     /// A status line and fields have come.
     func receive(_ head: HTTPResponseHead) {
-        self.head = head
+        self.head = Head(
+            status: Int(head.status.code),
+            retryAfter: head.headers.first(name: "retry-after"),
+            date: head.headers.first(name: "date")
+        )
+    }
+
+    /// Takes a whole answer and ends, if it is plain; else false, and nothing has happened.
+    func receivePlain(_ bytes: ByteBuffer) -> Bool {
+        guard let plain = PlainAnswer(bytes.readableBytesUInt8Span), plain.body.count <= limit else { return false }
+        let text = { (range: Range<Int>) in
+            bytes.getString(at: bytes.readerIndex + range.lowerBound, length: range.count)
+        }
+        let retryAfter = plain.retryAfter.flatMap(text)
+        // All that a date is for is to know from when on the other one counts.
+        head = Head(
+            status: plain.status,
+            retryAfter: retryAfter,
+            date: retryAfter == nil ? nil : plain.date.flatMap(text)
+        )
+        seen = bytes.getBytes(at: bytes.readerIndex + plain.body.lowerBound, length: plain.body.count) ?? []
+        complete()
+        return true
     }
 
     /// A part of the body has come; false if the answer is too long, which ends the exchange.
@@ -78,9 +107,9 @@ final class SubmissionExchange {
     private func answered(_ body: APIAnswer.Body) -> SubmissionSighting {
         .answered(
             APIAnswer(
-                status: Int(head?.status.code ?? 0),
-                retryAfter: head?.headers.first(name: "retry-after"),
-                date: head?.headers.first(name: "date"),
+                status: head?.status ?? 0,
+                retryAfter: head?.retryAfter,
+                date: head?.date,
                 body: body
             )
         )
