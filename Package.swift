@@ -168,7 +168,7 @@ let package = Package(
             ],
             exclude: ["release.ld"],
             swiftSettings: strict,
-            // One file that runs without a toolchain, in 38 MB with its function names. Each flag's part is in the guide
+            // One file that runs without a toolchain, in 34 MB with its function names. Each flag's part is in the guide
             // "What a job costs".
             linkerSettings: [
                 .unsafeFlags(

@@ -30,7 +30,7 @@ struct ConsolePages: Sendable {
         do {
             switch path {
             case "/":
-                // Whole, even if whoever asked has gone: what it finds is for everybody.
+                // To its end, even if the client has left: everybody sees the result.
                 if !sampler.state.knowsFleet { await Task { await sampler.readFleet() }.value }
                 return Answer(OverviewPage(state: sampler.state, layout: layout(session)).html)
             case "/overview-now":

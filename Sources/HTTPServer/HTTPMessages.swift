@@ -8,7 +8,7 @@ package struct HTTPRequest: Sendable {
     package let path: String
     /// What stands behind the `?`, as it was sent.
     package let query: String?
-    /// The `Host` field, nil where there is none.
+    /// The `Host` field, nil if there is none.
     package let host: String?
     package let headers: HTTPHeaders
     /// Nil if it was longer than the server keeps.
@@ -16,7 +16,7 @@ package struct HTTPRequest: Sendable {
     /// The address of the other end, without its port.
     package let remoteAddress: String
 
-    /// Nil where two `Host` fields leave open which one is meant.
+    /// Nil if there are two `Host` fields, so that nobody knows which one is meant.
     ///
     /// Source: RFC 9112, sections 3.2 and 3.2.2.
     init?(_ head: HTTPRequestHead, body: ByteBuffer?, from address: SocketAddress?) {

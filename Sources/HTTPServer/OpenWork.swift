@@ -1,7 +1,7 @@
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// What a server is not done with: its connections, and the tasks that answer requests.
+/// What a server still has to finish: its connections, and the tasks that answer requests.
 final class OpenWork: Sendable {
     /// Told to each connection: close when the last response is sent.
     struct EndEvent: Sendable {}

@@ -6,7 +6,7 @@ final class RequestHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
 
-    /// So much more of a body that is too long is read, for its sender to hear the answer.
+    /// How much more of a body that is too long is read, so that its sender gets the answer.
     private static let longestRest = 4 << 20
 
     private let work: OpenWork
@@ -93,34 +93,34 @@ final class RequestHandler: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        // What is no HTTP has been answered with 400 already, which the other end is to read before the end.
+        // A request that is not HTTP has been answered with 400 already; leave the client time to read it.
         context.close(mode: error is HTTPParserError ? .output : .all, promise: nil)
     }
 }
 
 /// Sends the response to one request.
 private struct ResponseWriter: Sendable {
-    /// Of one piece; whoever reads slower than that keeps others waiting for what the pieces come from.
+    /// For each piece: a client that reads more slowly holds up whatever the pieces come from.
     private static let writeTimeout = TimeAmount.seconds(60)
     private static let longestPiece = 256 * 1024
 
     let request: HTTPRequestHead
     let channel: any Channel
 
-    /// Ends the connection where there is no response, or no way to send it.
+    /// Closes the connection if there is no response, or if it cannot be sent.
     func write(_ response: HTTPResponse?) async {
         guard let response else { return channel.close(promise: nil) }
         do {
             try await write(response)
         } catch {
-            // Ends before its end, which the other side sees.
+            // The response breaks off, and the client can tell.
             channel.close(promise: nil)
         }
     }
 
     private func write(_ response: HTTPResponse) async throws {
         var headers = response.headers
-        // Behind a request for another protocol the decoder reads no more.
+        // After a request to change the protocol the decoder reads nothing more.
         var isKeptAlive =
             request.isKeepAlive && request.method != .CONNECT && !request.headers.contains(name: "Upgrade")
         switch response.body {
@@ -145,7 +145,7 @@ private struct ResponseWriter: Sendable {
             channel.write(HTTPServerResponsePart.body(.byteBuffer(bytes)), promise: nil)
         case .pieces(let pieces):
             for try await piece in pieces { try await send(.body(.byteBuffer(piece))) }
-            // Whose task is cancelled may have ended before its end.
+            // A stream whose task was cancelled ends early, as if it were complete.
             try Task.checkCancellation()
         }
     }

@@ -121,7 +121,7 @@ package struct Sandbox: Sendable {
             return nil
         case .hang:
             statistics.accepted(key: key)
-            // Longer than anybody waits.
+            // Longer than any client waits.
             try? await Task.sleep(for: .seconds(600))
             return nil
         case .garbage:

@@ -143,7 +143,7 @@ private actor Drain {
         await service.drain()
     }
 
-    /// Whatever is still to be done has so long.
+    /// Ends the process if what is left takes longer than the limit.
     func limitTheRest() {
         Task {
             try await Task.sleep(for: limit)

@@ -1,7 +1,7 @@
 import Foundation
 package import Testing
 
-/// Runs what computes or blocks for seconds on a thread of its own, one after the other.
+/// Runs tests that compute or block for seconds on a thread of their own, one after the other.
 ///
 /// The tests share Swift's pool, which has a thread for each core: two simulations there stop everything else, and
 /// whatever waits for an event with a deadline, or relies on a connection that is kept for some seconds, fails.
