@@ -22,6 +22,8 @@ final class HTTPConnectionPool {
     private var idle: [HTTPConnection] = []
     private var connecting = 0
     private var waiting = CircularBuffer<SubmissionExchange>()
+    /// Whether the loop has been told to hand out connections.
+    private var isHandingOut = false
     private var deadlineTimer: Scheduled<Void>?
     private var idleTimer: Scheduled<Void>?
     private var closing: EventLoopPromise<Void>?
@@ -40,11 +42,29 @@ final class HTTPConnectionPool {
         guard !exchange.isDone else { return }
         // All wait equally long, so that the timer for an earlier one comes first anyway.
         if deadlineTimer == nil { arm(exchange.deadline) }
-        while let connection = idle.popLast() {
-            if connection.isFree { return connection.begin(exchange) }
-        }
         waiting.append(exchange)
+        guard !isHandingOut else { return }
+        isHandingOut = true
+        // Behind the other jobs of this turn: requests that are written one behind the other wake the other side once.
+        loop.assumeIsolated().execute { self.handOut() }
+    }
+
+    private func handOut() {
+        isHandingOut = false
+        while !waiting.isEmpty, let connection = idle.popLast() {
+            if connection.isFree, !serve(connection) { idle.append(connection) }
+        }
         connect()
+    }
+
+    /// Gives a connection to the first in the line; false if nobody wants it.
+    private func serve(_ connection: HTTPConnection) -> Bool {
+        while let next = waiting.popFirst() {
+            guard !next.isDone else { continue }
+            connection.begin(next)
+            return true
+        }
+        return false
     }
 
     /// Gives up an exchange, wherever it is.
@@ -72,9 +92,7 @@ final class HTTPConnectionPool {
     /// A connection has no exchange any more, or not yet.
     func free(_ connection: HTTPConnection) {
         guard closing == nil else { return connection.close() }
-        while let next = waiting.popFirst() {
-            if !next.isDone { return connection.begin(next) }
-        }
+        guard !serve(connection) else { return }
         connection.idleSince = .now()
         idle.append(connection)
         if idleTimer == nil { armIdle(connection.idleSince + idleTimeout) }
