@@ -183,6 +183,48 @@ struct LedgerStateTests {
         #expect(read.code == failure.code && read.charged == .maybe)
     }
 
+    @Test func `what is known of a message without reading it is what reading it gives`() throws {
+        var dice = SeededGenerator(seed: 1)
+        var known = 0
+        for _ in 0..<2000 {
+            let records = (0..<Int.random(in: 1...3, using: &dice)).map { _ in Self.anyRecord(&dice) }
+            let time: Int64 = [1 << 40, 1 << 40, -1, 1 << 50, .max].randomElement(using: &dice) ?? 0
+            let message = LedgerMessage(replica: "r", writer: "h:1", number: 7, at: time, records: records)
+            guard let asRead = message.asRead else { continue }
+            known += 1
+            #expect(try LedgerMessage(parsing: message.encoded) == asRead)
+        }
+        #expect(known > 100)
+    }
+
+    /// One of those that every job has, mostly; its numbers now and then beyond what is read.
+    private static func anyRecord(_ dice: inout SeededGenerator) -> LedgerRecord {
+        let id = ["j", "j\u{0}é", "\"\\\n"].randomElement(using: &dice) ?? ""
+        func number() -> Int { [1, 2, 1_000_000, 1_000_001, 0, -1, .max].randomElement(using: &dice) ?? 1 }
+        switch Int.random(in: 0..<7, using: &dice) {
+        case 0...2:
+            var request = Self.request(id)
+            request.attempts = Bool.random(using: &dice) ? 1 : number()
+            request.images = Bool.random(using: &dice) ? 1 : number()
+            request.replay = Bool.random(using: &dice) ? 0 : Int64(number())
+            request.acceptsDoubleCharge = .random(using: &dice)
+            request.takesVerdict = .random(using: &dice)
+            request.retriesUnfinished = .random(using: &dice)
+            request.mayBeSubmittedElsewhere = .random(using: &dice)
+            request.isAnonymous = Int.random(in: 0..<8, using: &dice) == 0
+            return .begin(request)
+        case 3: return .end(id: id, .accepted(taskID: id))
+        case 4: return .end(id: id, .released)
+        case 5: return .settled(id: id)
+        default:
+            return [
+                .end(id: id, .failed(.deliveredBefore)), .end(id: id, .retrying(attempts: number())),
+                .slots(number()), .bye, .alive(Self.report), .unknown(kind: "later"),
+            ]
+            .randomElement(using: &dice) ?? .bye
+        }
+    }
+
     @Test(arguments: [
         "", "[]", "{}", #"{"v":2,"replica":"r","n":1,"at":1,"records":[]}"#, #"{"v":1,"replica":"r","n":-1,"at":1}"#,
         #"{"v":1,"replica":"r","n":1.5,"at":1,"records":[]}"#,

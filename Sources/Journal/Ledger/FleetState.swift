@@ -48,13 +48,19 @@ package struct FleetState: Sendable {
 
     /// Applies all records of a message; for who only looks at the fleet.
     package mutating func read(_ message: LedgerMessage, at offset: Int64) {
+        heard(from: message)
         for record in message.records { apply(record, of: message, at: offset) }
+    }
+
+    /// Notes that a replica lives; before its message's records.
+    mutating func heard(from message: LedgerMessage) {
+        guard let last = members[message.replica]?.lastSeen, last < message.at else { return }
+        members[message.replica]?.lastSeen = message.at
     }
 
     /// Applies a record; those about jobs change nothing here.
     mutating func apply(_ record: LedgerRecord, of message: LedgerMessage, at offset: Int64) {
-        let new = Member(writer: message.writer, lastSeen: message.at)
-        if let last = members[message.replica]?.lastSeen { members[message.replica]?.lastSeen = max(message.at, last) }
+        var new: Member { Member(writer: message.writer, lastSeen: message.at) }
         switch record {
         case .hello(let greeting):
             members[message.replica, default: new].greeting = greeting

@@ -24,11 +24,7 @@ extension LedgerJournal {
         _ = try await connection.declare(SignOfLife.queue(of: name, in: options.stream.name))
         let publisher = try await connection.makePublisher()
         let greeting = try await greeting(isNew: isNew, on: connection)
-        let message = state.withLockedValue { state in
-            let message = state.replica.greet(greeting, at: Timestamp.now.milliseconds)
-            state.sentAt[message.number] = .now
-            return message
-        }
+        let message = state.withLockedValue { $0.replica.greet(greeting, at: Timestamp.now.milliseconds) }
         try await publish(message, by: publisher)
         let consumer = try await consume(on: connection)
         state.withLockedValue { $0.publisher = publisher }
@@ -198,7 +194,7 @@ extension LedgerJournal {
         let start = Timestamp.now.milliseconds
         var first: Int64?
         for await delivery in consumer.deliveries {
-            if let offset = delivery.streamOffset, let message = try? LedgerMessage(parsing: delivery.body) {
+            if let offset = delivery.streamOffset, let message = message(of: delivery) {
                 first = first ?? message.at
                 apply(message, at: offset, reading: first ?? start, to: start)
             }
@@ -209,6 +205,11 @@ extension LedgerJournal {
             if state.publisher === publisher { state.publisher = nil }
         }
         await publisher.connection.close()
+    }
+
+    private func message(of delivery: Delivery) -> LedgerMessage? {
+        state.withLockedValue { $0.ownMessages.message(publishedAs: delivery.body) }
+            ?? (try? LedgerMessage(parsing: delivery.body))
     }
 
     /// `first` is the time of the first record that was read, and `end` when the reading began, for the progress.
@@ -230,10 +231,14 @@ extension LedgerJournal {
             if state.replica.state.doubtsUntil == nil { state.toldKnown = false }
             let share = Double(message.at - first) / Double(max(1, end - first))
             state.progress = max(0, min(99, Int(share * 100)))
-            let sent = message.replica == state.replica.name ? state.sentAt.removeValue(forKey: message.number) : nil
+            var publishedAt: ContinuousClock.Instant?
+            if message.replica == state.replica.name {
+                publishedAt = state.ownMessages.publishedAt(message.number)
+                state.ownMessages.cameBack(message.number)
+            }
             let isReady = !wasReady && state.isReady
             return (
-                events, isReady ? state.ready.removeAll() : [], sent.map { ContinuousClock.now - $0 },
+                events, isReady ? state.ready.removeAll() : [], publishedAt.map { .now - $0 },
                 state.replica.state.count, changes + (isReady ? [.ready] : []), state.onFleetChange
             )
         }
@@ -257,7 +262,6 @@ extension LedgerJournal {
             else {
                 return nil
             }
-            state.sentAt[message.number] = .now
             return (publisher, message)
         }
         guard let (publisher, message) = next else { return }
@@ -278,13 +282,16 @@ extension LedgerJournal {
         Task { await publisher.connection.close() }
     }
 
+    /// A message as it is to be published, by which it will be known again.
     func outbound(_ message: LedgerMessage) -> OutboundMessage {
+        let body = message.encoded
+        state.withLockedValue { $0.ownMessages.publishing(message, as: body) }
         var properties = MessageProperties()
         properties.contentType = "application/json"
         properties.deliveryMode = 2
         properties.type = "seedream.ledger"
         properties.appID = "seedream-worker"
-        return OutboundMessage(routingKey: options.stream.name, properties: properties, body: message.encoded)
+        return OutboundMessage(routingKey: options.stream.name, properties: properties, body: body)
     }
 
     // MARK: - The lives of the others

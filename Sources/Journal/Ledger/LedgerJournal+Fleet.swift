@@ -97,7 +97,9 @@ extension LedgerJournal {
         let isOwn = message.replica == state.replica.name
         var changes: [FleetChange] = []
         if isNew, var slots = state.slots {
-            if isOwn, let sentAt = state.sentAt[message.number] { slots.readOwnMessage(publishedAt: sentAt) }
+            if isOwn, let moment = state.ownMessages.publishedAt(message.number) {
+                slots.readOwnMessage(publishedAt: moment)
+            }
             for case .slots(let count) in message.records {
                 slots.readSlots(count, isOwn: isOwn, isCatchingUp: !wasUpToDate, now: .now)
                 if isOwn { changes.append(.slots) }

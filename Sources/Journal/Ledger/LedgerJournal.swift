@@ -72,8 +72,10 @@ package final class LedgerJournal: SubmissionJournal {
         /// When whoever waits is told that it took too long, oldest first.
         var deadlines: [(moment: ContinuousClock.Instant, token: LedgerReplica.Token)] = []
         var publisher: Publisher?
+        /// Reads what the last connection brings, until that ends.
+        var reading: Task<Void, Never>?
         var ready = Waiters<Void>()
-        var sentAt: [Int64: ContinuousClock.Instant] = [:]
+        var ownMessages = OwnMessages()
         var slots: FleetSlots?
         var onFleetChange: (@Sendable (FleetChange) -> Void)?
         /// Why the gate is closed, for the others.

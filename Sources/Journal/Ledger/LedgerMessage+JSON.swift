@@ -10,6 +10,9 @@ extension LedgerMessage {
     /// A message that is none of the ledger's, or of a format that this version does not know.
     package struct Unreadable: Error {}
 
+    /// Any time may stand there; what is computed with it must not overflow.
+    private static let times: ClosedRange<Int64> = 0...1 << 50
+
     /// Reads a message; records of an unknown kind are kept as such.
     package init(parsing bytes: [UInt8]) throws(Unreadable) {
         guard let json = try? JSONValue(parsing: bytes), json["v"]?.exactInteger == Self.formatVersion,
@@ -20,10 +23,20 @@ extension LedgerMessage {
             replica: replica,
             writer: json["by"]?.text ?? "",
             number: number,
-            // Any number may stand there; what is computed with it must not overflow.
-            at: min(max(at, 0), 1 << 50),
+            at: min(max(at, Self.times.lowerBound), Self.times.upperBound),
             records: records.map { LedgerRecord($0) }
         )
+    }
+
+    /// What reading `encoded` gives; nil if that is not known without doing so.
+    package var asRead: LedgerMessage? {
+        guard number >= 0, Self.times.contains(at) else { return nil }
+        var message = self
+        for index in records.indices {
+            guard let record = records[index].asRead else { return nil }
+            message.records[index] = record
+        }
+        return message
     }
 
     package var encoded: [UInt8] {
@@ -96,6 +109,17 @@ extension LedgerRecord {
         return .object(members)
     }
 
+    /// What reading `json` gives; nil if that is not known without doing so, as of all records but those of every job.
+    fileprivate var asRead: LedgerRecord? {
+        switch self {
+        case .begin(let request):
+            let isCounted = JSONValue.counts.contains(request.attempts) && JSONValue.counts.contains(request.images)
+            return isCounted && request.replay >= 0 && !request.isAnonymous ? self : nil
+        case .end(_, .accepted), .end(_, .released), .settled: return self
+        default: return nil
+        }
+    }
+
     /// Reads a record; one that this version cannot read is `unknown`.
     package init(_ json: JSONValue) {
         let kind = json["kind"]?.text ?? ""
@@ -107,8 +131,8 @@ extension LedgerRecord {
         switch kind {
         case "begin":
             guard let id, let digest = json["digest"]?.text.flatMap({ BodyDigest(hexadecimal: $0) }) else { return nil }
-            var request = JournalRequest(id: id, digest: digest, attempts: json.count("attempts", 1...1_000_000) ?? 1)
-            request.images = json.count("images", 1...1_000_000) ?? 1
+            var request = JournalRequest(id: id, digest: digest, attempts: json.count("attempts") ?? 1)
+            request.images = json.count("images") ?? 1
             request.replay = max(0, json["replay"]?.exactInteger ?? 0)
             request.acceptsDoubleCharge = json["accepts_double_charge"] == .boolean(true)
             request.takesVerdict = json["takes_verdict"] == .boolean(true)
@@ -142,7 +166,7 @@ extension LedgerRecord {
 
     fileprivate static func ofFleet(_ kind: String, _ json: JSONValue) -> LedgerRecord? {
         switch kind {
-        case "slots": return json.count("count", 1...1_000_000).map { .slots($0) }
+        case "slots": return json.count("count").map { .slots($0) }
         case "closed":
             guard let reason = json["reason"]?.text, let milliseconds = json["ms"]?.exactInteger else { return nil }
             let isHeld = json["held"] == .boolean(true)
@@ -194,7 +218,7 @@ extension LedgerReport.Share {
 
     fileprivate init?(_ json: JSONValue) {
         guard let limit = json["limit"]?.text else { return nil }
-        self.init(used: json.count("used", 0...Int64(Int32.max)) ?? 0, limit: limit)
+        self.init(used: json.count("used", 0...Int(Int32.max)) ?? 0, limit: limit)
     }
 }
 
@@ -243,16 +267,23 @@ extension JobFailure {
 }
 
 extension JSONValue {
+    fileprivate static let counts = 1...1_000_000
+
     /// A whole number within a range; nil of anything else.
-    fileprivate func count(_ name: String, _ range: ClosedRange<Int64>) -> Int? {
-        self[name]?.exactInteger.flatMap { range.contains($0) ? Int($0) : nil }
+    fileprivate func count(_ name: String, _ range: ClosedRange<Int> = counts) -> Int? {
+        self[name]?.exactInteger.flatMap { Int(exactly: $0) }.flatMap { range.contains($0) ? $0 : nil }
     }
 }
 
 extension BodyDigest {
+    /// 32 digits.
     package var hexadecimal: String {
-        let digits = String(value, radix: 16)
-        return String(repeating: "0", count: 32 - digits.count) + digits
+        // In halves: a number of 128 bits is written by generic code, which takes five hundred instructions a digit.
+        [value >> 64, value]
+            .reduce(into: "") { text, half in
+                let digits = String(UInt64(truncatingIfNeeded: half), radix: 16)
+                text += String(repeating: "0", count: 16 - digits.utf8.count) + digits
+            }
     }
 
     package init?(hexadecimal text: String) {

@@ -89,6 +89,7 @@ package struct LedgerState: Sendable {
         guard !hasApplied(message) else { return [] }
         numbers[message.replica] = message.number
         latest = max(latest, message.at)
+        fleet.heard(from: message)
         var answers: [Answer] = []
         for record in message.records {
             fleet.apply(record, of: message, at: offset)
