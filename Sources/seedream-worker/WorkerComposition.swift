@@ -21,13 +21,17 @@ struct WorkerComposition {
     private let client: SeedreamClient
     private let group: MultiThreadedEventLoopGroup
     private let journal: any SubmissionJournal
+    private let ledger: LedgerJournal?
 
     init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger) throws {
         let identity = WorkerIdentity(version: Version.current)
         let roles: [BrokerRole] = settings.journalStore == .ledger ? BrokerRole.allCases : [.consumer, .publisher]
         let registry = PrometheusRegistry(WorkerMetric.allCases.map(\.family), collect: ProcessMetrics.read)
         let metrics = WorkerMetrics(registry, version: Version.current, roles: roles)
-        let ledger = Self.ledger(settings, identity, observer: metrics)
+        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        let executor = EventLoopExecutor(group.next())
+        let ledger = Self.ledger(settings, identity, executor, observer: metrics)
+        self.ledger = ledger
         journal = try ledger ?? Self.localJournal(settings)
         let admission = Admission(
             gate: Gate(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
@@ -38,7 +42,6 @@ struct WorkerComposition {
         )
         ledger?.connect(onChange: { admission.follow($0) }, gate: { admission.closedFor?.rawValue })
         let health = WorkerHealth(metrics: metrics, roles: roles) { ledger?.progress }
-        group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         client = try SeedreamClient(Self.clientOptions(settings), group: group)
         let broker = BrokerParts(settings, identity, ledger, health, logger)
         inspector = broker.inspector
@@ -57,7 +60,7 @@ struct WorkerComposition {
             admission: admission,
             pipeline: jobs.pipeline(client, tokens, journal, admission),
             following: jobs.following(client, tokens, ledger, admission, settings),
-            executor: EventLoopExecutor(group.next()),
+            executor: executor,
             failFast: failFast,
             health: health,
             logger: logger
@@ -109,6 +112,7 @@ struct WorkerComposition {
     private static func ledger(
         _ settings: Settings,
         _ identity: WorkerIdentity,
+        _ executor: any TaskExecutor,
         observer: any LedgerJournal.Observer
     ) -> LedgerJournal? {
         guard let stream = settings.topology.ledger else { return nil }
@@ -124,12 +128,14 @@ struct WorkerComposition {
         )
         options.rateLimit = settings.fleetRateLimit
         options.budget = settings.fleetBudget
+        options.executor = executor
         return LedgerJournal(options, observer: observer)
     }
 
     func shutdown() async throws {
         await inspector.close()
         await journal.close()
+        await ledger?.waitUntilRead()
         try await client.shutdown()
         try await group.shutdownGracefully()
     }

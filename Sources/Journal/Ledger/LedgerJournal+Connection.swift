@@ -29,7 +29,8 @@ extension LedgerJournal {
         let consumer = try await consume(on: connection)
         state.withLockedValue { $0.publisher = publisher }
         startExpiring()
-        Task { await read(consumer, publisher) }
+        let reading = Task(executorPreference: options.executor) { await self.read(consumer, publisher) }
+        state.withLockedValue { $0.reading = reading }
         pump()
         return connection
     }
@@ -255,9 +256,22 @@ extension LedgerJournal {
         }
     }
 
+    /// Leaves something to be published, behind the jobs that are ready to run: what they have to say goes out with it.
+    func pumpSoon(after change: (inout State) -> Void) {
+        let mustPump = state.withLockedValue { state in
+            change(&state)
+            // Where a message is on its way, its confirm pumps.
+            guard !state.isPumpDue, state.publisher != nil, state.replica.maySend else { return false }
+            state.isPumpDue = true
+            return true
+        }
+        if mustPump { Task(executorPreference: options.executor) { self.pump() } }
+    }
+
     /// Publishes what waits, unless a message is on its way: what comes meanwhile goes out together.
     func pump() {
         let next = state.withLockedValue { state -> (Publisher, LedgerMessage)? in
+            state.isPumpDue = false
             guard let publisher = state.publisher, let message = state.replica.next(at: Timestamp.now.milliseconds)
             else {
                 return nil

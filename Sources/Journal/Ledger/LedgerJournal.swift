@@ -27,6 +27,11 @@ package final class LedgerJournal: SubmissionJournal {
         package var rateLimit: RateLimit?
         /// The images of all replicas together, as a count per period; nil for no limit.
         package var budget: RateLimit?
+        /// Where the stream is read; nil for Swift's pool.
+        ///
+        /// The executor of the jobs: those that wait for what is read go on without waking another thread, and what
+        /// several have to say at once goes out in one message.
+        package var executor: (any TaskExecutor)?
 
         package init(
             stream: QueueDeclaration,
@@ -86,6 +91,8 @@ package final class LedgerJournal: SubmissionJournal {
         var progress = 0
         var toldKnown = false
         var isClosed = false
+        /// Whether `pump` is about to run.
+        var isPumpDue = false
 
         /// Whether the ledger was read and can be written.
         var isReady: Bool { publisher != nil && replica.isUpToDate }
@@ -191,6 +198,11 @@ package final class LedgerJournal: SubmissionJournal {
         if let (publisher, message) = bye { _ = publisher.start(outbound(message)) }
     }
 
+    /// Waits until nothing is read any more, which the end of the connection ends: the executor is needed until then.
+    package func waitUntilRead() async {
+        await state.withLockedValue { $0.reading }?.value
+    }
+
     // MARK: - Waiting
 
     /// The request; without the doubt of a store that others do not share, unless the ledger is younger than the delivery.
@@ -251,31 +263,28 @@ package final class LedgerJournal: SubmissionJournal {
     /// Writes a `begin` and waits for the answer that the order of the stream gives it.
     private func write(_ request: JournalRequest) async throws(JournalFault) -> LedgerState.Answer {
         try await withCheckedContinuation { continuation in
-            state.withLockedValue { state in
+            pumpSoon { state in
                 let token = state.replica.write(.begin(request))
                 state.waiters[token] = .begin(id: request.id, continuation)
                 state.deadlines.append((.now + Self.longestWait, token))
             }
-            pump()
         }
         .get()
     }
 
     /// Writes a record soon; nobody waits for it.
     func post(_ record: LedgerRecord) {
-        state.withLockedValue { _ = $0.replica.write(record) }
-        pump()
+        pumpSoon { $0.replica.write(record) }
     }
 
     /// Writes a record and waits until it was read back; with a limit no longer than anybody waits for the ledger.
     func write(_ record: LedgerRecord, isLimited: Bool = true) async {
         await withCheckedContinuation { continuation in
-            state.withLockedValue { state in
+            pumpSoon { state in
                 let token = state.replica.write(record)
                 state.waiters[token] = .written(continuation)
                 if isLimited { state.deadlines.append((.now + Self.longestWait, token)) }
             }
-            pump()
         }
     }
 

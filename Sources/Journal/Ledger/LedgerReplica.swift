@@ -108,11 +108,14 @@ package struct LedgerReplica: Sendable {
         write(.end(id: id, .released))
     }
 
+    /// Whether there is something to be published, and nothing is on its way.
+    package var maySend: Bool { isUpToDate && sent == nil && !outbox.isEmpty }
+
     /// The next message to be published; nil if one is on its way, or there is nothing to say.
     ///
     /// None before the greeting was read back: what a lost connection has left unsaid comes first.
     package mutating func next(at now: Int64) -> LedgerMessage? {
-        guard isUpToDate, sent == nil, !outbox.isEmpty else { return nil }
+        guard maySend else { return nil }
         let batch = Array(outbox.prefix(Self.mostRecords))
         outbox.removeFirst(batch.count)
         return send(batch.map(\.record), batch.map(\.token), at: now)
