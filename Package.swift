@@ -41,7 +41,12 @@ let package = Package(
         .target(name: "SharedValues", swiftSettings: strict),
         .target(
             name: "ThreadExecutor",
-            dependencies: ["CLinux", .product(name: "NIOConcurrencyHelpers", package: "swift-nio")],
+            dependencies: [
+                "CLinux",
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
             swiftSettings: strict
         ),
         .target(
@@ -158,8 +163,7 @@ let package = Package(
             dependencies: [
                 "AMQP", "CAllocator", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal",
                 "OperatorTools",
-                "Prometheus", "SandboxAPI", "SeedreamAPI", "SharedValues",
-                "WorkerSettings",
+                "Prometheus", "SandboxAPI", "SeedreamAPI", "SharedValues", "ThreadExecutor", "WorkerSettings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -242,7 +246,11 @@ let package = Package(
         .systemLibrary(name: "CMalloc", path: "Tests/CMalloc"),
         .testTarget(
             name: "AMQPTests",
-            dependencies: ["AMQP", "CMalloc", "CRabbitMQ", "TestSupport"],
+            dependencies: [
+                "AMQP", "CMalloc", "CRabbitMQ", "TestSupport", "ThreadExecutor",
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
             swiftSettings: strict
         ),
         .testTarget(

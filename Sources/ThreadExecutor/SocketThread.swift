@@ -148,9 +148,8 @@ private final class Loop: Sendable {
             defer { state.isAsleep = false }
             return state.isAsleep
         }
-        if mustWake {
-            _ = eventfd_write(event, 1)
-        }
+        // The loop, and not its descriptor, which may be another's by then.
+        if mustWake { WakeUps.wake { _ = eventfd_write(self.event, 1) } }
     }
 
     func stop() {

@@ -9,6 +9,7 @@ import NIOPosix
 import Prometheus
 import SeedreamAPI
 import SharedValues
+import ThreadExecutor
 import WorkerSettings
 
 /// Puts the worker's parts together.

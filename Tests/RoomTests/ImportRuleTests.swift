@@ -25,8 +25,7 @@ struct ImportRuleTests {
         "WorkerSettings": ["AMQP", "CYAML", "EditJob", "SharedValues"],
         "seedream-worker": [
             "AMQP", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "OperatorTools", "Prometheus",
-            "SandboxAPI",
-            "SeedreamAPI", "SharedValues", "WorkerSettings",
+            "SandboxAPI", "SeedreamAPI", "SharedValues", "ThreadExecutor", "WorkerSettings",
         ],
     ]
 

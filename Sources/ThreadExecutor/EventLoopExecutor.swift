@@ -40,7 +40,9 @@ package final class EventLoopExecutor: TaskExecutor {
             return jobs
         }
         let executor = unsafe asUnownedTaskExecutor()
-        for job in jobs { unsafe job.runSynchronously(on: executor) }
+        WakeUps.gathered {
+            for job in jobs { unsafe job.runSynchronously(on: executor) }
+        }
         jobs.removeAll(keepingCapacity: true)
         let isMore = state.withLockedValue { state in
             state.spare = jobs
