@@ -3,58 +3,57 @@ import Glibc
 
 /// A job's id and entry in one piece of memory: a journal holds a hundred thousand of them.
 ///
-/// UUIDs take their 16 bytes, and what is zero nothing: 96 bytes an entry instead of 160. Equal to every entry of the same
+/// UUIDs take their 16 bytes, and what is zero nothing: 80 bytes an entry instead of 160. Equal to every entry of the same
 /// job, so that a set of them is a table.
 struct PackedEntry: Hashable, Sendable {
     /// The id, a byte of flags, and what `JournalEntry` has, little-endian.
-    private let bytes: [UInt8]
+    private let bytes: PackedBytes
 
     /// What is needed to look for a job.
     init(probing id: String) {
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(5 + id.utf8.count)
-        Self.append(id: id, to: &bytes)
-        self.bytes = bytes
+        let id = PackedID(id)
+        bytes = PackedBytes(count: id.size) { id.append(to: &$0) }
     }
 
     /// The entry of a job.
     init(_ entry: JournalEntry, of id: String) {
+        let id = PackedID(id)
         let (state, detail) = entry.state.stored
         let uuid = detail.flatMap { PackedUUID($0) }
         var flags = Flags(state: UInt8(truncatingIfNeeded: state))
         if entry.mayBeDuplicate { flags.insert(.mayBeDuplicate) }
         if entry.replay != 0 { flags.insert(.hasReplay) }
         if uuid != nil { flags.insert(.hasUUID) }
-        var bytes: [UInt8] = []
         let text = uuid == nil ? detail ?? "" : ""
-        bytes.reserveCapacity(5 + id.utf8.count + Self.fixedSize + 8 + (uuid == nil ? text.utf8.count : 16))
-        Self.append(id: id, to: &bytes)
-        bytes.append(flags.rawValue)
-        Self.append(entry.changedAt, to: &bytes)
-        Self.append(entry.digest.value, to: &bytes)
-        Self.append(Int32(clamping: entry.attempts), to: &bytes)
-        if entry.replay != 0 { Self.append(entry.replay, to: &bytes) }
-        if let uuid { Self.append(uuid.value, to: &bytes) }
-        bytes += text.utf8
-        self.bytes = bytes
+        let detailSize = uuid == nil ? 4 + text.utf8.count : 16
+        let size = id.size + Self.fixedSize + (entry.replay != 0 ? 8 : 0) + detailSize
+        bytes = PackedBytes(count: size) { bytes in
+            id.append(to: &bytes)
+            bytes.append(flags.rawValue)
+            bytes.append(entry.changedAt)
+            bytes.append(entry.digest.value)
+            bytes.append(Int32(clamping: entry.attempts))
+            if entry.replay != 0 { bytes.append(entry.replay) }
+            if let uuid { bytes.append(uuid.value) } else { bytes.append(text) }
+        }
     }
 
     /// When the entry last changed, in milliseconds since 1970.
-    var changedAt: Int64 { number(at: idEnd + 1) }
+    var changedAt: Int64 { bytes.number(at: idEnd + 1) }
 
     /// The entry; not of a probe.
     var entry: JournalEntry {
-        let flags = Flags(rawValue: bytes[idEnd])
+        let idEnd = idEnd
+        let flags = Flags(rawValue: bytes.number(at: idEnd))
         let replayAt = idEnd + Self.fixedSize
         let detailAt = replayAt + (flags.contains(.hasReplay) ? 8 : 0)
         let detail =
-            flags.contains(.hasUUID)
-            ? PackedUUID(value: number(at: detailAt)).text : String(decoding: bytes[detailAt...], as: UTF8.self)
+            flags.contains(.hasUUID) ? PackedUUID(value: bytes.number(at: detailAt)).text : bytes.text(at: detailAt)
         return JournalEntry(
-            digest: BodyDigest(value: number(at: idEnd + 9)),
+            digest: BodyDigest(value: bytes.number(at: idEnd + 9)),
             state: .init(stored: Int64(flags.state), detail: detail),
-            attempts: Int(number(at: idEnd + 25) as Int32),
-            replay: flags.contains(.hasReplay) ? number(at: replayAt) : 0,
+            attempts: Int(bytes.number(at: idEnd + 25) as Int32),
+            replay: flags.contains(.hasReplay) ? bytes.number(at: replayAt) : 0,
             mayBeDuplicate: flags.contains(.mayBeDuplicate),
             changedAt: changedAt
         )
@@ -63,9 +62,9 @@ struct PackedEntry: Hashable, Sendable {
     static func == (one: PackedEntry, other: PackedEntry) -> Bool {
         let end = one.idEnd
         guard end == other.idEnd else { return false }
-        return unsafe one.bytes.withUnsafeBytes { one in
-            // How the ids are written, and how long they are, may be compared with them.
-            unsafe other.bytes.withUnsafeBytes { other in
+        // How the ids are written, and how long they are, may be compared with them.
+        return unsafe one.bytes.withFirst(end) { one in
+            unsafe other.bytes.withFirst(end) { other in
                 guard let one = one.baseAddress, let other = other.baseAddress else { return false }
                 return unsafe memcmp(one, other, end) == 0
             }
@@ -73,7 +72,7 @@ struct PackedEntry: Hashable, Sendable {
     }
 
     func hash(into hasher: inout Hasher) {
-        unsafe bytes.withUnsafeBytes { unsafe hasher.combine(bytes: UnsafeRawBufferPointer(rebasing: $0[..<idEnd])) }
+        unsafe bytes.withFirst(idEnd) { unsafe hasher.combine(bytes: $0) }
     }
 
     private struct Flags: OptionSet {
@@ -93,31 +92,36 @@ struct PackedEntry: Hashable, Sendable {
     /// From the flags to the attempts.
     private static let fixedSize = 29
 
-    /// A UUID has no length, but this in the place of its first byte.
-    private static let uuidMark: UInt8 = 0xFF
-
     private var idEnd: Int {
-        bytes[0] == Self.uuidMark ? 17 : 4 + Int((number(at: 0) as UInt32).byteSwapped)
+        bytes.number(at: 0) == PackedID.uuidMark ? 17 : bytes.textEnd(at: 0)
+    }
+}
+
+/// An id as it is packed: a UUID, or its length and its text.
+private enum PackedID {
+    case uuid(PackedUUID)
+    case text(String)
+
+    /// A UUID has no length, but this in the place of its first byte: more than any other id has.
+    static let uuidMark: UInt8 = 0xFF
+
+    init(_ id: String) {
+        self = PackedUUID(id).map { .uuid($0) } ?? .text(id)
     }
 
-    private static func append(id: String, to bytes: inout [UInt8]) {
-        if let uuid = PackedUUID(id) {
-            bytes.append(uuidMark)
-            append(uuid.value, to: &bytes)
-        } else {
-            // An id is far shorter than what would begin with the mark.
-            append(UInt32(id.utf8.count).byteSwapped, to: &bytes)
-            bytes += id.utf8
+    var size: Int {
+        switch self {
+        case .uuid: 17
+        case .text(let text): 4 + text.utf8.count
         }
     }
 
-    private static func append<Number: FixedWidthInteger>(_ number: Number, to bytes: inout [UInt8]) {
-        unsafe withUnsafeBytes(of: number.littleEndian) { unsafe bytes.append(contentsOf: $0) }
-    }
-
-    private func number<Number: FixedWidthInteger>(at start: Int) -> Number {
-        unsafe bytes.withUnsafeBytes {
-            unsafe Number(littleEndian: $0.loadUnaligned(fromByteOffset: start, as: Number.self))
+    func append(to bytes: inout PackedBytes.Writer) {
+        switch self {
+        case .uuid(let uuid):
+            bytes.append(Self.uuidMark)
+            bytes.append(uuid.value)
+        case .text(let text): bytes.append(text)
         }
     }
 }
