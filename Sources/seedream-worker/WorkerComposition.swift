@@ -22,7 +22,6 @@ struct WorkerComposition {
     private let client: SeedreamClient
     private let group: MultiThreadedEventLoopGroup
     private let journal: any SubmissionJournal
-    private let ledger: LedgerJournal?
 
     init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger) throws {
         let identity = WorkerIdentity(version: Version.current)
@@ -32,7 +31,6 @@ struct WorkerComposition {
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let executor = EventLoopExecutor(group.next())
         let ledger = Self.ledger(settings, identity, executor, observer: metrics)
-        self.ledger = ledger
         journal = try ledger ?? Self.localJournal(settings)
         let admission = Admission(
             gate: Gate(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
@@ -136,7 +134,6 @@ struct WorkerComposition {
     func shutdown() async throws {
         await inspector.close()
         await journal.close()
-        await ledger?.waitUntilRead()
         try await client.shutdown()
         try await group.shutdownGracefully()
     }

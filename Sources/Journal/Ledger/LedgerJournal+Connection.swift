@@ -29,8 +29,8 @@ extension LedgerJournal {
         let consumer = try await consume(on: connection)
         state.withLockedValue { $0.publisher = publisher }
         startExpiring()
-        let reading = Task(executorPreference: options.executor) { await self.read(consumer, publisher) }
-        state.withLockedValue { $0.reading = reading }
+        // Not where the jobs run: a long ledger, or many records of others, would keep the loop from its sockets.
+        Task { await read(consumer, publisher) }
         pump()
         return connection
     }

@@ -27,10 +27,7 @@ package final class LedgerJournal: SubmissionJournal {
         package var rateLimit: RateLimit?
         /// The images of all replicas together, as a count per period; nil for no limit.
         package var budget: RateLimit?
-        /// Where the stream is read; nil for Swift's pool.
-        ///
-        /// The executor of the jobs: those that wait for what is read go on without waking another thread, and what
-        /// several have to say at once goes out in one message.
+        /// Where the jobs run, so that what several have to say at once goes out in one message; nil for Swift's pool.
         package var executor: (any TaskExecutor)?
 
         package init(
@@ -77,8 +74,6 @@ package final class LedgerJournal: SubmissionJournal {
         /// When whoever waits is told that it took too long, oldest first.
         var deadlines: [(moment: ContinuousClock.Instant, token: LedgerReplica.Token)] = []
         var publisher: Publisher?
-        /// Reads what the last connection brings, until that ends.
-        var reading: Task<Void, Never>?
         var ready = Waiters<Void>()
         var ownMessages = OwnMessages()
         var slots: FleetSlots?
@@ -183,6 +178,8 @@ package final class LedgerJournal: SubmissionJournal {
 
     /// Says goodbye to the others.
     package func close() async {
+        // What was left to be published a moment ago: after the farewell nothing is.
+        pump()
         expiry.withLockedValue { task in
             task?.cancel()
             task = nil
@@ -196,11 +193,6 @@ package final class LedgerJournal: SubmissionJournal {
         for waiter in waiters { waiter.resume() }
         // Sent when the connection is closed, and worth no waiting.
         if let (publisher, message) = bye { _ = publisher.start(outbound(message)) }
-    }
-
-    /// Waits until nothing is read any more, which the end of the connection ends: the executor is needed until then.
-    package func waitUntilRead() async {
-        await state.withLockedValue { $0.reading }?.value
     }
 
     // MARK: - Waiting

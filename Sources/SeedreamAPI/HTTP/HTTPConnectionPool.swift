@@ -110,6 +110,8 @@ final class HTTPConnectionPool {
 
     /// Opens as many connections as the line needs and the limit allows.
     private func connect() {
+        // Who waits to be handed a connection may find one that is free.
+        guard !isHandingOut else { return }
         while closing == nil, connecting < waiting.count, connections.count + connecting < limit {
             connecting += 1
             connector.connect(on: loop).assumeIsolated()
@@ -142,6 +144,7 @@ final class HTTPConnectionPool {
     }
 
     private func failed(_ error: any Error) {
+        guard !isHandingOut else { return }
         let reason = Self.reason(error)
         while let first = waiting.popFirst() {
             guard !first.isDone else { continue }
