@@ -1,3 +1,4 @@
+import Dispatch
 import EditJob
 import NIOConcurrencyHelpers
 import NIOCore
@@ -256,6 +257,26 @@ struct ConnectionPoolTests {
             }
         }
         #expect(server.requests.map(\.connection) == [0, 1])
+    }
+
+    @Test func `who gives up before being handed a connection leaves it to the next`() async throws {
+        let server = try await Server(.plain) { _, _ in .send(Self.accepted) }
+        var options = server.options(connections: 1)
+        options.timeout = .seconds(5)
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        try await SeedreamClient.with(options, on: group) { client in
+            #expect(await client.submit(Self.request("first")) == Self.answered)
+            // So that the loop finds the submission and its end in the same turn.
+            let held = DispatchSemaphore(value: 0)
+            group.next().execute { held.wait() }
+            let givenUp = Task.immediate { await client.submit(Self.request("given up")) }
+            givenUp.cancel()
+            held.signal()
+            #expect(await givenUp.value == .failed(.notWritten))
+            #expect(await client.submit(Self.request("next")) == Self.answered)
+        }
+        #expect(server.requests.map(\.connection) == [0, 0])
+        try await group.shutdownGracefully()
     }
 
     @Test func `an answer to half a request ends the connection`() async throws {

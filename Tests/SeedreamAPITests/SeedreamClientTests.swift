@@ -1,4 +1,5 @@
 import EditJob
+import NIOCore
 import NIOPosix
 import SeedreamAPI
 import TestSupport
@@ -6,8 +7,12 @@ import Testing
 
 extension SeedreamClient {
     /// A client for the length of a test.
-    static func with(_ options: Options, _ body: (SeedreamClient) async throws -> Void) async throws {
-        let client = try SeedreamClient(options, group: MultiThreadedEventLoopGroup.singleton)
+    static func with(
+        _ options: Options,
+        on group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton,
+        _ body: (SeedreamClient) async throws -> Void
+    ) async throws {
+        let client = try SeedreamClient(options, group: group)
         do {
             try await body(client)
             try await client.shutdown()
