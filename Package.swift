@@ -162,8 +162,8 @@ let package = Package(
             name: "seedream-worker",
             dependencies: [
                 "AMQP", "CAllocator", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal",
-                "OperatorTools",
-                "Prometheus", "SandboxAPI", "SeedreamAPI", "SharedValues", "ThreadExecutor", "WorkerSettings",
+                "OperatorTools", "Prometheus", "SandboxAPI", "SeedreamAPI", "SharedValues", "ThreadExecutor",
+                "WorkerSettings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),

@@ -1,6 +1,7 @@
-/// Bytes that never change and whose number only their reader knows.
+/// Immutable bytes without a stored count: whoever reads them knows from their content where they end.
 ///
-/// An array has its count and its capacity before them, which is the allocator's next size for the entries of a journal.
+/// An array stores its count and its capacity in front of them, 16 bytes that push a journal entry into the allocator's next
+/// size. `@unchecked Sendable` since nothing is written after the initialiser.
 struct PackedBytes: @unchecked Sendable {
     /// Fills the bytes in their order.
     @safe struct Writer {
@@ -10,7 +11,7 @@ struct PackedBytes: @unchecked Sendable {
             unsafe withUnsafeBytes(of: number.littleEndian) { unsafe append($0) }
         }
 
-        /// A text behind its length, whose first byte is never 0xFF.
+        /// The length, whose first byte is never 0xFF, and then the text.
         mutating func append(_ text: String) {
             append(UInt32(text.utf8.count).byteSwapped)
             var text = text
@@ -24,10 +25,9 @@ struct PackedBytes: @unchecked Sendable {
         }
     }
 
-    // Nobody writes after the initialiser: that makes it `Sendable`.
     private let storage: ManagedBuffer<Void, UInt8>
 
-    /// So many bytes, all of which `fill` writes.
+    /// `count` bytes, all of which `fill` has to write.
     init(count: Int, _ fill: (inout Writer) -> Void) {
         storage = ManagedBuffer.create(minimumCapacity: count) { _ in }
         unsafe storage.withUnsafeMutablePointerToElements { bytes in
@@ -37,25 +37,25 @@ struct PackedBytes: @unchecked Sendable {
         }
     }
 
-    /// The number that begins at a place.
+    /// The number that begins at an offset.
     func number<Number: FixedWidthInteger>(at start: Int) -> Number {
         unsafe withFirst(start + Number.bitWidth / 8) {
             unsafe Number(littleEndian: $0.loadUnaligned(fromByteOffset: start, as: Number.self))
         }
     }
 
-    /// The text whose length begins at a place.
+    /// The text whose length begins at an offset.
     func text(at start: Int) -> String {
         let end = textEnd(at: start)
         return unsafe withFirst(end) { unsafe String(decoding: $0[(start + 4)...], as: UTF8.self) }
     }
 
-    /// Where the text ends whose length begins at a place.
+    /// Where the text ends whose length begins at an offset.
     func textEnd(at start: Int) -> Int {
         start + 4 + Int((number(at: start) as UInt32).byteSwapped)
     }
 
-    /// The first bytes; there must be so many.
+    /// The first `count` bytes; there must be that many.
     func withFirst<Result>(_ count: Int, _ body: (UnsafeRawBufferPointer) -> Result) -> Result {
         unsafe storage.withUnsafeMutablePointerToElements {
             unsafe body(UnsafeRawBufferPointer(start: $0, count: count))

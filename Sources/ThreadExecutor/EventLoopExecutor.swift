@@ -49,7 +49,7 @@ package final class EventLoopExecutor: TaskExecutor {
             state.isScheduled = !state.jobs.isEmpty
             return state.isScheduled
         }
-        // Not at once: timers and what others have left for the loop come in between.
+        // Not at once: timers and the loop's other tasks come in between.
         if isMore { loop.execute { self.runJobs() } }
     }
 }

@@ -148,7 +148,7 @@ private final class Loop: Sendable {
             defer { state.isAsleep = false }
             return state.isAsleep
         }
-        // The loop, and not its descriptor, which may be another's by then.
+        // Keeps the loop alive: a bare descriptor could be closed and given out again before it is written.
         if mustWake { WakeUps.wake { _ = eventfd_write(self.event, 1) } }
     }
 

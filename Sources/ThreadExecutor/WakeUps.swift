@@ -1,10 +1,10 @@
 import NIOConcurrencyHelpers
 import NIOPosix
 
-/// The wake-ups that a thread puts off until it has done what is at hand.
+/// The wake-ups that a thread puts off until it has finished its current work.
 ///
 /// A thread that is woken takes the processor from the one that wakes it, finds one thing to do, and sleeps again: two
-/// changes of threads for each message of a batch, a tenth of a job's CPU time where jobs are ready together.
+/// context switches for each message of a batch, a tenth of a job's CPU time if many jobs are ready at once.
 enum WakeUps {
     private final class PutOff: Sendable {
         let wakeUps = NIOLockedValueBox<[@Sendable () -> Void]>([])
@@ -12,7 +12,7 @@ enum WakeUps {
 
     private static let putOff = ThreadSpecificVariable<PutOff>()
 
-    /// Runs a piece of work; who is woken in it is woken at its end.
+    /// Runs a piece of work; threads that it wakes are woken when it ends.
     static func gathered(_ work: () -> Void) {
         guard putOff.currentValue == nil else { return work() }
         let mine = PutOff()
@@ -24,7 +24,7 @@ enum WakeUps {
         work()
     }
 
-    /// Wakes another thread: now, or at the end of the work that this one is at.
+    /// Wakes another thread: now, or at the end of the work that this thread is gathering wake-ups for.
     static func wake(_ wakeUp: @escaping @Sendable () -> Void) {
         guard let current = putOff.currentValue else { return wakeUp() }
         current.wakeUps.withLockedValue { $0.append(wakeUp) }

@@ -52,7 +52,7 @@ package struct FleetState: Sendable {
         for record in message.records { apply(record, of: message, at: offset) }
     }
 
-    /// Notes that a replica lives; before its message's records.
+    /// Notes that the sender is alive; called once per message, before its records are applied.
     mutating func heard(from message: LedgerMessage) {
         guard let last = members[message.replica]?.lastSeen, last < message.at else { return }
         members[message.replica]?.lastSeen = message.at

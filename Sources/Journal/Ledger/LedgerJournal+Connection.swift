@@ -29,7 +29,7 @@ extension LedgerJournal {
         let consumer = try await consume(on: connection)
         state.withLockedValue { $0.publisher = publisher }
         startExpiring()
-        // Not where the jobs run: a long ledger, or many records of others, would keep the loop from its sockets.
+        // Not on the jobs' executor: a long ledger, or many records of others, would keep its loop from its sockets.
         Task { await read(consumer, publisher) }
         pump()
         return connection
@@ -256,11 +256,11 @@ extension LedgerJournal {
         }
     }
 
-    /// Leaves something to be published, behind the jobs that are ready to run: what they have to say goes out with it.
+    /// Queues something and publishes it after the jobs that are ready to run, so that their records go out with it.
     func pumpSoon(after change: (inout State) -> Void) {
         let mustPump = state.withLockedValue { state in
             change(&state)
-            // Where a message is on its way, its confirm pumps.
+            // If a message is on its way, its confirm pumps.
             guard !state.isPumpDue, state.publisher != nil, state.replica.maySend else { return false }
             state.isPumpDue = true
             return true
@@ -296,7 +296,7 @@ extension LedgerJournal {
         Task { await publisher.connection.close() }
     }
 
-    /// A message as it is to be published, by which it will be known again.
+    /// A message in the form in which it is published; its bytes are kept, to recognise it when it comes back.
     func outbound(_ message: LedgerMessage) -> OutboundMessage {
         let body = message.encoded
         state.withLockedValue { $0.ownMessages.publishing(message, as: body) }

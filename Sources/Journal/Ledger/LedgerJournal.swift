@@ -27,7 +27,8 @@ package final class LedgerJournal: SubmissionJournal {
         package var rateLimit: RateLimit?
         /// The images of all replicas together, as a count per period; nil for no limit.
         package var budget: RateLimit?
-        /// Where the jobs run, so that what several have to say at once goes out in one message; nil for Swift's pool.
+        /// What the jobs run on, so that the records of those that are ready together go out in one message; nil for
+        /// Swift's pool.
         package var executor: (any TaskExecutor)?
 
         package init(
@@ -178,7 +179,7 @@ package final class LedgerJournal: SubmissionJournal {
 
     /// Says goodbye to the others.
     package func close() async {
-        // What was left to be published a moment ago: after the farewell nothing is.
+        // What `pumpSoon` has put off: after the farewell nothing is published.
         pump()
         expiry.withLockedValue { task in
             task?.cancel()

@@ -10,7 +10,7 @@ extension LedgerMessage {
     /// A message that is none of the ledger's, or of a format that this version does not know.
     package struct Unreadable: Error {}
 
-    /// Any time may stand there; what is computed with it must not overflow.
+    /// A message may hold any number as its time; it is clamped to these, so that computing with it cannot overflow.
     private static let times: ClosedRange<Int64> = 0...1 << 50
 
     /// Reads a message; records of an unknown kind are kept as such.
@@ -28,7 +28,7 @@ extension LedgerMessage {
         )
     }
 
-    /// What reading `encoded` gives; nil if that is not known without doing so.
+    /// What parsing `encoded` would give; nil if only parsing can tell.
     package var asRead: LedgerMessage? {
         guard number >= 0, Self.times.contains(at) else { return nil }
         var message = self
@@ -109,7 +109,7 @@ extension LedgerRecord {
         return .object(members)
     }
 
-    /// What reading `json` gives; nil if that is not known without doing so, as of all records but those of every job.
+    /// What reading `json` would give, for the records that every job has; nil if only reading can tell.
     fileprivate var asRead: LedgerRecord? {
         switch self {
         case .begin(let request):

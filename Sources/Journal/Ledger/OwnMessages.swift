@@ -1,13 +1,14 @@
 import DequeModule
 
-/// Own messages on their way through the stream: known again by their bytes, they need no parsing when they come back.
+/// The messages that this replica has published and not read back yet: one that comes back with the same bytes need not be
+/// parsed.
 ///
-/// Parsing was a sixth of a job's instructions where one replica writes all.
+/// Parsing them took a sixth of a job's instructions if one replica wrote everything.
 struct OwnMessages: Sendable {
     private struct Sent: Sendable {
         let number: Int64
         let bytes: [UInt8]
-        /// What reading the bytes gives, if that is known.
+        /// What parsing the bytes would give, if that is known.
         let asRead: LedgerMessage?
         let publishedAt: ContinuousClock.Instant
     }

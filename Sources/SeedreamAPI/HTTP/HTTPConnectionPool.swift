@@ -45,7 +45,7 @@ final class HTTPConnectionPool {
         waiting.append(exchange)
         guard !isHandingOut else { return }
         isHandingOut = true
-        // Behind the other jobs of this turn: requests that are written one behind the other wake the other side once.
+        // After the other jobs of this turn: requests that are written one after another wake the server once.
         loop.assumeIsolated().execute { self.handOut() }
     }
 
@@ -57,7 +57,7 @@ final class HTTPConnectionPool {
         connect()
     }
 
-    /// Gives a connection to the first in the line; false if nobody wants it.
+    /// Gives a connection to the first in the line; false if nobody needs it any more.
     private func serve(_ connection: HTTPConnection) -> Bool {
         while let next = waiting.popFirst() {
             guard !next.isDone else { continue }
@@ -110,7 +110,7 @@ final class HTTPConnectionPool {
 
     /// Opens as many connections as the line needs and the limit allows.
     private func connect() {
-        // Who waits to be handed a connection may find one that is free.
+        // What is about to be handed out may go to a connection that is free already.
         guard !isHandingOut else { return }
         while closing == nil, connecting < waiting.count, connections.count + connecting < limit {
             connecting += 1
@@ -144,6 +144,7 @@ final class HTTPConnectionPool {
     }
 
     private func failed(_ error: any Error) {
+        // As in `connect`, which `handOut` calls again for those that are left.
         guard !isHandingOut else { return }
         let reason = Self.reason(error)
         while let first = waiting.popFirst() {
