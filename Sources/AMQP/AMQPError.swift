@@ -16,6 +16,8 @@ package struct AMQPError: Error, Hashable, Sendable {
         case notFound = "not_found"
         /// A queue exists with other arguments, or a tag is unknown.
         case preconditionFailed = "precondition_failed"
+        /// A limit of the broker, of its virtual host, user, or channels, is reached.
+        case limitReached = "limit_reached"
         /// A queue belongs to another connection.
         case resourceLocked = "resource_locked"
         /// A delivery stayed without an acknowledgement for longer than the broker's `consumer_timeout`.
@@ -77,7 +79,7 @@ package struct AMQPError: Error, Hashable, Sendable {
     package var isRetriable: Bool {
         switch code {
         case .nameNotResolved, .unreachable, .consumerTimeout, .closedByBroker, .connectionLost, .heartbeatLost,
-            .timedOut, .resourceLocked, .noResources:
+            .timedOut, .resourceLocked, .noResources, .limitReached:
             true
         case .tls, .authenticationRefused, .accessRefused, .notFound, .preconditionFailed, .closed, .tooLarge,
             .protocolViolation:
@@ -104,6 +106,7 @@ extension AMQPError.Code {
         case .accessRefused: "check the user's permissions and the virtual host in the AMQP URL"
         case .notFound: "declare the queue"
         case .preconditionFailed: "delete the queue once it is empty, or set the same arguments"
+        case .limitReached: "raise the limit that the message names, or close what uses it up"
         case .resourceLocked: "another connection owns the queue exclusively; stop it, or use another name"
         case .consumerTimeout: "raise consumer_timeout in rabbitmq.conf above the longest job"
         case .closedByBroker: "see the broker's log"

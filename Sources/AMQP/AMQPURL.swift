@@ -48,6 +48,13 @@ package struct AMQPURL: Hashable, Sendable {
         let authorityEnd = rest.firstIndex(of: "/") ?? rest.endIndex
         let authority = rest[..<authorityEnd]
         let path = rest[authorityEnd...].dropFirst()
+        // A password with a slash ends the authority early: what follows is a part of it.
+        guard !path.contains("@") else {
+            throw Fault(
+                description:
+                    "has an @ behind the first /; write a / in a user or password as %2F, and an @ in a vhost as %40"
+            )
+        }
         guard !path.contains("/") else {
             throw Fault(description: "has more than one path segment; write a / in a vhost as %2F")
         }

@@ -36,7 +36,8 @@ struct AMQPURLTests {
         "broker", "http://h/", "amqp://", "amqp://u:secret@/", "amqp://u:secret@h:0/", "amqp://u:secret@h:65536/",
         "amqp://u:secret@h:+1/", "amqp://u:secret@h/a/b", "amqp://u:secret@h/?x=1", "amqp://u:secret%@h/",
         "amqp://u:secret%zz@h/", "amqp://:secret@h/", "amqp://[::1/", "amqp://[::1]x/", "amqp://u:secret%FF@h/",
-        "amqp://u:secret%00@h/", "amqp://u:secret%+1@h/",
+        "amqp://u:secret%00@h/", "amqp://u:secret%+1@h/", "amqp://u:7/secret@h", "amqp://u:7/secret@h/v",
+        "amqps://u:secret/7@h", "amqp://h/secret@",
     ])
     func `a faulty URL is refused in words that never quote the password`(_ text: String) {
         #expect {

@@ -43,7 +43,26 @@ extension AMQPError {
             let close = unsafe decoded.assumingMemoryBound(to: amqp_connection_close_t.self).pointee
             unsafe (replyCode, text) = (close.reply_code, ByteString(copying: close.reply_text).text)
         }
-        self.init(Code(replyCode: replyCode, text: text), "the broker refused \(doing): \(text)", replyCode: replyCode)
+        let code = Code(replyCode: replyCode, text: text)
+        let remedy = Self.remedy(for: code, text)
+        self.init(code, "the broker refused \(doing): \(text)", remedy: remedy, replyCode: replyCode)
+    }
+
+    /// What to do where the broker's words say more than its code.
+    private static func remedy(for code: Code, _ text: String) -> String? {
+        guard code == .limitReached else { return nil }
+        if text.contains("queue limit") {
+            return
+                "raise the virtual host's limit of queues (rabbitmqctl set_vhost_limits, max-queues), or delete queues "
+                + "that nobody needs"
+        }
+        if text.contains("channel") {
+            return
+                "raise the limit of channels (channel_max and channel_max_per_node in rabbitmq.conf, max-channels of the "
+                + "user's limits)"
+        }
+        return "raise the limit of connections (rabbitmqctl set_vhost_limits or set_user_limits, max-connections; "
+            + "connection_max in rabbitmq.conf), or close others: a worker has up to four"
     }
 
     /// A call that waits for the broker's answer; nil if it succeeded.
@@ -59,7 +78,14 @@ extension AMQPError {
 
 extension AMQPError.Code {
     fileprivate init(replyCode: UInt16, text: String) {
+        // Refused for a limit, whichever code the version has for it (rabbit_vhost_limit, rabbit_channel, rabbit_reader).
+        let words = text.lowercased()
+        let isLimit =
+            words.contains("limit") && (words.contains("is reached") || words.contains("exceeded"))
+            || words.contains("reached the maximum") || words.contains("too many channels")
+            || words.contains("connection limit") || words.contains("number of channels")
         switch replyCode {
+        case _ where isLimit && [403, 406, 506, 530].contains(replyCode): self = .limitReached
         case 403 where text.contains("Login was refused"): self = .authenticationRefused
         case 403, 530: self = .accessRefused
         case 404: self = .notFound
