@@ -33,6 +33,8 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     private var earlyRenewals = 0
     private var connection: AMQPConnection?
     private var waiters = Waiters<Session?>()
+    /// Whoever waits for an attempt to connect; a broker that accepts and says nothing must not hold up a drain.
+    private var attempts = Waiters<Result<AMQPConnection, AMQPError>?>()
     private var openedAt = ContinuousClock.now
     private var isStopped = false
     private var isReleased = false
@@ -140,6 +142,12 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
         isStopped = true
         stopWaiting()
         pausing?.cancel()
+        for attempt in attempts.removeAll() { attempt.resume(returning: nil) }
+        guard current != nil else {
+            // It is being set up, perhaps by a broker that does not answer: nothing is lost with it.
+            Task { [connection] in await connection?.close() }
+            return
+        }
         current = nil
         await connection?.close()
     }
@@ -190,7 +198,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
 
     /// Nil if the link was stopped meanwhile.
     private func open(_ url: AMQPURL) async throws(AMQPError) -> AMQPConnection? {
-        let connection = try await AMQPConnection.open(url, options: options)
+        guard let connection = try await connect(to: url) else { return nil }
         // For `stop`, too: what is set up may wait for a broker that blocks.
         self.connection = connection
         let session: Session
@@ -212,6 +220,29 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
         logger.log(.info, "connected to the broker", [.role: role.rawValue, .broker: url.redacted])
         for waiter in waiters.removeAll() { waiter.resume(returning: session) }
         return connection
+    }
+
+    /// Nil if the link is stopped before the attempt has come to its end, which then goes on for itself.
+    private func connect(to url: AMQPURL) async throws(AMQPError) -> AMQPConnection? {
+        guard !isStopped else { return nil }
+        let ticket = attempts.ticket()
+        let outcome = await withCheckedContinuation { continuation in
+            attempts.add(continuation, as: ticket)
+            Task { [options] in
+                let result: Result<AMQPConnection, AMQPError>
+                do throws(AMQPError) {
+                    result = .success(try await AMQPConnection.open(url, options: options))
+                } catch {
+                    result = .failure(error)
+                }
+                if let waiter = attempts.remove(ticket) {
+                    waiter.resume(returning: result)
+                } else if case .success(let late) = result {
+                    await late.close()
+                }
+            }
+        }
+        return try outcome?.get()
     }
 
     /// Follows the connection until it ends.
