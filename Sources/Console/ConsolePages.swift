@@ -145,6 +145,13 @@ struct ConsolePages: Sendable {
         if tally.done == 0, tally.left == 0 {
             sessions.tell("There was nothing left to do: somebody else replayed or discarded it.", session)
         }
+        if tally.withoutRequester > 0 {
+            sessions.tell(
+                "\(counted(tally.withoutRequester)) had a direct reply-to whose requester is gone: "
+                    + "their replies go to the queue of results.",
+                session
+            )
+        }
         if tally.left > 0 {
             sessions.tell(
                 "\(counted(tally.left)) may have been paid for and stayed here, because you did not consent.",

@@ -42,6 +42,8 @@ struct DeadLetterDesk: Sendable {
     struct Tally: Sendable {
         var done = 0
         var left = 0
+        /// Replayed jobs whose requesters are gone.
+        var withoutRequester = 0
         var faults: [String] = []
     }
 
@@ -154,6 +156,9 @@ struct DeadLetterDesk: Sendable {
             replayOptions.acceptsDoubleCharge = acceptsDoubleCharge
             replayOptions.correction = correction
             replayOptions.unknownFields = options.unknownFields
+            let requesters = options.broker.inspector
+            replayOptions.requesters = requesters
+            defer { Task { await requesters.close() } }
             // Another connection than the walk's, which stops reading while there is enough to do.
             return try await options.broker.withConnection(for: "replay") { connection in
                 var tally = Tally()
@@ -162,6 +167,8 @@ struct DeadLetterDesk: Sendable {
                     switch event {
                     case .replayed: tally.done += 1
                     case .left: tally.left += 1
+                    case .withoutRequester: tally.withoutRequester += 1
+                    case .noTask: break
                     case .invalid(_, let fault): tally.faults.append(fault.description)
                     }
                 }

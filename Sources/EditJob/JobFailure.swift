@@ -1,3 +1,5 @@
+import JSON
+
 /// Why a job ended without a task id, as the producer and the operator read it.
 package struct JobFailure: Error, Hashable, Sendable {
     /// The reasons, by their stable names.
@@ -39,6 +41,8 @@ package struct JobFailure: Error, Hashable, Sendable {
     package var httpStatus: Int?
     /// For `invalidJob`, every broken rule.
     package var violations: [Violation]
+    /// What the API said, where that is not understood; without the job's own texts.
+    package var apiAnswer: String?
 
     /// A failure, by default one that cost nothing.
     package init(
@@ -62,7 +66,7 @@ package struct JobFailure: Error, Hashable, Sendable {
             self.init(.malformedJSON, "The job is not valid JSON: \(error).")
         case .violations(let violations):
             let count = violations.count == 1 ? "a rule" : "\(violations.count) rules"
-            let first = violations.first.map { "\($0.pointer): \($0.message)" } ?? ""
+            let first = violations.first.map { $0.pointer == .root ? $0.message : "\($0.pointer): \($0.message)" } ?? ""
             self.init(.invalidJob, "The job breaks \(count) of the API. \(first)", violations: violations)
         }
     }

@@ -84,6 +84,7 @@ package struct Reply: Hashable, Sendable {
         if let status = failure.httpStatus {
             members.append(JSONMember("http_status", .integer(Int64(status))))
         }
+        if let answer = failure.apiAnswer { members.append(JSONMember("api_answer", .string(answer))) }
         if !failure.violations.isEmpty {
             members.append(JSONMember("violations", .array(failure.violations.prefix(mostViolations).map(\.json))))
         }

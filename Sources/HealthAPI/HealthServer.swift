@@ -5,6 +5,7 @@ package import Logging
 package import NIOCore
 import NIOHTTP1
 package import Prometheus
+import SeedreamAPI
 
 /// Answers `/livez`, `/readyz` and `/metrics`.
 package struct HealthServer: Sendable {
@@ -49,7 +50,8 @@ package struct HealthServer: Sendable {
             }
         } catch let error as IOError {
             throw Fault(
-                description: "http.listen: cannot listen on \(host):\(port): \(error); give another address or port, "
+                description:
+                    "http.listen: cannot listen on \(host):\(port): \(NetworkFault.text(error)); give another address or port, "
                     + "or 'off'"
             )
         }

@@ -65,6 +65,9 @@ package final class JournalDesk: Sendable {
     /// Whether a job that was begun may still be submitted; to be asked right before the request is sent.
     package func maySubmit(_ request: JournalRequest) -> Bool { request.isAnonymous || journal.maySubmit(request.id) }
 
+    /// Whether an acceptance is to be told by the worker whose delivery of the job is gone.
+    package func mayTellLate(_ id: String) -> Bool { journal.mayTellLate(id) }
+
     /// Notes that the delivery which a job was refused with is acknowledged.
     package func acknowledged(_ id: String) async {
         // Without the note a later publication of the job may be told the same refusal, no more.

@@ -106,12 +106,17 @@ package struct JournalEntry: Hashable, Sendable {
         }
         guard entry.digest == request.digest else { return (.conflict, nil) }
         switch entry.state {
+        // Its images cannot be had, and an operator pays for others.
+        case .accepted where isNewReplay && request.acceptsDoubleCharge && request.isOfEndedTask:
+            guard !isInDoubt else { return doubt(mayBeDuplicate: true) }
+            return begin(mayBeDuplicate: true)
         case .accepted(let taskID):
             let answer = JournalAnswer.accepted(
                 taskID: taskID,
                 attempts: entry.attempts,
                 // A worker with another journal may have had the delivery in between, and the policy lets it submit.
-                mayBeDuplicate: entry.mayBeDuplicate || request.mayBeSubmittedElsewhere && request.retriesUnfinished
+                mayBeDuplicate: entry.mayBeDuplicate || request.mayBeSubmittedElsewhere && request.retriesUnfinished,
+                at: Timestamp(milliseconds: entry.changedAt)
             )
             return (answer, nil)
         case .begun(let other) where isAlive(other): return (.inFlight, nil)
@@ -160,7 +165,10 @@ package struct JournalEntry: Hashable, Sendable {
             guard mayBeDuplicate else { return nil }
             entry.state = .retrying
             entry.attempts = max(0, attempts - 1)
-        case .accepted(let taskID): entry.state = .accepted(taskID: taskID)
+        case .accepted(let taskID, let at):
+            entry.state = .accepted(taskID: taskID)
+            // Never later than it was written, whatever a record says.
+            entry.changedAt = min(max(0, at?.milliseconds ?? now), now)
         case .failed(let failure): entry.state = .failed(failure)
         case .retrying(let attempts):
             entry.state = .retrying

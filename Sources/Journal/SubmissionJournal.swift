@@ -23,6 +23,9 @@ package protocol SubmissionJournal: Sendable {
     ///
     /// From any thread, without waiting; to be asked right before the request is sent.
     func maySubmit(_ id: String) -> Bool
+    /// Whether an acceptance is to be told by the worker whose delivery of the job is gone: nobody else can know of it, or
+    /// who has the job meanwhile has told that its outcome is unknown.
+    func mayTellLate(_ id: String) -> Bool
     /// Waits until the store can be asked; at once unless it has to be read first.
     func waitUntilReady() async
     /// Forgets what ended before a moment.
@@ -37,6 +40,8 @@ extension SubmissionJournal {
     package func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool { false }
 
     package func maySubmit(_ id: String) -> Bool { true }
+
+    package func mayTellLate(_ id: String) -> Bool { true }
 
     package func waitUntilReady() async {}
 }
@@ -54,6 +59,8 @@ package struct JournalRequest: Hashable, Sendable {
     package var replay: Int64 = 0
     /// Whether that replay allows one more submission of a job that may have been charged.
     package var acceptsDoubleCharge = false
+    /// Whether that replay is of a job which was accepted and whose task has ended without images that could be read.
+    package var isOfEndedTask = false
     /// Whether an end that the job has is this delivery's too: it was delivered before, or waited for another copy.
     package var takesVerdict = false
     /// Whether a submission that began and never ended may be made again (`policy.noAnswer=retry`).
@@ -76,8 +83,8 @@ package enum JournalAnswer: Hashable, Sendable {
     /// Submit; an earlier submission may have been accepted too, or not, and so many were counted that the job itself
     /// may not know of.
     case begun(mayBeDuplicate: Bool, earlier: Int = 0)
-    /// It was accepted before.
-    case accepted(taskID: String, attempts: Int, mayBeDuplicate: Bool)
+    /// It was accepted before, at that moment.
+    case accepted(taskID: String, attempts: Int, mayBeDuplicate: Bool, at: Timestamp? = nil)
     /// It has failed before, and this is the delivery that it failed with.
     indirect case failed(JobFailure, attempts: Int, mayBeDuplicate: Bool)
     /// It was submitted before, and nobody knows how that ended.
@@ -92,7 +99,8 @@ package enum JournalAnswer: Hashable, Sendable {
 
 /// How a submission ended, for the journal.
 package enum JournalVerdict: Hashable, Sendable {
-    case accepted(taskID: String)
+    /// Accepted, at that moment; nil for now.
+    case accepted(taskID: String, at: Timestamp? = nil)
     /// The job has failed; with `charged: maybe` nobody knows whether it was accepted.
     indirect case failed(JobFailure)
     /// Not accepted for certain, or not sent: nothing needs to be remembered.

@@ -1,4 +1,5 @@
 package import AMQP
+package import EditWorker
 
 /// The way to the broker: the first of its addresses that answers.
 package struct BrokerAccess: Sendable {
@@ -38,6 +39,13 @@ package struct BrokerAccess: Sendable {
         isolation: isolated (any Actor)? = #isolation
     ) async throws -> AMQPConnection {
         try await open(for: purpose) { try await AMQPConnection.open($0, options: $1) }
+    }
+
+    /// Asks whether requesters of direct replies are still there; to be closed.
+    package var inspector: QueueInspector {
+        var options = options
+        options.name += " inspector"
+        return QueueInspector(urls: urls, options: options)
     }
 
     /// Runs `body` with a connection, which is closed on every exit.

@@ -70,7 +70,7 @@ package struct DeadLetter: Sendable {
     /// Whether an earlier attempt may have been accepted.
     private var isMarked: Bool {
         let headers = delivery.properties.headers
-        return headers?[JobHeader.mayBeDuplicate] == .boolean(true)
+        return headers?[JobHeader.mayBeDuplicate]?.flag == true
             || headers?[JobHeader.acceptDoubleCharge] == .boolean(true)
     }
 
@@ -87,6 +87,19 @@ package struct DeadLetter: Sendable {
     /// The API's name of the task that was made of it, if there is one.
     package var taskID: String? { delivery.properties.headers?[JobHeader.taskID]?.text }
 
+    /// The task, if it was followed to an end without images that could be read.
+    private var endedTaskID: String? {
+        switch JobFailure.Code(rawValue: code) {
+        case .generationFailed, .taskNotFound, .followTimeout, .resultUnreadable: taskID
+        default: nil
+        }
+    }
+
+    /// Where a requester waits for a direct reply; nil if the job names another queue, or none.
+    package var requester: ByteString? {
+        delivery.properties.replyTo.flatMap { ReplyAddress.isDirect($0) ? $0 : nil }
+    }
+
     /// What is wrong with the job, for `invalid_job`.
     package var violations: [JSONValue] {
         let text = delivery.properties.headers?[JobHeader.errorViolations]?.text ?? ""
@@ -98,25 +111,30 @@ package struct DeadLetter: Sendable {
     /// left, one replay more, and attempts from nothing.
     ///
     /// `acceptsDoubleCharge` allows the submission although the job may have been paid for. With a `correctedBody` it is
-    /// another job, with an id of its own, whose replies still find the one that waits for them.
+    /// another job, with an id of its own, whose replies still find the one that waits for them. With `keepsReplyTo` false
+    /// the reply goes to where those go that name no queue.
     package func replayed(
         to queue: ByteString,
         acceptsDoubleCharge: Bool,
-        correctedBody: [UInt8]? = nil
+        correctedBody: [UInt8]? = nil,
+        keepsReplyTo: Bool = true
     ) -> OutboundMessage {
         var properties = delivery.properties
         let headers = properties.headers ?? [:]
         var kept = headers.entries.filter { !JobCopy.isDropped($0.name) }
-        kept.removeAll { [JobHeader.attempts, JobHeader.acceptDoubleCharge, JobHeader.replayCount].contains($0.name) }
+        kept.removeAll { Self.ofOneReplay.contains($0.name) }
         var table = FieldTable(entries: kept)
         table[JobHeader.replayCount] = .int32(Int32(replayCount) + 1)
+        if let endedTaskID { table[JobHeader.replayOfTask] = .text(JobCopy.cut(endedTaskID)) }
         if acceptsDoubleCharge { table[JobHeader.acceptDoubleCharge] = .boolean(true) }
         properties.headers = table
         properties.deliveryMode = 2
         properties.expiration = nil
         properties.userID = nil
+        if !keepsReplyTo { properties.replyTo = nil }
         if let correctedBody {
             properties.headers?[JobHeader.jobID] = nil
+            properties.headers?[JobHeader.replayOfTask] = nil
             properties.headers?[JobHeader.editedFrom] = .text(JobCopy.cut(jobID))
             if properties.correlationID == nil { properties.correlationID = properties.messageID }
             properties.messageID = ByteString("edited-\(String(correctionID(correctedBody), radix: 36))")
@@ -127,6 +145,31 @@ package struct DeadLetter: Sendable {
             body: correctedBody ?? delivery.body,
             mandatory: true
         )
+    }
+
+    private static let ofOneReplay: Set<ByteString> = [
+        JobHeader.attempts, JobHeader.acceptDoubleCharge, JobHeader.replayCount, JobHeader.replayOfTask,
+    ]
+
+    /// The job for the queue of tasks that are due, to be looked at once more and followed from `now` on, which costs
+    /// nothing; nil if it has no task.
+    package func lookedAtAgain(in queue: ByteString, at now: Timestamp) -> OutboundMessage? {
+        guard let taskID else { return nil }
+        let headers = delivery.properties.headers ?? [:]
+        var properties = replayed(to: queue, acceptsDoubleCharge: false).properties
+        var table = properties.headers ?? [:]
+        table[JobHeader.replayOfTask] = nil
+        let submittedAt = headers[JobHeader.submittedAt]?.text.flatMap { Timestamp(rfc3339: $0) }
+        let task = FollowedTask.headers(
+            taskID: taskID,
+            submittedAt: submittedAt ?? failedAt ?? now,
+            attempts: Int(clamping: attempts ?? 0),
+            mayBeDuplicate: isMarked,
+            since: now
+        )
+        for entry in task.entries { table[entry.name] = entry.value }
+        properties.headers = table
+        return OutboundMessage(routingKey: queue, properties: properties, body: delivery.body, mandatory: true)
     }
 
     /// The same for the same correction of the same letter, so that the journal knows the job if an interrupted replay is

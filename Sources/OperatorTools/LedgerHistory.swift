@@ -57,7 +57,9 @@ package struct LedgerHistory: Sendable {
         else { return }
         submissions[place].endedAt = Timestamp(milliseconds: message.at)
         switch verdict {
-        case .accepted(let taskID):
+        case .accepted(let taskID, let at):
+            // The moment that the replies say.
+            if let at, at <= submissions[place].endedAt ?? at { submissions[place].submittedAt = at }
             submissions[place].result = .submitted
             submissions[place].taskID = taskID
             submissions[place].code = nil

@@ -1,5 +1,6 @@
 package import AMQP
 package import EditJob
+package import EditWorker
 package import SharedValues
 
 /// Publishes dead letters to their queue again, and removes each only once the broker has confirmed its job.
@@ -20,6 +21,10 @@ package final class Replay {
         package var correction: JobCorrection?
         /// What to do with fields that this version does not know, for the check of a corrected job.
         package var unknownFields = UnknownFieldPolicy.reject
+        /// The queue of tasks that are due, if known tasks are to be looked at again instead of submitting the jobs.
+        package var lookQueue: ByteString?
+        /// Whom to ask whether requesters of direct replies are still there; nil if that need not be known.
+        package var requesters: QueueInspector?
         /// Whether nothing is done, only counted.
         package var isDryRun = false
 
@@ -33,6 +38,10 @@ package final class Replay {
     package enum Event: Sendable {
         /// Its job is on the queue, or would be; the letter is removed.
         case replayed(DeadLetter)
+        /// It is to be replayed without its `reply_to`, since its requester is gone: the reply goes to `Q.results`.
+        case withoutRequester(DeadLetter)
+        /// There is no task to be looked at: it is where it was.
+        case noTask(DeadLetter)
         /// It may have been paid for, and nobody has consented: it is where it was.
         case left(DeadLetter)
         /// It cannot be corrected so, or is still invalid: it is where it was.
@@ -72,11 +81,14 @@ package final class Replay {
             case .noQueue:
                 throw AMQPError(
                     .notFound,
-                    "there is no queue \(options.queue)",
+                    "there is no queue \(options.lookQueue ?? options.queue)",
                     remedy: "start a worker, or run: seedream-worker topology declare"
                 )
             case .refused:
-                throw Refusal(description: "the broker refused a job for \(options.queue); is the queue full?")
+                throw Refusal(
+                    description:
+                        "the broker refused a job for \(options.lookQueue ?? options.queue); is the queue full?"
+                )
             }
         }
     }
@@ -103,6 +115,13 @@ package final class Replay {
     /// False if the task is cancelled.
     private func offer(_ letter: DeadLetter, isolation: isolated (any Actor)? = #isolation) async throws -> Bool {
         guard !Task.isCancelled else { return false }
+        if let queue = options.lookQueue {
+            guard let message = letter.lookedAtAgain(in: queue, at: .now) else {
+                onEvent(.noTask(letter))
+                return true
+            }
+            return try await replay(letter, message)
+        }
         let needsConsent = options.isDoubtful || letter.mayHaveBeenCharged
         if needsConsent, !options.acceptsDoubleCharge, !(options.isDryRun && options.isDoubtful) {
             onEvent(.left(letter))
@@ -116,16 +135,33 @@ package final class Replay {
             onEvent(.invalid(letter, error))
             return true
         }
+        let isAwaited = await isAwaited(letter)
+        if !isAwaited { onEvent(.withoutRequester(letter)) }
+        let message = letter.replayed(
+            to: options.queue,
+            acceptsDoubleCharge: needsConsent,
+            correctedBody: corrected,
+            keepsReplyTo: isAwaited
+        )
+        return try await replay(letter, message)
+    }
+
+    /// Whether a direct reply may find its requester; one that cannot be asked about may still be there.
+    private func isAwaited(_ letter: DeadLetter, isolation: isolated (any Actor)? = #isolation) async -> Bool {
+        guard let requester = letter.requester, let requesters = options.requesters else { return true }
+        return (try? await requesters.exists(queue: requester)) ?? true
+    }
+
+    private func replay(
+        _ letter: DeadLetter,
+        _ message: OutboundMessage,
+        isolation: isolated (any Actor)? = #isolation
+    ) async throws -> Bool {
         guard !options.isDryRun else {
             onEvent(.replayed(letter))
             return true
         }
         guard await waitForTurn() else { return false }
-        let message = letter.replayed(
-            to: options.queue,
-            acceptsDoubleCharge: needsConsent,
-            correctedBody: corrected
-        )
         try await publisher.publish(message, for: letter)
         if walk.isStale {
             try await publisher.finish()

@@ -19,7 +19,7 @@ package struct SubmissionRecord: Hashable, Sendable {
     package let jobID: String
     /// `HOST:PID` of the worker.
     package let worker: String
-    package let submittedAt: Timestamp
+    package internal(set) var submittedAt: Timestamp
     /// Images that the job asked for at most.
     package let images: Int
     package internal(set) var endedAt: Timestamp?
@@ -35,6 +35,8 @@ package struct SubmissionRecord: Hashable, Sendable {
     /// `yes`, `no` or `maybe`.
     package var charged: String {
         switch result {
+        // As the reply says: that there are no images does not tell whether they were paid for.
+        case .submitted where followed.map { $0 != "completed" } ?? false: "maybe"
         case .submitted: "yes"
         case .refused, .returned: "no"
         case .unknown, .running: "maybe"

@@ -1,6 +1,7 @@
 import NIOCore
 package import NIOPosix
 import NIOSSL
+package import SharedValues
 
 /// Tries the way to the API without asking it anything: the name, the connection, the certificate.
 package enum EndpointProbe {
@@ -20,6 +21,7 @@ package enum EndpointProbe {
     package static func reach(
         _ baseURL: String,
         caFile: String?,
+        proxy: ProxyAddress? = nil,
         timeout: Duration,
         group: MultiThreadedEventLoopGroup
     ) async throws(Fault) -> (address: String, tlsVersion: String?) {
@@ -28,9 +30,9 @@ package enum EndpointProbe {
         do {
             let connector: EndpointConnector
             do {
-                connector = try EndpointConnector(endpoint, caFile: caFile, timeout: timeout)
+                connector = try EndpointConnector(endpoint, caFile: caFile, proxy: proxy, timeout: timeout)
             } catch {
-                throw EndpointConnector.TLSFault(description: "\(error)")
+                throw EndpointConnector.TLSFault(description: NetworkFault.text(error))
             }
             let version = try await connector.connect(on: group.next())
                 .flatMapThrowing { channel in
@@ -46,10 +48,10 @@ package enum EndpointProbe {
         } catch let error as NIOConnectionError where error.connectionErrors.isEmpty {
             throw .nameNotResolved(host: endpoint.host)
         } catch let error as NIOConnectionError {
-            let reasons = error.connectionErrors.map { "\($0.error)" }
-            throw .unreachable(address: address, reason: reasons.joined(separator: "; "))
+            let reasons = error.connectionErrors.map { NetworkFault.text($0.error) }
+            throw .unreachable(address: address, reason: Set(reasons).sorted().joined(separator: "; "))
         } catch {
-            throw .unreachable(address: address, reason: "\(error)")
+            throw .unreachable(address: address, reason: NetworkFault.text(error))
         }
     }
 }

@@ -13,6 +13,8 @@ package enum OutcomeTable {
         case .answered(let answer): outcome(of: answer)
         case .failed(.nameNotResolved): fault(.dns)
         case .failed(.notConnected), .failed(.notWritten): fault(.connect)
+        case .failed(.proxy(let words)): .serviceFault(.init(reason: .connect, cause: .proxy(words)))
+        case .failed(.outOfFiles): .serviceFault(.init(reason: .connect, cause: .outOfFiles))
         case .failed(.tls): fault(.tls)
         case .failed(.timedOut), .failed(.connectionEnded), .failed(.cancelled): doubt(.silent)
         }
@@ -27,24 +29,25 @@ package enum OutcomeTable {
         guard (200...299).contains(answer.status) else {
             return outcome(status: answer.status, text: text, wait: wait)
         }
-        if let taskID = taskID(text.json?["task_id"]) {
-            return .accepted(taskID: taskID, isUUID(taskID.utf8.span) ? nil : .taskIDIsNoUUID)
+        let code = text.envelopeCode
+        let isError = code.map { (300...599).contains($0) } ?? false
+        let ids = text.taskIDs
+        if ids.count == 1, let taskID = ids.first, isUsable(taskID), !isError {
+            return .accepted(taskID: taskID, warning(text, taskID))
         }
-        guard answer.status == 200, let code = text.envelopeCode else {
+        // An id beside an error, or two of them: paid for, perhaps.
+        guard answer.status == 200, ids.isEmpty, isError, let code else {
             return doubt(.unreadable, status: answer.status)
         }
-        switch code {
-        case 200:
-            let data = text.json?["data"]
-            guard let taskID = taskID(data?["task_id"]) ?? taskID(data?["taskId"]) else {
-                return doubt(.unreadable, status: answer.status)
-            }
-            return .accepted(taskID: taskID, .envelope)
         // A gateway that waited in vain says 408 of its own request to the origin: that one may have arrived.
-        case 408: return doubt(.silent, status: 408)
-        case 300...599: return outcome(status: code, text: text, wait: wait)
-        default: return doubt(.unreadable, status: answer.status)
-        }
+        guard code != 408 else { return doubt(.silent, status: 408) }
+        return outcome(status: code, text: text, wait: wait)
+    }
+
+    /// What is odd about the only task id of an answer.
+    private static func warning(_ text: AnswerText, _ taskID: String) -> SubmissionOutcome.AcceptanceWarning? {
+        guard text.json?["task_id"]?.text == taskID else { return .shape }
+        return isUUID(taskID.utf8.span) ? nil : .taskIDIsNoUUID
     }
 
     /// The rows for a status other than success, from the status line or from an envelope within a 200.
@@ -60,7 +63,7 @@ package enum OutcomeTable {
         }
         switch status {
         case 300...399: return fault(.redirect)
-        case 400, 413, 422: return rejected(aboutContent: text.speaksOfContent)
+        case 400, 413, 422: return rejected(aboutContent: text.speaksOfContent, isUnfamiliar: !text.isOfAPI)
         case 401: return fault(.auth)
         case 402: return fault(.credits)
         case 433: return fault(.quota)
@@ -73,8 +76,10 @@ package enum OutcomeTable {
         case 455: return fault(.maintenance)
         case 499: return doubt(.silent, status: status, wait: wait)
         case 400...499: return rejected(isUnfamiliar: true)
-        case 501: return text.isErrorEnvelope ? rejected() : fault(.endpoint)
-        case 503: return fault(.unavailable)
+        case 501: return text.isOfAPI ? rejected() : fault(.endpoint)
+        case 503 where text.isOfAPI: return fault(.unavailable)
+        // A proxy's: the origin may have accepted the job before the connection to it ended.
+        case 503: return .unknown(.init(kind: .gateway, status: status, retryAfter: wait, isOfUnavailableService: true))
         case 505: return fault(.featureDisabled)
         case 521, 522, 523, 525, 526, 530: return fault(.originDown)
         case 500...599: return doubt(.gateway, status: status, wait: wait)
@@ -94,10 +99,9 @@ package enum OutcomeTable {
         .unknown(.init(kind: kind, status: status, retryAfter: wait))
     }
 
-    private static func taskID(_ value: JSONValue?) -> String? {
-        guard let text = value?.text, !text.isEmpty else { return nil }
+    private static func isUsable(_ taskID: String) -> Bool {
         // Counting scalars takes a while, and no text has more of them than bytes.
-        return text.utf8.count <= longestTaskID || text.unicodeScalars.count <= longestTaskID ? text : nil
+        taskID.utf8.count <= longestTaskID || taskID.unicodeScalars.count <= longestTaskID
     }
 
     /// The task id of an answer that has nothing else in it, byte for byte, as nearly every answer: reading it as JSON

@@ -1,4 +1,5 @@
 package import NIOCore
+package import SharedValues
 
 /// Sends submissions to the API over kept-alive HTTP/1.1 connections, each exactly once.
 ///
@@ -22,6 +23,8 @@ package final class SeedreamClient: Sendable {
         package var connections: Int
         /// PEM file with the trust roots, nil for the system's.
         package var caFile: String?
+        /// The HTTP proxy that all connections go through, nil for none.
+        package var proxy: ProxyAddress?
         /// What the client calls itself, such as `seedream-worker/1.0`.
         package var userAgent: String
 
@@ -55,7 +58,12 @@ package final class SeedreamClient: Sendable {
     /// Throws `InvalidURL`, or NIOSSL's error where the CA file cannot be read.
     package init(_ options: Options, group: any EventLoopGroup) throws {
         guard let endpoint = APIEndpoint(options.baseURL) else { throw InvalidURL() }
-        let connector = try EndpointConnector(endpoint, caFile: options.caFile, timeout: options.connectTimeout)
+        let connector = try EndpointConnector(
+            endpoint,
+            caFile: options.caFile,
+            proxy: options.proxy,
+            timeout: options.connectTimeout
+        )
         let loop = group.next()
         pool = NIOLoopBoundBox.makeBoxSendingValue(
             HTTPConnectionPool(
@@ -76,10 +84,43 @@ package final class SeedreamClient: Sendable {
         try await loop.flatSubmit { [pool] in pool.value.shutdown() }.get()
     }
 
+    /// Waits for a connection and keeps it for one submission.
+    package func reserve() async -> Reservation {
+        let exchange = exchange(ByteBuffer())
+        let failure: TransportFailure? = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                onLoop { [pool] in
+                    let resume: (TransportFailure?) -> Void = { failure in
+                        // Once: what becomes of it later is told to whoever sends the request.
+                        (exchange.value.onConnected, exchange.value.answer) = (nil, nil)
+                        continuation.resume(returning: failure)
+                    }
+                    exchange.value.onConnected = { resume(nil) }
+                    exchange.value.answer = { sighting in
+                        if case .failed(let reason) = sighting { resume(reason) }
+                    }
+                    pool.value.submit(exchange.value)
+                }
+            }
+        } onCancel: {
+            loop.execute { [pool] in pool.value.cancel(exchange.value) }
+        }
+        if let failure { return Reservation(failure: failure) }
+        return Reservation(exchange, in: pool, on: loop)
+    }
+
     /// Sends one submission, at most once, and tells what was seen of it.
-    package func submit(_ submission: consuming SubmissionRequest) async -> SubmissionSighting {
-        guard let exchange = exchange(consume submission) else { return .failed(.notConnected) }
-        return await run(exchange)
+    package func submit(
+        _ submission: consuming SubmissionRequest,
+        over reservation: consuming Reservation = Reservation()
+    ) async -> SubmissionSighting {
+        if let failure = reservation.failure { return .failed(failure) }
+        guard let request = encoder.encode(consume submission) else { return .failed(.notConnected) }
+        guard let reserved = reservation.exchange else { return await run(exchange(request)) }
+        return await run(reserved) { [deadline = NIODeadline.now() + TimeAmount(options.timeout)] pool, exchange in
+            exchange.prepare(request, deadline: deadline)
+            pool.begin(exchange)
+        }
     }
 
     /// Asks for the status of a task, which costs nothing, and tells what was seen.
@@ -88,23 +129,21 @@ package final class SeedreamClient: Sendable {
         return await run(exchange(request))
     }
 
-    private func run(_ exchange: NIOLoopBoundBox<SubmissionExchange>) async -> SubmissionSighting {
+    private func run(
+        _ exchange: NIOLoopBoundBox<SubmissionExchange>,
+        _ begin: @escaping @Sendable (HTTPConnectionPool, SubmissionExchange) -> Void = { $0.submit($1) }
+    ) async -> SubmissionSighting {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 onLoop { [pool] in
                     exchange.value.answer = { continuation.resume(returning: $0) }
-                    pool.value.submit(exchange.value)
+                    begin(pool.value, exchange.value)
                 }
             }
         } onCancel: {
             // Never at once: the submission may be just about to begin.
             loop.execute { [pool] in pool.value.cancel(exchange.value) }
         }
-    }
-
-    /// Apart from the waiting, which would keep the request's texts as long as the answer takes.
-    private func exchange(_ submission: SubmissionRequest) -> NIOLoopBoundBox<SubmissionExchange>? {
-        encoder.encode(submission).map { exchange($0) }
     }
 
     private func exchange(_ request: ByteBuffer) -> NIOLoopBoundBox<SubmissionExchange> {

@@ -20,7 +20,7 @@ package enum SubmissionOutcome: Hashable, Sendable {
     /// Something odd about an acceptance.
     package enum AcceptanceWarning: String, Hashable, Sendable {
         case taskIDIsNoUUID = "the task id is not a UUID"
-        case envelope = "the task id came in an envelope that the API does not document"
+        case shape = "the task id came in a shape that the API does not document"
     }
 
     package struct Rejection: Hashable, Sendable {
@@ -28,7 +28,9 @@ package enum SubmissionOutcome: Hashable, Sendable {
         package var isAboutContent: Bool
         /// The status, from the status line or the envelope.
         package var status: Int
-        /// Whether the table has no row of its own for the status: several in a row are about the service.
+        /// Whether the refusal may be about the service, as several in a row are.
+        ///
+        /// The table has no row of its own for the status, or somebody else than the API has answered.
         package var isUnfamiliar: Bool
 
         package init(isAboutContent: Bool = false, status: Int, isUnfamiliar: Bool = false) {
@@ -65,12 +67,29 @@ package enum SubmissionOutcome: Hashable, Sendable {
         package var retryAfter: Duration?
         /// The least wait that this fault needs, without the API asking for one.
         package var leastDelay: Duration?
+        /// What is known to have caused it on this side.
+        package var cause: Cause?
 
-        package init(reason: GateReason, status: Int? = nil, retryAfter: Duration? = nil, leastDelay: Duration? = nil) {
+        /// What is wrong on this side of the API.
+        package enum Cause: Hashable, Sendable {
+            /// The limit of open files is reached.
+            case outOfFiles
+            /// The proxy opens no tunnel, in words for people.
+            case proxy(String)
+        }
+
+        package init(
+            reason: GateReason,
+            status: Int? = nil,
+            retryAfter: Duration? = nil,
+            leastDelay: Duration? = nil,
+            cause: Cause? = nil
+        ) {
             self.reason = reason
             self.status = status
             self.retryAfter = retryAfter
             self.leastDelay = leastDelay
+            self.cause = cause
         }
     }
 
@@ -82,11 +101,19 @@ package enum SubmissionOutcome: Hashable, Sendable {
         package var status: Int?
         /// The least wait that the API asked for.
         package var retryAfter: Duration?
+        /// Whether the answer also says that the service cannot take jobs: it closes the gate by itself.
+        package var isOfUnavailableService: Bool
 
-        package init(kind: Kind, status: Int? = nil, retryAfter: Duration? = nil) {
+        package init(
+            kind: Kind,
+            status: Int? = nil,
+            retryAfter: Duration? = nil,
+            isOfUnavailableService: Bool = false
+        ) {
             self.kind = kind
             self.status = status
             self.retryAfter = retryAfter
+            self.isOfUnavailableService = isOfUnavailableService
         }
 
         /// The kinds, which the policies tell apart.

@@ -28,6 +28,8 @@ package struct APIAnswer: Hashable, Sendable {
     package var date: String?
     /// What came of the body.
     package var body: Body
+    /// The first bytes of a body that did not come whole: evidence, and nothing else.
+    package var fragment: [UInt8] = []
 
     package init(status: Int, retryAfter: String? = nil, date: String? = nil, body: Body) {
         self.status = status
@@ -43,6 +45,10 @@ package enum TransportFailure: Error, Hashable, Sendable {
     case nameNotResolved
     /// No connection. Nothing was sent.
     case notConnected
+    /// No connection, because this process may open no more files. Nothing was sent.
+    case outOfFiles
+    /// The proxy opened no tunnel, and why. Nothing was sent.
+    case proxy(String)
     /// The TLS handshake failed or the certificate was refused. Nothing was sent.
     case tls
     /// It failed before anything of the request was written.

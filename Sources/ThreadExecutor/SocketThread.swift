@@ -76,7 +76,7 @@ extension SocketThread {
         package let number: Int32
 
         package var description: String {
-            "\(call) failed with errno \(number); raise the limits on threads and open files"
+            "\(call) failed (\(unsafe String(cString: strerror(number)))); raise the limits on threads and open files"
         }
     }
 }

@@ -105,6 +105,15 @@ package enum SettingCatalogue {
             "A PEM file with the certificate authorities to trust for the API, instead of the system's.",
             \.apiCAFile
         ),
+        SettingDefinition(
+            "api.proxy",
+            default: nil,
+            "The HTTP proxy for the API. Without one, HTTPS_PROXY (HTTP_PROXY for an http API) and NO_PROXY apply.",
+            allowed: "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, percent-encoded, or none",
+            isSecret: true
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            settings.apiProxy = try SettingText.proxy(text)
+        },
     ]
 
     private static let worker: [SettingDefinition] = [

@@ -17,6 +17,8 @@ package struct SettingDefinition: Sendable {
     struct Refusal: Error {
         /// Says more than `allowed` does, nil if that says all.
         var reason: String?
+        /// Whether the text may hold a secret, though the setting is none.
+        var hidesValue = false
     }
 
     init(

@@ -23,7 +23,10 @@ enum SettingText {
         let scheme = base.lowercased().hasPrefix("https://") ? 8 : base.lowercased().hasPrefix("http://") ? 7 : 0
         let rest = base.dropFirst(scheme)
         let authority = rest.prefix { $0 != "/" }
-        guard scheme > 0, !rest.contains(where: { "?#@\\ ".contains($0) }),
+        guard !rest.contains("@") else {
+            throw Refusal(reason: "it has a user or a password, which are not allowed there", hidesValue: true)
+        }
+        guard scheme > 0, !rest.contains(where: { "?#\\ ".contains($0) }),
             base.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
         else { throw Refusal() }
         do {
@@ -33,6 +36,27 @@ enum SettingText {
             throw Refusal(reason: "its port is not a number from 1 to 65535")
         }
         return base
+    }
+
+    /// A proxy, nil for none.
+    static func proxy(_ text: String) throws(Refusal) -> ProxyAddress? {
+        guard text != "none" else { return nil }
+        do {
+            return try ProxyAddress(parsing: text)
+        } catch {
+            throw Refusal(reason: "it \(error.description)")
+        }
+    }
+
+    /// The proxy that the environment names for the API.
+    static func environmentProxy(_ settings: Settings) -> EnvironmentProxies.Named? {
+        let isSecure = settings.apiBaseURL.lowercased().hasPrefix("https://")
+        let authority = settings.apiBaseURL.dropFirst(isSecure ? 8 : 7).prefix { $0 != "/" }
+        guard let address = try? HostAndPort(authority) else { return nil }
+        let port = address.port.map { Int($0) } ?? (isSecure ? 443 : 80)
+        guard let named = settings.environmentProxies.proxy(for: String(address.host), port: port, isSecure: isSecure)
+        else { return nil }
+        return named.text.contains("://") ? named : .init(variable: named.variable, text: "http://\(named.text)")
     }
 
     static func secret(inFile path: String) throws(Refusal) -> String {

@@ -18,6 +18,10 @@ package struct Settings: Sendable {
     package var apiTimeout = Duration.zero
     package var apiConnectTimeout = Duration.zero
     package var apiCAFile: String?
+    /// The proxy for the API; nil for none.
+    package var apiProxy: ProxyAddress?
+    /// The proxies of the environment, for whatever else is asked for.
+    package var environmentProxies = EnvironmentProxies()
     package var concurrency = 0
     package var rateLimit: RateLimit?
     package var fleetRateLimit: RateLimit?

@@ -75,9 +75,14 @@ package struct SettingsReader: Sendable {
 
     /// Takes the flags by their settings' keys, the environment, and the file of `--config`.
     package init(flags: [String: String], environment: [String: String], configPath: String?) {
-        self.flags = flags
-        self.environment = environment
-        self.configPath = configPath ?? environment[Self.configVariable].flatMap { $0.isEmpty ? nil : $0 }
+        self.flags = flags.mapValues { Self.withoutLineBreak($0) }
+        self.environment = environment.mapValues { Self.withoutLineBreak($0) }
+        self.configPath = configPath ?? self.environment[Self.configVariable].flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    /// A value that was read from a file, as `$(cat FILE)` does not, may end with the file's last line break.
+    private static func withoutLineBreak(_ text: String) -> String {
+        text.last?.isNewline == true ? String(text.dropLast()) : text
     }
 
     /// Reads and checks all; throws every fault at once.
@@ -87,15 +92,22 @@ package struct SettingsReader: Sendable {
         var faults: [Fault] = unknownVariables()
         let file = readFile(&faults)
         var settings = Settings()
+        settings.environmentProxies = EnvironmentProxies(environment)
         var entries: [Entry] = []
         for definition in SettingCatalogue.all {
-            let entry = entry(for: definition, file: file, &faults)
+            var entry = entry(for: definition, file: file, &faults)
+            if definition.key == "api.proxy", entry.text == nil, let named = SettingText.environmentProxy(settings),
+                // Another program's proxy may be of a kind that is not supported here; only who needs the API must know.
+                needsToken || (try? named.address()) != nil
+            {
+                entry = Entry(definition: definition, text: named.text, source: .environment(named.variable))
+            }
             entries.append(entry)
             guard let text = entry.text else { continue }
             do {
                 try definition.apply(text, &settings)
             } catch {
-                faults.append(fault(definition, entry, reason: error.reason))
+                faults.append(fault(definition, entry, error))
             }
         }
         preferNearerToken(entries, &settings)
@@ -141,7 +153,11 @@ package struct SettingsReader: Sendable {
     private func unknownVariables() -> [Fault] {
         let secrets = SettingCatalogue.all.filter(\.isSecret).map { $0.variable + "_FILE" }
         let known = SettingCatalogue.all.map(\.variable) + secrets + [Self.configVariable]
-        return environment.keys.filter { $0.hasPrefix("SEEDREAM_") && !known.contains($0) }.sorted()
+        return
+            environment.filter { name, value in
+                name.hasPrefix("SEEDREAM_") && !known.contains(name) && !ServiceVariable.isOne(name, value)
+            }
+            .keys.sorted()
             .map { name in
                 let hint = NearestName.of(name, among: known).map { "did you mean \($0)?" }
                 return Fault(
@@ -195,7 +211,7 @@ package struct SettingsReader: Sendable {
         case .sequence(let sequence) where known.contains(prefix):
             values[prefix] = sequence.map { $0.text ?? "" }.joined(separator: ",")
         case .scalar(let text) where known.contains(prefix):
-            values[prefix] = text
+            values[prefix] = Self.withoutLineBreak(text)
         default:
             let name = prefix.isEmpty ? "the whole" : prefix
             let isGroup = known.contains { $0.hasPrefix(prefix + ".") }
@@ -213,7 +229,7 @@ package struct SettingsReader: Sendable {
 
     // MARK: - Faults
 
-    private func fault(_ definition: SettingDefinition, _ entry: Entry, reason: String?) -> Fault {
+    private func fault(_ definition: SettingDefinition, _ entry: Entry, _ refusal: SettingDefinition.Refusal) -> Fault {
         let name =
             switch entry.source {
             case .flag: "--\(definition.flag)"
@@ -221,8 +237,9 @@ package struct SettingsReader: Sendable {
             case .file(let path): "\(definition.key) in \(path)"
             case .default: definition.key
             }
-        let value = definition.isSecret ? "has a value that is not allowed" : "is \"\(entry.text ?? "")\""
-        let why = reason.map { ": \($0)" } ?? ""
+        let isHidden = definition.isSecret || refusal.hidesValue
+        let value = isHidden ? "has a value that is not allowed" : "is \"\(entry.text ?? "")\""
+        let why = refusal.reason.map { ": \($0)" } ?? ""
         return Fault(description: "\(name) \(value)\(why); allowed is \(definition.allowed)")
     }
 

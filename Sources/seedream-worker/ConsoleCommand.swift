@@ -78,7 +78,9 @@ struct ConsoleCommand: AsyncParsableCommand {
                 try await server.run { port in Console.error("console: http://\(host):\(port)/") }
             }
         } catch {
-            Console.error("seedream-worker: the console cannot listen on \(listen): \(error); is the port taken?")
+            Console.error(
+                "seedream-worker: the console cannot listen on \(listen): \(NetworkFault.text(error)); is the port taken?"
+            )
             throw ExitCode(ExitStatus.unavailable)
         }
     }
@@ -109,6 +111,7 @@ struct ConsoleCommand: AsyncParsableCommand {
         options.timeout = .seconds(5)
         options.connectTimeout = settings.apiConnectTimeout
         options.caFile = settings.apiCAFile
+        options.proxy = settings.apiProxy
         return try SeedreamClient(options, group: MultiThreadedEventLoopGroup.singleton)
     }
 }

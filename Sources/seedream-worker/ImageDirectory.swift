@@ -8,6 +8,13 @@ struct ImageDirectory: Sendable {
         let description: String
     }
 
+    /// There is a file of that name already.
+    struct Exists: Error, CustomStringConvertible {
+        let file: String
+
+        var description: String { "\(file) is there already and was left as it is" }
+    }
+
     private static let longestName = 150
 
     let path: String
@@ -20,8 +27,10 @@ struct ImageDirectory: Sendable {
         }
     }
 
-    /// Keeps an image, and gives its file; nil if there is one of that name already, which stays as it is.
-    func keep(_ bytes: [UInt8], of jobID: String, number: Int) throws(Fault) -> String? {
+    /// Keeps an image.
+    ///
+    /// Throws `Exists` if there is a file of that name already, which stays as it is.
+    func keep(_ bytes: [UInt8], of jobID: String, number: Int) throws {
         guard let type = Self.type(of: bytes) else {
             throw Fault(description: "what came is no PNG, JPEG, WebP or GIF image")
         }
@@ -37,16 +46,15 @@ struct ImageDirectory: Sendable {
         try Self.write(bytes, to: descriptor, file)
         // Whole or not at all, and never over another one: `rename` would replace it.
         guard unsafe link(part, file) == 0 else {
-            if errno == EEXIST { return nil }
+            if errno == EEXIST { throw Exists(file: file) }
             throw Fault(description: "cannot write \(file): \(Self.reason)")
         }
-        return file
     }
 
-    /// Whether an image of that job and number is there, of whatever type.
-    func has(_ jobID: String, number: Int) -> Bool {
+    /// The image of that job and number that is there, of whatever type; nil if there is none.
+    func file(of jobID: String, number: Int) -> String? {
         let base = "\(path)/\(Self.name(jobID))-\(number)"
-        return ["png", "jpg", "webp", "gif"].contains { unsafe access("\(base).\($0)", F_OK) == 0 }
+        return ["png", "jpg", "webp", "gif"].map { "\(base).\($0)" }.first { unsafe access($0, F_OK) == 0 }
     }
 
     private static func write(_ bytes: [UInt8], to descriptor: Int32, _ file: String) throws(Fault) {

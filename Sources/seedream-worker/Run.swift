@@ -18,7 +18,7 @@ struct Run: AsyncParsableCommand {
             Example: SEEDREAM_API_TOKEN_FILE=token seedream-worker run --worker-concurrency 200
 
             Waits for a broker that is down, and for an API that is sick. SIGTERM or SIGINT finishes the jobs in flight; \
-            a second one ends at once, and the broker delivers them again.
+            another one, a second later or more, ends at once, and the broker delivers them again.
             """
     )
 
@@ -32,22 +32,27 @@ struct Run: AsyncParsableCommand {
         let settings = try flags.read(needsToken: true).settings
         // The reader has told already that it is missing.
         guard let tokens = try settings.tokens() else { throw ExitCode(ExitStatus.settings) }
-        let logger = Self.logger(settings)
-        let worker = try WorkerComposition(settings, tokens: tokens, failFast: failFast, logger: logger)
+        let (logger, lines) = Self.logger(settings)
+        // Whatever way it ends: what is not written by then, nobody reads.
+        defer { lines.flush(within: .seconds(1)) }
+        Self.raiseOpenFiles(logger)
+        let worker = try WorkerComposition(settings, tokens: tokens, failFast: failFast, logger: logger, lines: lines)
         if failFast {
             do throws(JournalFault) {
                 try await worker.checkJournal()
             } catch {
-                Console.error("seedream-worker: \(error)")
+                lines.write("seedream-worker: \(error)")
                 try await worker.shutdown()
                 throw ExitCode(ExitStatus.unavailable)
             }
         }
+        // Before anybody can know that it has started.
+        let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
         logger.log(.info, "starting", [.version: Version.current, .queue: settings.queueName])
         let outcome: Result<Void, any Error>
         do {
-            let drain = Drain(worker.service, limit: settings.drainTimeout, logger: logger)
-            outcome = .success(try await Self.serve(worker, until: drain))
+            let drain = Drain(worker.service, limit: settings.drainTimeout, logger: logger, lines: lines)
+            outcome = .success(try await Self.serve(worker, until: drain, signals))
         } catch {
             outcome = .failure(error)
         }
@@ -56,20 +61,23 @@ struct Run: AsyncParsableCommand {
         case .success:
             logger.log(.info, "done")
         case .failure(let error as AMQPError):
-            Console.error("seedream-worker: \(error)")
+            lines.write("seedream-worker: \(error)")
             throw ExitCode(error.exitStatus)
         case .failure(let fault as HealthServer.Fault):
-            Console.error("seedream-worker: \(fault)")
+            lines.write("seedream-worker: \(fault)")
             throw ExitCode(ExitStatus.unavailable)
         case .failure(let error):
-            Console.error("seedream-worker: internal fault: \(error); please report it with the log")
+            lines.write("seedream-worker: internal fault: \(error); please report it with the log")
             throw ExitCode(ExitStatus.internalFault)
         }
     }
 
     /// Runs the parts of a worker until its drain has come to its end, or one of them cannot go on.
-    private static func serve(_ worker: WorkerComposition, until drain: Drain) async throws {
-        let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
+    private static func serve(
+        _ worker: WorkerComposition,
+        until drain: Drain,
+        _ signals: UnixSignalsSequence
+    ) async throws {
         // To the end of the process: somebody may be tired of waiting for the last part too.
         Task { for await _ in signals { await drain.signalled() } }
         try await withThrowingTaskGroup(of: Void.self) { beside in
@@ -98,11 +106,23 @@ struct Run: AsyncParsableCommand {
         }
     }
 
-    private static func logger(_ settings: Settings) -> Logger {
+    private static func logger(_ settings: Settings) -> (Logger, LogLines) {
         let isText = settings.logFormat == .text || settings.logFormat == .auto && Console.isInteractive
         let level = settings.logLevel
-        LoggingSystem.bootstrap { _ in LineLogHandler(format: isText ? .text : .json, level: level) }
-        return Logger(label: "seedream-worker")
+        let lines = LogLines(STDERR_FILENO)
+        LoggingSystem.bootstrap { _ in LineLogHandler(format: isText ? .text : .json, level: level, lines: lines) }
+        return (Logger(label: "seedream-worker"), lines)
+    }
+
+    /// A shell's usual limit, 1024, is less than a worker with many jobs in flight needs; the system's own is its maximum.
+    private static func raiseOpenFiles(_ logger: Logger) {
+        var limit = rlimit()
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0,
+            limit.rlim_cur < limit.rlim_max
+        else { return }
+        limit.rlim_cur = limit.rlim_max
+        guard unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) != 0 else { return }
+        logger.log(.warning, "cannot raise the limit of open files", [.count: "\(limit.rlim_cur)"])
     }
 }
 
@@ -121,18 +141,27 @@ private actor Drain {
     private let service: EditWorkerService
     private let limit: Duration
     private let logger: Logger
-    private var signals = 0
+    private let lines: LogLines
+    /// When the first signal came.
+    private var firstSignal: ContinuousClock.Instant?
     private var hasBegun = false
 
-    init(_ service: EditWorkerService, limit: Duration, logger: Logger) {
+    init(_ service: EditWorkerService, limit: Duration, logger: Logger, lines: LogLines) {
+        self.lines = lines
         self.service = service
         self.limit = limit
         self.logger = logger
     }
 
+    /// timeout(1), a shell's Ctrl-C and an orchestrator send several at once, which are one.
+    private static let sameSignal = Duration.seconds(1)
+
     func signalled() async {
-        signals += 1
-        if signals == 2 { end("a second signal: ending at once; the broker delivers the rest again") }
+        let first = firstSignal ?? .now
+        firstSignal = first
+        if .now - first >= Self.sameSignal {
+            end("a second signal: ending at once; the broker delivers the rest again")
+        }
         await begin()
     }
 
@@ -153,6 +182,7 @@ private actor Drain {
 
     private func end(_ message: StaticString) {
         logger.log(.warning, message)
+        lines.flush(within: .milliseconds(200))
         // Without exit handlers: other threads are still at work.
         _exit(ExitStatus.drainDeadline)
     }

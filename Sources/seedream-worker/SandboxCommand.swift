@@ -2,6 +2,7 @@ import ArgumentParser
 import EditWorker
 import Logging
 import SandboxAPI
+import SeedreamAPI
 import SharedValues
 import WorkerSettings
 
@@ -81,7 +82,9 @@ struct SandboxCommand: AsyncParsableCommand {
                 }
             }
         } catch {
-            Console.error("seedream-worker: the sandbox cannot listen on \(listen): \(error); is the port taken?")
+            Console.error(
+                "seedream-worker: the sandbox cannot listen on \(listen): \(NetworkFault.text(error)); is the port taken?"
+            )
             throw ExitCode(ExitStatus.unavailable)
         }
     }

@@ -106,6 +106,7 @@ struct WorkerFlags: SettingFlags {
     @Option(help: .setting("api.timeout")) var apiTimeout: String?
     @Option(help: .setting("api.connectTimeout")) var apiConnectTimeout: String?
     @Option(help: .setting("api.caFile")) var apiCaFile: String?
+    @Option(help: .setting("api.proxy")) var apiProxy: String?
     @Option(help: .setting("worker.concurrency")) var workerConcurrency: String?
     @Option(help: .setting("worker.rateLimit")) var workerRateLimit: String?
     @Option(help: .setting("fleet.rateLimit")) var fleetRateLimit: String?
@@ -133,6 +134,7 @@ struct LookFlags: SettingFlags {
     @Option(help: .setting("api.tokenFile")) var apiTokenFile: String?
     @Option(help: .setting("api.connectTimeout")) var apiConnectTimeout: String?
     @Option(help: .setting("api.caFile")) var apiCaFile: String?
+    @Option(help: .setting("api.proxy")) var apiProxy: String?
 }
 
 // MARK: - What commands have

@@ -5,11 +5,8 @@ import WorkerSettings
 extension Settings {
     /// The names of the queues.
     var queues: JobQueues {
-        JobQueues(
-            name: queueName,
-            retryDelays: retryDelays,
-            followDelays: followTasks == .none ? [] : followDelays
-        )
+        // Also if this worker lets no new task be followed: those of others are promised a look.
+        JobQueues(name: queueName, retryDelays: retryDelays, followDelays: followDelays)
     }
 
     /// All queues that a worker with these settings needs.

@@ -5,6 +5,7 @@ import Glibc
 import JSON
 import OperatorTools
 import SeedreamAPI
+import SharedValues
 import WorkerSettings
 
 /// One `submit`: a connection, the publishes in flight, and the replies to come.
@@ -41,7 +42,12 @@ actor SubmitSession {
     private let run: Run
     private let follows: Bool
     private let images: ImageDirectory?
+    private let proxies: EnvironmentProxies
     private var downloads: [Task<Void, Never>] = []
+    private var downloading = 0
+    private var waitingDownloads: [CheckedContinuation<Void, Never>] = []
+    /// Until when replies and images are waited for.
+    private var deadline: ContinuousClock.Instant?
     private var imagesSaved = 0
     private var imagesMissing = 0
     private let replyQueue: ByteString?
@@ -71,6 +77,7 @@ actor SubmitSession {
         images: ImageDirectory? = nil,
         format: OutputFormat
     ) async throws {
+        proxies = settings.environmentProxies
         self.images = images
         self.follows = follows
         self.format = format
@@ -192,22 +199,49 @@ actor SubmitSession {
         return isPublishing || !waiting.isEmpty
     }
 
-    /// Saves the images of a reply beside all else, those that are there already left as they are.
+    /// Saves the images of a reply beside all else, several at once.
     private func download(_ urls: [String], of id: ByteString) {
         guard let images else { return }
-        downloads.append(
-            Task {
-                for (index, url) in urls.enumerated() where !images.has(id.text, number: index + 1) {
+        for (index, url) in urls.enumerated() {
+            downloads.append(
+                Task {
+                    await self.waitForDownload()
                     await self.download(url, of: id, number: index + 1, into: images)
+                    self.endDownload()
                 }
-            }
-        )
+            )
+        }
+    }
+
+    private static let mostDownloads = 8
+
+    private func waitForDownload() async {
+        guard downloading >= Self.mostDownloads else {
+            downloading += 1
+            return
+        }
+        // Whoever ends hands its place on.
+        await withCheckedContinuation { waitingDownloads.append($0) }
+    }
+
+    private func endDownload() {
+        guard !waitingDownloads.isEmpty else {
+            downloading -= 1
+            return
+        }
+        waitingDownloads.removeFirst().resume()
     }
 
     private func download(_ url: String, of id: ByteString, number: Int, into images: ImageDirectory) async {
         do {
-            let bytes = try await ImageFetch.bytes(at: url, userAgent: "seedream-worker/\(Version.current)")
-            if try images.keep(bytes, of: id.text, number: number) != nil { imagesSaved += 1 }
+            if let file = images.file(of: id.text, number: number) { throw ImageDirectory.Exists(file: file) }
+            guard !Task.isCancelled else { throw ImageFetch.Fault.failed(.cancelled) }
+            let bytes = try await ImageFetch.bytes(at: url, userAgent: "seedream-worker/\(Version.current)") {
+                [proxies] in
+                try? proxies.proxy(for: $0, port: $1, isSecure: $2)?.address()
+            }
+            try images.keep(bytes, of: id.text, number: number)
+            imagesSaved += 1
         } catch {
             imagesMissing += 1
             replyProgress.clear()
@@ -216,19 +250,32 @@ actor SubmitSession {
         }
     }
 
-    /// Waits until all images are saved that were told of.
+    /// Waits until all images are saved that were told of, for as long as replies would have been waited for.
     func waitForImages() async {
-        while let next = downloads.popLast() {
+        let timer = deadline.map { deadline in
+            Task {
+                try await Task.sleep(until: deadline, clock: .continuous)
+                self.cancelDownloads()
+            }
+        }
+        while let next = downloads.last {
             await withTaskCancellationHandler {
                 await next.value
             } onCancel: {
-                next.cancel()
+                Task { await self.cancelDownloads() }
             }
+            downloads.removeAll { $0 == next }
         }
+        timer?.cancel()
+    }
+
+    private func cancelDownloads() {
+        for download in downloads { download.cancel() }
     }
 
     /// Waits until all replies are there, the time is over, or the task is cancelled.
     func waitForReplies(_ timeout: Duration) async {
+        deadline = .now + timeout
         guard let replyLoop, !waiting.isEmpty else { return }
         let timer = Task {
             try await Task.sleep(for: timeout)
@@ -287,7 +334,9 @@ actor SubmitSession {
             let failed = failuresByCode.values.reduce(0, +)
             parts.append("\(replied - failed) \(follows ? "completed" : "submitted")")
             if images != nil { parts.append(imagesSaved == 1 ? "1 image saved" : "\(imagesSaved) images saved") }
-            if imagesMissing > 0 { parts.append("\(imagesMissing) images not saved") }
+            if imagesMissing > 0 {
+                parts.append(imagesMissing == 1 ? "1 image not saved" : "\(imagesMissing) images not saved")
+            }
             if failed > 0 {
                 let codes = failuresByCode.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
                 parts.append("\(failed) failed (\(codes.joined(separator: ", ")))")

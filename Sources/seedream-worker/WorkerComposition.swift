@@ -23,11 +23,12 @@ struct WorkerComposition {
     private let group: MultiThreadedEventLoopGroup
     private let journal: any SubmissionJournal
 
-    init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger) throws {
+    init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger, lines: LogLines) throws {
         let identity = WorkerIdentity(version: Version.current)
         let roles: [BrokerRole] = settings.journalStore == .ledger ? BrokerRole.allCases : [.consumer, .publisher]
         let registry = PrometheusRegistry(WorkerMetric.allCases.map(\.family), collect: ProcessMetrics.read)
         let metrics = WorkerMetrics(registry, version: Version.current, roles: roles)
+        lines.onDrop { metrics.droppedLines($0) }
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let executor = EventLoopExecutor(group.next())
         let ledger = Self.ledger(settings, identity, executor, observer: metrics)
@@ -92,6 +93,7 @@ struct WorkerComposition {
         options.timeout = settings.apiTimeout
         options.connectTimeout = settings.apiConnectTimeout
         options.caFile = settings.apiCAFile
+        options.proxy = settings.apiProxy
         return options
     }
 
@@ -144,6 +146,7 @@ private struct BrokerParts {
     let links: BrokerLinks
     let inspector: QueueInspector
     private let topology: Topology
+    private let health: WorkerHealth
 
     init(
         _ settings: Settings,
@@ -155,19 +158,21 @@ private struct BrokerParts {
         // The ledger's stream is declared by the ledger.
         let topology = Topology(queues: settings.queues, type: settings.queueType, mode: settings.queueTopology)
         self.topology = topology
-        func options(_ purpose: String) -> AMQPConnectionOptions {
+        self.health = health
+        func options(_ purpose: String, largestBody: Int = settings.maxMessageBytes) -> AMQPConnectionOptions {
             var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(purpose)")
             options.product = "seedream-worker"
             options.heartbeat = settings.amqpHeartbeat
             options.tls = settings.amqpTLS
             // Whatever a producer sends, memory is bounded: by this for each job in flight, and by the room for larger ones.
-            options.largestBody = settings.maxMessageBytes
+            options.largestBody = largestBody
             return options
         }
         func link<Session>(_ role: BrokerRole, _ setup: @escaping BrokerLink<Session>.Setup) -> BrokerLink<Session> {
             BrokerLink(
                 urls: settings.amqpURLs,
-                options: options(role.rawValue),
+                // A record that is not kept whole would be one that is not known.
+                options: role == .ledger ? options(role.rawValue, largestBody: 16 << 20) : options(role.rawValue),
                 role: role,
                 health: health,
                 logger: logger,
@@ -184,7 +189,15 @@ private struct BrokerParts {
                 link(.ledger) { connection throws(AMQPError) in try await ledger.attach(connection) }
             }
         )
-        inspector = QueueInspector(urls: settings.amqpURLs, options: options("inspector"))
+        inspector = QueueInspector(urls: settings.amqpURLs, options: options("inspector")) { fault in
+            health.lacks("inspector connection", fault?.message)
+            guard let fault else { return logger.log(.info, "the broker can be asked for direct replies again") }
+            logger.log(
+                .warning,
+                "no connection to ask for direct replies; jobs that want one go back to their queue",
+                [.error: fault.message, .code: fault.shortDescription, .remedy: fault.remedy]
+            )
+        }
     }
 
     func publisher(_ logger: Logger) -> BrokerPublisher {
@@ -193,6 +206,7 @@ private struct BrokerParts {
             consumer: links.consumer,
             inspector: inspector,
             topology: topology,
+            health: health,
             logger: logger
         )
     }

@@ -1,9 +1,10 @@
-import EditWorker
 import Journal
 import SeedreamAPI
 import SharedValues
 import TestSupport
 import Testing
+
+@testable import EditWorker
 
 struct GateTests {
     /// A gate at a moment that the test moves.
@@ -26,7 +27,18 @@ struct GateTests {
 
         @discardableResult
         func leave(_ outcome: SubmissionOutcome, job: String = "j", probe: Bool = false) -> Bool {
+            left(outcome, job: job, probe: probe).hasChanged
+        }
+
+        func left(_ outcome: SubmissionOutcome, job: String = "j", probe: Bool = false) -> Gate.Left {
             gate.leave(outcome, job: job, wasProbe: probe, now: start + elapsed)
+        }
+
+        func enterKept() -> Gate.Answer { gate.enter(now: start + elapsed, isKept: true) }
+        func keepProbe() -> Int? { gate.keepProbe() }
+        func endKeptProbe(_ number: Int) { gate.endKeptProbe(number) }
+        func follow(_ reason: GateReason, for delay: Duration) {
+            _ = gate.follow(reason, for: delay, isHeld: false, now: start + elapsed)
         }
     }
 
@@ -39,6 +51,95 @@ struct GateTests {
 
     private static func doubt(_ kind: SubmissionOutcome.Doubt.Kind) -> SubmissionOutcome {
         .unknown(.init(kind: kind))
+    }
+
+    private static let proxys503 = SubmissionOutcome.unknown(
+        .init(kind: .gateway, status: 503, isOfUnavailableService: true)
+    )
+
+    @Test func `a 503 of somebody else closes it at once, and its first job is the probe`() {
+        let scene = Scene()
+        let first = scene.left(Self.proxys503, job: "a")
+        #expect(first == .init(outcome: Self.proxys503, hasChanged: true, mayKeepProbe: true))
+        #expect(scene.closure?.reason == .unavailable)
+        #expect(scene.keepProbe() == 1 && scene.keepProbe() == nil)
+        scene.pass(.seconds(1))
+        // Nobody else is the probe, however long it takes.
+        #expect(scene.enter() == .giveBack)
+        #expect(scene.enterKept() == .probe)
+        #expect(scene.enter() == .giveBack)
+        #expect(scene.left(Self.proxys503, job: "a", probe: true).mayKeepProbe)
+        #expect(scene.remaining == .seconds(2))
+        scene.pass(.milliseconds(1999))
+        guard case .wait(let until?) = scene.enterKept() else {
+            Issue.record("it must wait")
+            return
+        }
+        #expect(until == scene.closure?.until)
+        scene.endKeptProbe(1)
+        scene.pass(.milliseconds(1))
+        #expect(scene.enter() == .probe)
+    }
+
+    @Test func `a probe that is kept opens it like any other`() {
+        let scene = Scene()
+        scene.leave(Self.proxys503)
+        #expect(scene.keepProbe() == 1)
+        scene.pass(.seconds(1))
+        #expect(scene.enterKept() == .probe)
+        #expect(scene.leave(Self.accepted, probe: true))
+        #expect(scene.enter() == .go)
+        // Another job is kept before the first one has its end.
+        scene.leave(Self.proxys503, job: "b")
+        #expect(scene.keepProbe() == 2)
+        scene.endKeptProbe(1)
+        scene.pass(.seconds(1))
+        #expect(scene.enter() == .giveBack && scene.enterKept() == .probe)
+        // Another replica's closure leaves it its place.
+        scene.follow(.rateLimited, for: .seconds(1))
+        scene.pass(.seconds(1))
+        #expect(scene.enter() == .giveBack && scene.enterKept() == .probe)
+        scene.endKeptProbe(2)
+        #expect(scene.enter() == .probe)
+    }
+
+    @Test func `after three refusals that are not the API's, the next ones say nothing of their jobs`() {
+        let scene = Scene()
+        let refused = SubmissionOutcome.rejected(.init(status: 400, isUnfamiliar: true))
+        for job in ["a", "b", "c"] { #expect(scene.left(refused, job: job).outcome == refused) }
+        #expect(scene.closure?.reason == .endpoint)
+        // One that was on its way already.
+        #expect(scene.left(refused, job: "d").outcome == .serviceFault(.init(reason: .endpoint, status: 400)))
+        #expect(scene.remaining == .seconds(1))
+        for seconds in [2, 4, 8] {
+            scene.pass(scene.remaining ?? .zero)
+            #expect(scene.enter() == .probe)
+            let left = scene.left(refused, job: "e", probe: true)
+            #expect(left.outcome == .serviceFault(.init(reason: .endpoint, status: 400)))
+            #expect(scene.remaining == .seconds(seconds))
+        }
+        // An endpoint that is not the API's may answer in several ways.
+        scene.pass(scene.remaining ?? .zero)
+        #expect(scene.enter() == .probe)
+        scene.leave(Self.fault(.endpoint), probe: true)
+        scene.pass(scene.remaining ?? .zero)
+        #expect(scene.enter() == .probe)
+        #expect(scene.left(refused, job: "f", probe: true).outcome.isServiceFault)
+        // Another one's refusal is about its job.
+        scene.pass(scene.remaining ?? .zero)
+        #expect(scene.enter() == .probe)
+        #expect(scene.left(.rejected(.init(status: 422)), probe: true).hasChanged)
+        #expect(scene.closure == nil)
+    }
+
+    @Test func `a gate that a 404 has closed is no row of refusals`() {
+        let scene = Scene()
+        scene.leave(Self.fault(.endpoint))
+        scene.pass(.seconds(1))
+        #expect(scene.enter() == .probe)
+        let refused = SubmissionOutcome.rejected(.init(status: 418, isUnfamiliar: true))
+        #expect(scene.left(refused, probe: true) == .init(outcome: refused, hasChanged: true))
+        #expect(scene.closure == nil)
     }
 
     @Test func `an open gate lets everybody through`() {
@@ -321,16 +422,41 @@ struct AdmissionTests {
         #expect(await admission.enter()?.isProbe == false)
     }
 
-    @Test func `a ledger that is there again is tried at once, and nothing else`() async throws {
-        for (reason, isTried) in [(GateReason.ledger, true), (.auth, false)] {
+    @Test func `a ledger that is there again opens the gate without a job, and no other gate`() async throws {
+        for (reason, isOpen) in [(GateReason.ledger, true), (.auth, false)] {
             let admission = Admission.simulated(
                 gate: Gate(minDelay: .seconds(1000), maxDelay: .seconds(1000))
             )
             admission.report(reason)
             #expect(await admission.enter() == nil)
             admission.follow(.ready)
-            #expect(await admission.enter()?.isProbe == (isTried ? true : nil))
+            #expect(admission.closedFor == (isOpen ? nil : reason))
+            #expect(await admission.enter()?.isProbe == (isOpen ? false : nil))
         }
+    }
+
+    @Test func `a refused token is looked with once per pause, and opens the gate when it is taken`() {
+        let admission = Admission.simulated(gate: Gate(minDelay: .seconds(1000), maxDelay: .seconds(1000)))
+        #expect(admission.mayLook(hasNewToken: false) == .go)
+        admission.leaveLook(.go, isTokenTaken: false)
+        #expect(admission.closedFor == .auth)
+        #expect(admission.mayLook(hasNewToken: false) == .refused)
+        // Another token may be tried at once.
+        #expect(admission.mayLook(hasNewToken: true) == .go)
+        admission.leaveLook(.go, isTokenTaken: true)
+        #expect(admission.closedFor == nil)
+    }
+
+    @Test func `of many looks that are due after the pause one is the probe`() async throws {
+        let admission = Admission.simulated()
+        admission.report(.auth)
+        try await eventually("the pause is over") { admission.mayLook(hasNewToken: false) == .probe }
+        #expect(admission.mayLook(hasNewToken: false) == .refused)
+        // No job is taken for the probe meanwhile.
+        if case .none = admission.intake() {} else { Issue.record("\(admission.intake())") }
+        // One that says nothing of the token has used it all the same: the next comes after a pause.
+        admission.leaveLook(.probe, isTokenTaken: nil)
+        try await eventually("the pause is over") { admission.mayLook(hasNewToken: false) == .probe }
     }
 
     @Test func `a task that is cancelled while it waits goes back at once`() async throws {

@@ -224,7 +224,9 @@ struct JobDecoderTests {
     @Test(
         arguments: [
             nil, "", "application/json", "Application/JSON", "application/json; charset=utf-8",
-            "application/json;charset=\"UTF-8\";version=1", "application/json ; x=y",
+            "application/json;charset=\"UTF-8\";version=1", "application/json ; x=y", "application/json; charset=utf8",
+            "application/json; charset=\"UTF8\"", "application/vnd.seedream.edit+json",
+            "Application/LD+JSON; charset=utf8",
         ] as [ByteString?]
     )
     func `a content type of JSON is taken`(_ type: ByteString?) {
@@ -232,7 +234,10 @@ struct JobDecoderTests {
     }
 
     @Test(
-        arguments: ["text/plain", "application/xml", "application/json; charset=latin1", "json", "application/jsonx"]
+        arguments: [
+            "text/plain", "application/xml", "application/json; charset=latin1", "json", "application/jsonx",
+            "text/x+json", "application/+jsonx",
+        ]
             as [ByteString]
     )
     func `another content type is not`(_ type: ByteString) {
@@ -241,7 +246,9 @@ struct JobDecoderTests {
 
     @Test func `neither is a compressed or a large body`() {
         #expect(Self.failure(encoding: "gzip") == .unsupportedContentType)
-        #expect(Self.failure(encoding: "UTF-8") == nil)
+        for spelling: ByteString in ["UTF-8", "utf8", "UTF8", "\"utf-8\""] {
+            #expect(Self.failure(encoding: spelling) == nil)
+        }
         #expect(Self.failure(encoding: "identity") == nil)
         #expect(Self.failure(body: String(repeating: " ", count: 101)) == .messageTooLarge)
         #expect(Self.failure(body: "{") == .malformedJSON)

@@ -84,6 +84,100 @@ struct JobPipelineTests {
         #expect(world.replies.first?["task_id"]?.text == "t")
     }
 
+    @Test func `a job that met a proxy's 503 is kept as the probe, counted once, and marked`() async throws {
+        let down = Self.answered(503, "upstream connect error or disconnect/reset before headers")
+        let world = Self.world([down, down, down, Self.accepted.sighting])
+        await Self.runAll(world, .simulated(in: world, MemoryJournal(), maxAttempts: 2))
+        #expect(world.submissions == 4)
+        // It never left the worker.
+        #expect(world.copies.isEmpty)
+        let reply = try #require(world.replies.first)
+        #expect(reply["task_id"]?.text == "t" && reply["attempts"]?.exactInteger == 2)
+        #expect(reply["may_be_duplicate"] == .boolean(true))
+    }
+
+    @Test func `a job that is kept as the probe goes back, marked, when the worker drains`() async throws {
+        let world = Self.world([Self.answered(503)])
+        let admission = Admission.simulated(gate: Gate(minDelay: .seconds(300), maxDelay: .seconds(300)))
+        let pipeline = JobPipeline.simulated(in: world, MemoryJournal(), admission: admission)
+        let delivery = try #require(world.deliver())
+        let taking = Task { await pipeline.take(delivery) }
+        try await eventually("the job waits") { admission.waiting > 0 }
+        #expect(admission.closedFor == .unavailable)
+        // No other job is taken for a probe meanwhile.
+        if case .none = admission.intake() {} else { Issue.record("\(admission.intake())") }
+        admission.drain()
+        await taking.value
+        let copy = try #require(world.copies.first)
+        #expect(copy.routingKey == "q.retry.1ms")
+        #expect(copy.properties.headers?["x-may-be-duplicate"] == .boolean(true))
+        #expect(copy.properties.headers?["x-attempts"]?.integer == 1)
+    }
+
+    @Test func `under park a proxy's 503 is for a person to look at`() async throws {
+        let admission = Admission.simulated(gate: Gate(minDelay: .seconds(3600), maxDelay: .seconds(3600)))
+        let world = Self.world([Self.answered(503, "<html>Backend fetch failed</html>")])
+        let pipeline = JobPipeline.simulated(in: world, MemoryJournal(), gateway: .park, admission: admission)
+        #expect(await world.step(pipeline))
+        #expect(world.submissions == 1 && world.unknown == 1)
+        let error = try #require(world.replies.first?["error"])
+        #expect(error["code"]?.text == "outcome_unknown")
+        // What it said is kept.
+        #expect(error["api_answer"]?.text == "<html>Backend fetch failed</html>")
+        #expect(world.copies.first?.properties.headers?["x-api-answer"]?.text == "<html>Backend fetch failed</html>")
+        #expect(admission.closedFor == .unavailable)
+    }
+
+    @Test func `a job that meets the row of refusals goes back as it came`() async throws {
+        let admission = Admission.simulated(gate: Gate(minDelay: .seconds(3600), maxDelay: .seconds(3600)))
+        let plain = Self.answered(400, "The plain HTTP request was sent to HTTPS port")
+        let journal = MemoryJournal()
+        var late: [Task<Void, Never>] = []
+        var worlds: [SimulatedWorld] = []
+        for index in 0..<4 {
+            let world = Self.world([plain]) { $0.messageID = ByteString("job-\(index)") }
+            worlds.append(world)
+            let pipeline = JobPipeline.simulated(in: world, journal, admission: admission)
+            let delivery = try #require(world.deliver())
+            if index < 3 {
+                await pipeline.take(delivery)
+            } else {
+                late.append(Task { await pipeline.take(delivery) })
+            }
+        }
+        for task in late { await task.value }
+        #expect(worlds.map(\.deadLetters) == [1, 1, 1, 0])
+        #expect(worlds[3].copies.map(\.routingKey) == ["q.retry.1ms"])
+        #expect(admission.closedFor == .endpoint)
+    }
+
+    @Test func `evidence is kept without the job's own texts`() async throws {
+        let secret = "Make the whole sky violet"
+        let body = #"{"image_urls":["https://cdn.example/picture-4711.png"],"prompt":"\#(secret)"}"#
+        let answer =
+            #"{"task_id":"a","taskId":"b","input":{"prompt":"Make the\nwhole sky violet!","url":"#
+            + #""https://cdn.example/picture-4711.png"}}"#
+        let world = SimulatedWorld(body: body) { _ in (Self.answered(200, answer), false) }
+        await Self.runAll(world, .simulated(in: world, MemoryJournal()))
+        let evidence = try #require(world.replies.first?["error"]?["api_answer"]?.text)
+        #expect(evidence.contains(#""task_id":"a","taskId":"b""#), "\(evidence)")
+        for part in ["sky", "violet", "cdn", "4711"] { #expect(!evidence.contains(part), "\(evidence)") }
+        #expect(evidence.utf8.count <= 512)
+        // Escapes hide nothing, and letters of many bytes end nothing.
+        let hidden =
+            #"<p>M\u0061ke%20the &#119;hole&nbsp;sky v&#x69;olet &eacute;</p> "# + String(repeating: "🇮🇳ाাा", count: 400)
+        let escaped = SimulatedWorld(body: body) { _ in (Self.answered(502, hidden), false) }
+        await Self.runAll(escaped, .simulated(in: escaped, MemoryJournal(), gateway: .park))
+        let text = try #require(escaped.replies.first?["error"]?["api_answer"]?.text)
+        for part in ["sky", "violet", "olet", "whole", "eacute"] { #expect(!text.contains(part), "\(text)") }
+        #expect(text.contains("<p>") && text.utf8.count <= 512)
+        let long = SimulatedWorld(body: body) { _ in
+            (Self.answered(200, String(repeating: "x", count: 5000)), false)
+        }
+        await Self.runAll(long, .simulated(in: long, MemoryJournal()))
+        #expect(long.replies.first?["error"]?["api_answer"]?.text?.utf8.count == 512)
+    }
+
     @Test func `a job that waits for its start has no entry yet`() async throws {
         let journal = MemoryJournal()
         let world = Self.world([Self.accepted.sighting])
@@ -196,10 +290,15 @@ struct JobPipelineTests {
         await #expect(throws: Stop.self) {
             try await desk.recording(request) { (_) -> (Int, JournalVerdict) in throw Stop() }
         }
-        let answer = try await desk.recording(request) { ($0, .accepted(taskID: "t")) }
+        let answer = try await desk.recording(request) { ($0, .accepted(taskID: "t", at: Timestamp(milliseconds: 1))) }
         // The one that threw has sent nothing, and does not count.
         #expect(answer == .begun(mayBeDuplicate: true, earlier: 1))
-        let known = JournalAnswer.accepted(taskID: "t", attempts: 2, mayBeDuplicate: true)
+        let known = JournalAnswer.accepted(
+            taskID: "t",
+            attempts: 2,
+            mayBeDuplicate: true,
+            at: Timestamp(milliseconds: 1)
+        )
         #expect(try await desk.recording(request) { ($0, .released) } == known)
     }
 
@@ -379,8 +478,10 @@ private struct ClosingPublisher: MessagePublisher {
     let world: SimulatedWorld
     let admission: Admission
 
-    func publish(_ message: OutboundMessage) async throws -> PublishResult { try await world.publish(message) }
-    func exists(queue: ByteString) async throws -> Bool {
+    func publish(_ message: OutboundMessage, for delivery: Delivery?) async throws -> PublishResult {
+        try await world.publish(message, for: delivery)
+    }
+    func exists(queue: ByteString) async throws -> Bool? {
         var other = await admission.enter()
         _ = other?.leave(.serviceFault(.init(reason: .auth, retryAfter: .seconds(3600))), job: "other")
         return true
@@ -391,10 +492,10 @@ private struct ClosingPublisher: MessagePublisher {
 
 /// A publisher for which every message is too large.
 private struct RefusingPublisher: MessagePublisher {
-    func publish(_ message: OutboundMessage) async throws -> PublishResult {
+    func publish(_ message: OutboundMessage, for delivery: Delivery?) async throws -> PublishResult {
         throw AMQPError(.tooLarge, "too large")
     }
-    func exists(queue: ByteString) async throws -> Bool { true }
+    func exists(queue: ByteString) async throws -> Bool? { true }
     func restoreTopology() async throws {}
     var frameMax: Int { get async throws { 4096 } }
 }

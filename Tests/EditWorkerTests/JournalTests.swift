@@ -46,7 +46,14 @@ struct JournalTests {
         return request
     }
 
-    private static let accepted = JournalAnswer.accepted(taskID: "t", attempts: 1, mayBeDuplicate: false)
+    /// Of the acceptance: the same in every store, to the millisecond.
+    private static let moment = Timestamp.now
+    private static let accepted = JournalAnswer.accepted(
+        taskID: "t",
+        attempts: 1,
+        mayBeDuplicate: false,
+        at: moment
+    )
     private static let rejected = JobFailure(.apiRejected, "no", httpStatus: 422)
     private static let parked = JobFailure(.outcomeUnknown, "who knows", charged: .maybe)
 
@@ -55,9 +62,33 @@ struct JournalTests {
         try await Self.with(store) { journal in
             #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
             #expect(try await journal.begin(Self.request()) == .inFlight)
-            try await journal.finish("j", .accepted(taskID: "t"))
+            try await journal.finish("j", .accepted(taskID: "t", at: Self.moment))
             #expect(try await journal.begin(Self.request()) == Self.accepted)
             #expect(try await journal.begin(Self.request(replay: 9, again: true)) == Self.accepted)
+        }
+    }
+
+    @Test(arguments: Store.allCases)
+    func `a replay of an ended task is submitted once, unless it is in doubt`(_ store: Store) async throws {
+        try await Self.with(store) { journal in
+            _ = try await journal.begin(Self.request())
+            try await journal.finish("j", .accepted(taskID: "t", at: Self.moment))
+            var replay = Self.request(replay: 1)
+            replay.isOfEndedTask = true
+            var redelivered = replay
+            redelivered.mayBeSubmittedElsewhere = true
+            redelivered.replay = 2
+            #expect(try await journal.begin(replay) == .begun(mayBeDuplicate: true))
+            try await journal.finish("j", .accepted(taskID: "u", at: Self.moment))
+            // The same replay once more is no new permission.
+            let known = JournalAnswer.accepted(taskID: "u", attempts: 1, mayBeDuplicate: true, at: Self.moment)
+            #expect(try await journal.begin(replay) == known)
+            // Another worker may have submitted this delivery, and this store may not know.
+            guard case .failed(let failure, _, _) = try await journal.begin(redelivered) else {
+                Issue.record("it must not be submitted")
+                return
+            }
+            #expect(failure.code == .outcomeUnknown)
         }
     }
 
@@ -84,10 +115,11 @@ struct JournalTests {
             // The same replay once more is no new permission.
             #expect(try await journal.begin(Self.request(replay: 1)) == .doubtful(attempts: 1))
             #expect(try await journal.begin(Self.request(replay: 2)) == .begun(mayBeDuplicate: true))
-            try await journal.finish("j", .accepted(taskID: "t"))
+            try await journal.finish("j", .accepted(taskID: "t", at: Self.moment))
             // The mark stays to the end.
             #expect(
-                try await journal.begin(Self.request()) == .accepted(taskID: "t", attempts: 1, mayBeDuplicate: true)
+                try await journal.begin(Self.request())
+                    == .accepted(taskID: "t", attempts: 1, mayBeDuplicate: true, at: Self.moment)
             )
         }
     }
@@ -170,7 +202,7 @@ struct JournalTests {
             #expect(try await journal.begin(again) == .failed(Self.rejected, attempts: 1, mayBeDuplicate: false))
             #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
             // What was not refused for certain is not touched.
-            try await journal.finish("j", .accepted(taskID: "t"))
+            try await journal.finish("j", .accepted(taskID: "t", at: Self.moment))
             try await journal.acknowledged("j")
             #expect(try await journal.begin(again) == Self.accepted)
         }
@@ -218,7 +250,7 @@ struct JournalTests {
         #expect(journal.rowLength < 2000)
         // It is still the oldest, and goes first.
         _ = journal.beginNow(Self.request("other"))
-        _ = journal.finishNow("other", .accepted(taskID: "t"))
+        _ = journal.finishNow("other", .accepted(taskID: "t", at: Self.moment))
         try await journal.sweep(before: .max)
         #expect(journal.count == 0)
     }
@@ -228,7 +260,7 @@ struct JournalTests {
         try await Self.with(store) { journal in
             _ = try await journal.begin(Self.request())
             #expect(try await journal.begin(Self.request(body: "other")) == .conflict)
-            try await journal.finish("j", .accepted(taskID: "t"))
+            try await journal.finish("j", .accepted(taskID: "t", at: Self.moment))
             #expect(try await journal.begin(Self.request(body: "other")) == .conflict)
         }
     }
@@ -237,7 +269,7 @@ struct JournalTests {
     func `what has ended is forgotten after its time, what is under way is not`(_ store: Store) async throws {
         try await Self.with(store) { journal in
             _ = try await journal.begin(Self.request("done"))
-            try await journal.finish("done", .accepted(taskID: "t"))
+            try await journal.finish("done", .accepted(taskID: "t", at: Self.moment))
             _ = try await journal.begin(Self.request("open"))
             try await journal.sweep(before: 0)
             #expect(try await journal.begin(Self.request("done")) == Self.accepted)
@@ -252,7 +284,7 @@ struct JournalTests {
         _ = try await journal.begin(Self.request("open"))
         for index in 0..<5000 {
             _ = try await journal.begin(Self.request("\(index)"))
-            try await journal.finish("\(index)", .accepted(taskID: "t"))
+            try await journal.finish("\(index)", .accepted(taskID: "t", at: Self.moment))
         }
         #expect(journal.count == 100)
         #expect(try await journal.begin(Self.request("open")) == .inFlight)
@@ -264,7 +296,7 @@ struct JournalTests {
         let path = Self.freshPath()
         var first: SQLiteJournal? = try SQLiteJournal(path: path)
         _ = try await first?.begin(Self.request("done"))
-        try await first?.finish("done", .accepted(taskID: "t"))
+        try await first?.finish("done", .accepted(taskID: "t", at: Self.moment))
         _ = try await first?.begin(Self.request("open"))
         let second = try SQLiteJournal(path: path)
         #expect(try await second.begin(Self.request("done")) == Self.accepted)
@@ -342,7 +374,11 @@ struct JournalTests {
         let desk = JournalDesk(MemoryJournal())
         let tasks = (0..<20)
             .map { _ in
-                Task { try await desk.recording(Self.request()) { ($0, JournalVerdict.accepted(taskID: "t")) } }
+                Task {
+                    try await desk.recording(Self.request()) {
+                        ($0, JournalVerdict.accepted(taskID: "t", at: Self.moment))
+                    }
+                }
             }
         var answers: [JournalAnswer] = []
         for task in tasks { answers.append(try await task.value) }
@@ -363,7 +399,7 @@ struct JournalTests {
                             return count
                         }
                         // The first comes to nothing, and the next one has the place.
-                        return (answer, number == 1 ? .released : .accepted(taskID: "t"))
+                        return (answer, number == 1 ? .released : .accepted(taskID: "t", at: Self.moment))
                     }
                 }
             }

@@ -174,11 +174,16 @@ final class SimulatedWorld: Sendable {
 }
 
 extension SimulatedWorld: Submitter {
-    func submit(_ submission: SubmissionRequest) async -> SubmissionSighting {
+    func submit(
+        _ submission: consuming SubmissionRequest,
+        over reservation: consuming Reservation
+    ) async -> SubmissionSighting {
+        let body = submission.body
+
         let sighting = perform(.submit) { state in
             let (sighting, isAccepted) = answers(state.submissions)
             state.submissions += 1
-            state.bodies.append(submission.body)
+            state.bodies.append(body)
             if isAccepted { state.accepted += 1 }
             return sighting
         }
@@ -187,7 +192,8 @@ extension SimulatedWorld: Submitter {
 }
 
 extension SimulatedWorld: MessagePublisher {
-    func publish(_ message: OutboundMessage) async throws -> PublishResult {
+    func publish(_ message: OutboundMessage, for delivery: Delivery?) async throws -> PublishResult {
+        guard delivery?.isLive ?? true else { throw StaleDelivery() }
         let json = (try? JSONValue(parsing: message.body)) ?? .null
         let done: Bool?
         if message.routingKey != "q.results" { state.withLockedValue { $0.copies.append(message) } }
@@ -213,7 +219,7 @@ extension SimulatedWorld: MessagePublisher {
         return .confirmed
     }
 
-    func exists(queue: ByteString) async throws -> Bool { hasRequester }
+    func exists(queue: ByteString) async throws -> Bool? { hasRequester }
     func restoreTopology() async throws {}
     var frameMax: Int { get async throws { 131_072 } }
 

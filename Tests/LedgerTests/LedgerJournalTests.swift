@@ -43,6 +43,12 @@ struct LedgerJournalTests {
         await connection.close()
     }
 
+    private static let moment = Timestamp.now
+
+    private static func accepted(_ taskID: String) -> JournalAnswer {
+        .accepted(taskID: taskID, attempts: 1, mayBeDuplicate: false, at: moment)
+    }
+
     private static func request(_ id: String, _ body: String = "b") -> JournalRequest {
         JournalRequest(id: id, digest: BodyDigest(Array(body.utf8)))
     }
@@ -54,8 +60,14 @@ struct LedgerJournalTests {
                 try await Self.with(broker) { second, _ in
                     #expect(first.maySubmit("a") && !second.maySubmit("a"))
                     #expect(try await second.begin(Self.request("a")) == JournalAnswer.inFlight)
-                    try await first.finish("a", .accepted(taskID: "t"))
-                    let accepted = JournalAnswer.accepted(taskID: "t", attempts: 1, mayBeDuplicate: false)
+                    let moment = Timestamp.now
+                    try await first.finish("a", .accepted(taskID: "t", at: moment))
+                    let accepted = JournalAnswer.accepted(
+                        taskID: "t",
+                        attempts: 1,
+                        mayBeDuplicate: false,
+                        at: moment
+                    )
                     // Until it has read that, it takes the job for under way.
                     try await eventually("the other has read it") {
                         try await second.begin(Self.request("a")) == accepted
@@ -113,23 +125,23 @@ struct LedgerJournalTests {
             try await Self.with(broker) { ledger, connection in
                 for index in 0..<50 {
                     _ = try await ledger.begin(Self.request("job-\(index)"))
-                    try await ledger.finish("job-\(index)", .accepted(taskID: "t-\(index)"))
+                    try await ledger.finish("job-\(index)", .accepted(taskID: "t-\(index)", at: Self.moment))
                 }
                 _ = try await ledger.begin(Self.request("open"))
                 await connection.close()
                 try await eventually("it has noticed") { ledger.progress != nil }
                 #expect(!ledger.maySubmit("open"))
                 // What ends meanwhile is written later.
-                let ending = Task { try await ledger.finish("open", .accepted(taskID: "late")) }
+                let ending = Task { try await ledger.finish("open", .accepted(taskID: "late", at: Self.moment)) }
                 let next = try await ledger.attach(broker.connect("next"))
                 await ledger.waitUntilReady()
                 try await ending.value
                 #expect(ledger.entries == 51)
                 try await Self.with(broker) { other, _ in
-                    let late = JournalAnswer.accepted(taskID: "late", attempts: 1, mayBeDuplicate: false)
+                    let late = Self.accepted("late")
                     let open = try await other.begin(Self.request("open"))
                     #expect(open == late)
-                    let first = JournalAnswer.accepted(taskID: "t-0", attempts: 1, mayBeDuplicate: false)
+                    let first = Self.accepted("t-0")
                     let known = try await other.begin(Self.request("job-0"))
                     #expect(known == first)
                 }

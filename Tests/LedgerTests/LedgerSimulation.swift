@@ -419,7 +419,7 @@ struct LedgerSimulation {
         case .begun(let isMarked, _):
             replicas[index].work[place].phase = .begun
             replicas[index].work[place].isMarked = isMarked
-        case .accepted(let taskID, _, _):
+        case .accepted(let taskID, _, _, _):
             let offset = answer.acceptedAt
             end(index, place, offset.flatMap { taskOf(job, at: $0) } ?? Int(taskID) ?? -1)
         case .inFlight:
@@ -437,7 +437,7 @@ struct LedgerSimulation {
     private func taskOf(_ job: Int, at offset: Int64) -> Int? {
         guard stream.indices.contains(Int(offset)) else { return nil }
         for record in stream[Int(offset)].records {
-            if case .end(Self.id(job), .accepted(let taskID)) = record { return Int(taskID) }
+            if case .end(Self.id(job), .accepted(let taskID, _)) = record { return Int(taskID) }
         }
         return nil
     }
@@ -511,7 +511,7 @@ struct LedgerSimulation {
     /// Whether the ledger says that a submission was accepted.
     private func stands(_ submission: Int) -> Bool {
         stream.contains { message in
-            message.records.contains { if case .end(_, .accepted("\(submission)")) = $0 { true } else { false } }
+            message.records.contains { if case .end(_, .accepted("\(submission)", _)) = $0 { true } else { false } }
         }
     }
 

@@ -7,6 +7,8 @@ import Testing
 /// The fold, as a table of what replicas say and what is true then.
 struct LedgerStateTests {
     private static let hour: Int64 = 3_600_000
+    /// When all messages are written.
+    private static let moment = Timestamp(milliseconds: 1_000_000_000)
 
     /// A ledger that is written and read without a broker.
     private struct Ledger {
@@ -51,8 +53,49 @@ struct LedgerStateTests {
         #expect(ledger.ask(Self.request()) == .inFlight)
         ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "a")
         let answer = ledger.state.answer(to: Self.request(), by: "x", at: 1_000_000_000)
-        #expect(answer.answer == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false))
+        #expect(answer.answer == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false, at: Self.moment))
         #expect(answer.acceptedAt == 3)
+    }
+
+    @Test func `an acceptance behind the record that gave the job up is late, and its replica's to tell`() {
+        var ledger = Ledger()
+        ledger.write([.begin(Self.request())], by: "a")
+        ledger.write([.abandon(id: "j", offset: 0)], by: "b")
+        #expect(ledger.state.lateHolder(of: "j") == nil)
+        ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "a")
+        #expect(ledger.state.lateHolder(of: "j") == "a")
+        // One that came in time is nobody's to tell but of who has the job.
+        ledger.write([.begin(Self.request("k"))], by: "a")
+        ledger.write([.end(id: "k", .accepted(taskID: "t"))], by: "a")
+        ledger.write([.abandon(id: "k", offset: 3)], by: "b")
+        #expect(ledger.state.lateHolder(of: "k") == nil)
+    }
+
+    @Test func `an acceptance keeps its moment, but is never later than its message`() {
+        var ledger = Ledger()
+        ledger.write([.begin(Self.request())], by: "a")
+        let early = Timestamp(milliseconds: Self.moment.milliseconds - 5000)
+        ledger.write([.end(id: "j", .accepted(taskID: "t", at: early))], by: "a")
+        #expect(ledger.ask(Self.request()) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false, at: early))
+        let future = Timestamp(milliseconds: 1 << 50)
+        ledger.write([.begin(Self.request("k")), .end(id: "k", .accepted(taskID: "t", at: future))], by: "a")
+        #expect(
+            ledger.ask(Self.request("k")) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false, at: Self.moment)
+        )
+    }
+
+    @Test func `a replay of an ended task is begun once, with consent`() {
+        var ledger = Ledger()
+        ledger.write([.begin(Self.request()), .end(id: "j", .accepted(taskID: "t"))], by: "a")
+        var replay = Self.request()
+        replay.replay = 1
+        replay.acceptsDoubleCharge = true
+        // Of a job whose task may still bring its images nothing is paid for again.
+        #expect(ledger.ask(replay) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false, at: Self.moment))
+        replay.isOfEndedTask = true
+        #expect(ledger.ask(replay) == .begun(mayBeDuplicate: true))
+        ledger.write([.begin(replay), .end(id: "j", .accepted(taskID: "u"))], by: "a")
+        #expect(ledger.ask(replay) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: true, at: Self.moment))
     }
 
     @Test func `a message that is there twice counts once`() {
@@ -72,7 +115,9 @@ struct LedgerStateTests {
         ledger.write([.abandon(id: "j", offset: 0)], by: "b")
         #expect(ledger.ask(Self.request()) == .doubtful(attempts: 1))
         ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "a")
-        #expect(ledger.ask(Self.request()) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false))
+        #expect(
+            ledger.ask(Self.request()) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false, at: Self.moment)
+        )
     }
 
     @Test func `what may have been paid is not forgotten when the next submission does not take place`() {
@@ -110,7 +155,9 @@ struct LedgerStateTests {
         }
         #expect(ledger.state.count == 2001)
         #expect(ledger.ask(Self.request("j", "other")) == .conflict)
-        #expect(ledger.ask(Self.request()) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false))
+        #expect(
+            ledger.ask(Self.request()) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false, at: Self.moment)
+        )
     }
 
     @Test func `what is older than the retention is forgotten, whether or not it was swept`() {
@@ -139,7 +186,9 @@ struct LedgerStateTests {
         request.replay = .max
         request.attempts = 1_000_000
         ledger.write([.begin(request), .end(id: "j", .accepted(taskID: "t"))])
-        #expect(ledger.ask(request) == .accepted(taskID: "t", attempts: 1_000_000, mayBeDuplicate: false))
+        #expect(
+            ledger.ask(request) == .accepted(taskID: "t", attempts: 1_000_000, mayBeDuplicate: false, at: Self.moment)
+        )
     }
 
     private static var report: LedgerReport {

@@ -84,12 +84,13 @@ extension ProgramTests {
                 #expect(
                     Set(counts.keys)
                         .isSubset(of: [
-                            "images", "api_rejected", "retries_exhausted", "generation_failed", "task_not_found",
-                            "follow_timeout", "response_unreadable",
+                            "images", "api_rejected", "retries_exhausted", "generation_failed", "follow_timeout",
+                            "response_unreadable",
                         ]),
                     "\(counts)"
                 )
-                let fewest = ["images": 1500, "generation_failed": 30, "task_not_found": 20, "follow_timeout": 10]
+                // Tasks that the API does not know are lost after three minutes: here the deadline is earlier.
+                let fewest = ["images": 1500, "generation_failed": 30, "follow_timeout": 30]
                 for (code, fewest) in fewest { #expect(counts[code, default: 0] >= fewest, "\(counts)") }
                 #expect(try await service.count("duplicates") == 0)
                 for queue in ["jobs", "jobs.follow"] { try await service.waitFor(0, in: queue) }
@@ -132,7 +133,7 @@ extension ProgramTests {
                 let more = (try worker.privateMemory - before) >> 10
                 #expect(more < 4096, "\(more) KiB more for 5000 tasks that wait")
                 let with = try await seconds(for: 4000, "with")
-                #expect(with < 1.5 * without, "4000 jobs: \(without) s without waiting tasks, \(with) s with them")
+                #expect(with < 2 * without, "4000 jobs: \(without) s without waiting tasks, \(with) s with them")
             }
         }
 

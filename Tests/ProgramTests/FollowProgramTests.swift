@@ -55,12 +55,17 @@ extension ProgramTests {
         }
 
         @Test(arguments: [
-            ("task-failed", "generation_failed", "jobs.dlq"), ("task-lost", "task_not_found", "jobs.unknown"),
-            ("task-stuck", "follow_timeout", "jobs.unknown"),
+            ("task-failed", "generation_failed", "jobs.dlq", "The API accepted the job and made no images"),
+            // A task is lost only after three minutes; here the deadline is earlier.
+            ("task-lost", "follow_timeout", "jobs.unknown", "the last look saw HTTP status 404"),
+            ("task-stuck", "follow_timeout", "jobs.unknown", "the last look saw the status processing"),
         ])
-        func `a task without images ends once, with its id`(_ fault: String, _ code: String, _ queue: String)
-            async throws
-        {
+        func `a task without images ends once, with its id`(
+            _ fault: String,
+            _ code: String,
+            _ queue: String,
+            _ words: String
+        ) async throws {
             let sandbox = ["--latency", "0ms", "--generation", "100ms", "--fault", "\(fault)=100"]
             try await ServiceFixture.with(sandbox: sandbox) { service in
                 _ = try await service.startWorker(Self.settings.merging(["SEEDREAM_FOLLOW_DEADLINE": "4s"]) { $1 })
@@ -70,6 +75,7 @@ extension ProgramTests {
                 #expect(failures.count == 3)
                 #expect(failures.allSatisfy { $0.json["error"]?["code"]?.text == code }, "\(failures.map(\.json))")
                 #expect(failures.allSatisfy { $0.json["task_id"]?.text != nil && $0.json["charged"]?.text == "maybe" })
+                #expect(failures.allSatisfy { $0.json["error"]?["message"]?.text?.contains(words) == true })
                 let letters = try await service.broker.take(3, from: queue)
                 #expect(letters.allSatisfy { $0.header("x-error-code") == code && $0.header("x-task-id") != nil })
                 #expect(try await service.count("accepted") == 3)
@@ -130,8 +136,10 @@ extension ProgramTests {
                     ["submit", "-", "--follow", "--download", image.path, "--id-field", "id", "--timeout", "30s"],
                     stdin: jobs.joined(separator: "\n")
                 )
-                #expect(outcome.status == 0, "\(outcome.stderr)")
-                #expect(outcome.stderr.contains("3 completed, 5 images saved"), "\(outcome.stderr)")
+                // What could not be had is told, and is a failure.
+                #expect(outcome.status == 1, "\(outcome.stderr)")
+                #expect(outcome.stderr.contains("3 completed, 5 images saved, 1 image not saved"), "\(outcome.stderr)")
+                #expect(outcome.stderr.contains("kept: image 1 could not be saved: \(own.path) is there already"))
                 let names = try FileManager.default.contentsOfDirectory(atPath: image.path).sorted()
                 #expect(
                     names == [

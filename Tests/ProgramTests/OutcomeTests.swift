@@ -134,7 +134,7 @@ extension ProgramTests {
                     }
                     guard ContinuousClock.now < end else { return .send(Self.accepted) }
                     early.withLockedValue { $0 += 1 }
-                    return .send(ScriptedServer.answer(503, "", headers: "Retry-After: 2\r\n"))
+                    return .send(ScriptedServer.answer(503, #"{"message":"busy"}"#, headers: "Retry-After: 2\r\n"))
                 }
             ) { service, server in
                 try await service.publish(Array(repeating: ServiceFixture.job(), count: 300))

@@ -12,7 +12,7 @@ struct ImportRuleTests {
         "EditJob": ["JSON", "SharedValues"],
         "SeedreamAPI": ["EditJob", "JSON", "SharedValues"],
         "Journal": ["AMQP", "CSQLite", "EditJob", "JSON", "SharedValues", "ThreadExecutor"],
-        "EditWorker": ["AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues"],
+        "EditWorker": ["AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues", "ThreadExecutor"],
         "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SharedValues"],
         "Prometheus": [],
         "HTTPServer": [],
@@ -20,7 +20,7 @@ struct ImportRuleTests {
             "AMQP", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "OperatorTools", "SeedreamAPI",
             "SharedValues",
         ],
-        "HealthAPI": ["EditWorker", "HTTPServer", "JSON", "Prometheus"],
+        "HealthAPI": ["EditWorker", "HTTPServer", "JSON", "Prometheus", "SeedreamAPI"],
         "SandboxAPI": ["EditJob", "HTTPServer", "JSON"],
         "WorkerSettings": ["AMQP", "CYAML", "EditJob", "SharedValues"],
         "seedream-worker": [
@@ -38,7 +38,7 @@ struct ImportRuleTests {
 
     /// Libraries that only one room may know.
     private static let libraries: [String: Set<String>] = [
-        "OperatorTools": ["FoundationEssentials"]
+        "OperatorTools": ["FoundationEssentials"], "SeedreamAPI": ["FoundationEssentials"],
     ]
 
     private static var sources: URL {

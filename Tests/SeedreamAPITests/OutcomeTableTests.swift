@@ -29,6 +29,11 @@ struct OutcomeTableTests {
         .unknown(.init(kind: kind, status: status, retryAfter: after.map { .seconds($0) }))
     }
 
+    private static func unavailable(_ status: Int, _ after: Int? = nil) -> SubmissionOutcome {
+        let wait = after.map { Duration.seconds($0) }
+        return .unknown(.init(kind: .gateway, status: status, retryAfter: wait, isOfUnavailableService: true))
+    }
+
     private static func rejected(_ status: Int, content: Bool = false, unfamiliar: Bool = false) -> SubmissionOutcome {
         .rejected(.init(isAboutContent: content, status: status, isUnfamiliar: unfamiliar))
     }
@@ -37,19 +42,29 @@ struct OutcomeTableTests {
         (answered(200, #"{"task_id":"\#(uuid)"}"#), .accepted(taskID: uuid, nil)),
         (answered(201, #"{"task_id":"\#(uuid)","x":[]}"#), .accepted(taskID: uuid, nil)),
         (answered(200, #"{"task_id":"abc"}"#), .accepted(taskID: "abc", .taskIDIsNoUUID)),
-        (answered(200, #"{"code":200,"data":{"task_id":"\#(uuid)"}}"#), .accepted(taskID: uuid, .envelope)),
-        (answered(200, #"{"code":"200","data":{"taskId":"\#(uuid)"}}"#), .accepted(taskID: uuid, .envelope)),
+        (answered(200, #"{"code":200,"data":{"task_id":"\#(uuid)"}}"#), .accepted(taskID: uuid, .shape)),
+        (answered(200, #"{"code":"200","data":{"taskId":"\#(uuid)"}}"#), .accepted(taskID: uuid, .shape)),
         (
             answered(200, #"{"task_id":"\#(String(repeating: "a", count: 256))"}"#),
             .accepted(taskID: String(repeating: "a", count: 256), .taskIDIsNoUUID)
         ),
-        // The task id is what counts, whatever else the answer says.
-        (answered(200, #"{"code":500,"task_id":"\#(uuid)"}"#), .accepted(taskID: uuid, nil)),
+        // A paid task id is never thrown away, in whatever shape it comes.
+        (answered(200, #"{"code":0,"data":{"task_id":"\#(uuid)"}}"#), .accepted(taskID: uuid, .shape)),
+        (answered(202, #"{"code":200,"data":{"taskId":"\#(uuid)"}}"#), .accepted(taskID: uuid, .shape)),
+        (answered(200, #"{"taskId":"\#(uuid)"}"#), .accepted(taskID: uuid, .shape)),
+        (answered(200, #"{"task_id":7}"#), .accepted(taskID: "7", .shape)),
+        (answered(200, #"{"code":201,"taskId":"a"}"#), .accepted(taskID: "a", .shape)),
+        (answered(200, #"{"task_id":"a","data":{"taskId":"a"}}"#), .accepted(taskID: "a", .taskIDIsNoUUID)),
+        (answered(200, #"{"task_id":"","data":{"taskId":"a"}}"#), .accepted(taskID: "a", .shape)),
+        (answered(200, #"{"code":null,"error_code":0,"task_id":"\#(uuid)"}"#), .accepted(taskID: uuid, nil)),
     ]
 
     static let unreadable: [SubmissionSighting] = [
         answered(200), answered(200, "{"), answered(200, "<html></html>"), answered(200, "{}"), answered(200, "[]"),
-        answered(200, #"{"task_id":""}"#), answered(200, #"{"task_id":7}"#), answered(200, #"{"task_id":null}"#),
+        answered(200, #"{"task_id":""}"#), answered(200, #"{"task_id":7.5}"#), answered(200, #"{"task_id":null}"#),
+        // An id beside an error, and two of them.
+        answered(200, #"{"code":500,"task_id":"\#(uuid)"}"#), answered(200, #"{"error_code":"401","taskId":"a"}"#),
+        answered(200, #"{"task_id":"a","taskId":"b"}"#), answered(200, #"{"task_id":"a","data":{"task_id":"b"}}"#),
         answered(200, #"{"task_id":"\#(String(repeating: "a", count: 257))"}"#),
         answered(200, #"{"code":200}"#), answered(200, #"{"code":200,"data":{}}"#), answered(200, #"{"code":0}"#),
         answered(200, #"{"code":10001,"msg":"?"}"#), answered(200, #"{"code":true}"#), answered(200, #"{"code":"x"}"#),
@@ -75,10 +90,16 @@ struct OutcomeTableTests {
         (answered(301), gate(.redirect, 301)), (answered(302), gate(.redirect, 302)),
         (answered(303), gate(.redirect, 303)), (answered(307), gate(.redirect, 307)),
         (answered(308), gate(.redirect, 308)), (answered(304), gate(.redirect, 304)),
-        (answered(400), rejected(400)), (answered(413), rejected(413)), (answered(422), rejected(422)),
+        (answered(400), rejected(400, unfamiliar: true)), (answered(413), rejected(413, unfamiliar: true)),
+        (answered(422), rejected(422, unfamiliar: true)),
+        (answered(400, "<html>The plain HTTP request was sent to HTTPS port"), rejected(400, unfamiliar: true)),
+        (answered(400, #"{"code":400}"#), rejected(400)), (answered(413, #"{"detail":"x"}"#), rejected(413)),
+        (answered(422, #"{"errors":[]}"#), rejected(422)), (answered(422, #"{"title":"x"}"#), rejected(422)),
+        (answered(422, #"{"error":"x"}"#), rejected(422)),
+        (answered(422, #"{"ok":false}"#), rejected(422, unfamiliar: true)),
         (answered(400, #"{"message":"Content Policy"}"#), rejected(400, content: true)),
         (answered(422, #"{"error_msg":"sensitive words"}"#), rejected(422, content: true)),
-        (answered(422, "moderation says no"), rejected(422, content: true)),
+        (answered(422, "moderation says no"), rejected(422, content: true, unfamiliar: true)),
         (answered(401), gate(.auth, 401)), (answered(402), gate(.credits, 402)), (answered(433), gate(.quota, 433)),
         (answered(403, "error code: 1010"), gate(.forbidden, 403)),
         (answered(404), gate(.endpoint, 404)), (answered(405), gate(.endpoint, 405)),
@@ -101,7 +122,13 @@ struct OutcomeTableTests {
         (answered(502, retryAfter: "9"), unknown(.gateway, 502, after: 9)),
         (answered(501, #"{"message":"no such model"}"#), rejected(501)), (answered(501), gate(.endpoint, 501)),
         (answered(501, "<html>"), gate(.endpoint, 501)),
-        (answered(503), gate(.unavailable, 503)), (answered(503, retryAfter: "60"), gate(.unavailable, 503, after: 60)),
+        // Who wrote a 503 decides whether it promises anything.
+        (answered(503, #"{"message":"busy"}"#), gate(.unavailable, 503)),
+        (answered(503, #"{"code":503}"#, retryAfter: "60"), gate(.unavailable, 503, after: 60)),
+        (answered(503), unavailable(503)),
+        (answered(503, "Backend fetch failed", retryAfter: "60"), unavailable(503, 60)),
+        (answered(503, "upstream connect error or disconnect/reset before headers"), unavailable(503)),
+        (.answered(APIAnswer(status: 503, body: .cut)), unavailable(503)),
         (answered(505), gate(.featureDisabled, 505)),
         (answered(521), gate(.originDown, 521)), (answered(522), gate(.originDown, 522)),
         (answered(523), gate(.originDown, 523)), (answered(525), gate(.originDown, 525)),
@@ -130,6 +157,21 @@ struct OutcomeTableTests {
     @Test(arguments: 100...999)
     func `every status has an outcome that is no acceptance`(_ status: Int) {
         if case .accepted = OutcomeTable.outcome(of: Self.answered(status)) { Issue.record("\(status)") }
+    }
+
+    @Test(
+        arguments: [
+            (#"{"message":"a"}"#, "a"), (#"{"msg":"a"}"#, "a"), (#"{"error_msg":"a"}"#, "a"), (#"{"error":"a"}"#, "a"),
+            (#"{"error":{"message":"a"}}"#, "a"), (#"{"detail":"a"}"#, "a"),
+            (#"{"detail":[{"loc":["body","image_urls",0],"msg":"bad"},{"msg":"b"}]}"#, "body.image_urls.0: bad; b"),
+            (#"{"errors":["a","b"]}"#, "a; b"), (#"{"errors":[{"message":"a"}]}"#, "a"),
+            (#"{"errors":{"prompt":["is long","is rude"]}}"#, "prompt: is long; is rude"),
+            (#"{"type":"about:blank","title":"Not good","status":422}"#, "Not good"),
+            (#"{"title":"Not good","detail":"the prompt"}"#, "the prompt"), (#"{"code":1}"#, nil), ("<html>", nil),
+        ] as [(String, String?)]
+    )
+    func `the API's words are found wherever APIs put them`(_ body: String, _ words: String?) {
+        #expect(APIAnswer(status: 422, body: .complete(Array(body.utf8))).message == words)
     }
 
     // 1994-11-06T08:49:37Z

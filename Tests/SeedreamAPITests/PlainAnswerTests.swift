@@ -58,7 +58,7 @@ struct PlainAnswerTests {
     @Test(arguments: [
         "Content-Length: 15\r\n", "content-length:15\r\n", "CONTENT-LENGTH: 00015\r\nConnection: Keep-Alive\r\n",
         "Server: x\r\nDate: Thu, 26 Nov 2026 22:00:00 GMT\r\nRetry-After: 7\r\nContent-Length: 15\r\nX-A: b: c\r\n",
-        "Retry-After: 7\r\nRetry-After: 8\r\nContent-Length: 15\r\nKeep-Alive: timeout=5\r\n",
+        "Retry-After: 7\r\nRetry-After: 8\r\nContent-Length: 15\r\nKeep-Dead: timeout=5\r\n",
     ])
     func `what is plain is read`(_ fields: String) throws {
         #expect(try Self.isPlain(Self.answer(fields)))
@@ -76,6 +76,8 @@ struct PlainAnswerTests {
         answer("Content-Length: 15\r\nX: a\r\n b\r\n"), answer("Content-Length: 15\nX: a\r\n"),
         answer("Content-Length: 15\r\nX: \u{e9}\r\n"), answer("Content-Length: 15\r\nX: a \r\n"),
         answer("Content-Length: 15\r\nX:\ta\r\n"), answer("Content-Length: 15\r\n: a\r\n"),
+        answer("Content-Length: 15\r\nKeep-Alive: timeout=5\r\n"),
+        answer("Content-Length: 15\r\nContent-Encoding: gzip\r\n"),
         answer("Content-Length: 15\r\nX\r\n"), answer("Content-Length: 15\r\n", body: body + "\r\n"),
         answer("Content-Length: 15\r\n", status: "100 Continue"),
         answer("Content-Length: 15\r\n", status: "101 Switching Protocols"),

@@ -17,6 +17,9 @@ struct TaskStatusTableTests {
         #"{"status":"completed","result":["https://a/1.png","http://b/2"]}"#,
         #"{"status":"SUCCESS","result":[{"type":"image","url":"https://a/1.png"},{"url":"http://b/2"}]}"#,
         #"{"code":200,"data":{"status":"success","result":["https://a/1.png","http://b/2"]}}"#,
+        #"{"code":200,"data":{"state":"success","resultJson":"{\"resultUrls\":[\"https://a/1.png\",\"http://b/2\"]}"}}"#,
+        #"{"code":0,"data":{"state":"SUCCEEDED","resultJson":{"resultUrls":["https://a/1.png","http://b/2"]}}}"#,
+        #"{"status":"succeeded","result":["https://a/1.png","http://b/2"]}"#,
     ])
     func `images come as URLs or as objects`(_ body: String) {
         #expect(Self.status(200, body) == .completed(["https://a/1.png", "http://b/2"]))
@@ -35,11 +38,34 @@ struct TaskStatusTableTests {
         let words = #"{"status":"failed","error_code":"nsfw","error_msg":"no"}"#
         #expect(Self.status(200, words) == .failed(code: "nsfw", message: "no"))
         #expect(Self.status(200, #"{"status":"fail","error_code":500}"#) == .failed(code: "500", message: nil))
+        let family = #"{"code":200,"data":{"state":"fail","resultJson":"","failCode":"501","failMsg":"no"}}"#
+        #expect(Self.status(200, family) == .failed(code: "501", message: "no"))
+        for word in ["cancelled", "EXPIRED", "rejected"] {
+            #expect(Self.status(200, #"{"status":"\#(word)"}"#) == .failed(code: nil, message: nil))
+        }
+    }
+
+    @Test(arguments: [#""#, #"{}"#, #"{"resultUrls":[]}"#, #"{"resultUrls":["x"]}"#, #"["https://a/1"]"#, "{"])
+    func `the family's result that cannot be read is none`(_ inner: String) {
+        let text = inner.replacing("\"", with: #"\""#)
+        #expect(Self.status(200, #"{"code":200,"data":{"state":"success","resultJson":"\#(text)"}}"#) == .unreadable)
+    }
+
+    @Test func `what a look saw is told in words of our own`() {
+        func words(_ code: Int, _ body: String) -> String {
+            TaskStatusTable.description(of: .answered(APIAnswer(status: code, body: .complete(Array(body.utf8)))))
+        }
+        #expect(words(503, "<html>") == "HTTP status 503")
+        #expect(words(200, #"{"code":200,"data":{"state":"waiting"}}"#) == "the status waiting")
+        #expect(words(200, #"{"status":"make the sky blue"}"#) == "an answer without a known status")
+        #expect(words(200, "<html>") == "an answer that cannot be read")
+        #expect(TaskStatusTable.description(of: .failed(.timedOut)) == "no answer in time")
     }
 
     @Test func `an unknown task is not found, in an envelope too`() {
-        #expect(Self.status(404, "") == .notFound)
-        #expect(Self.status(200, #"{"code":404,"msg":"no task"}"#) == .notFound)
+        #expect(Self.status(404, "") == .notFound(isOfAPI: false))
+        #expect(Self.status(404, #"{"message":"no task"}"#) == .notFound(isOfAPI: true))
+        #expect(Self.status(200, #"{"code":404,"msg":"no task"}"#) == .notFound(isOfAPI: true))
     }
 
     @Test(arguments: [402, 403, 429, 500, 502, 503, 301, 418])

@@ -13,6 +13,9 @@ package final class ScriptedServer: Sendable {
         case send(String)
         /// Send these bytes and close.
         case sendAndClose(String)
+        case sendBytes([UInt8])
+        /// Send these bytes and end the connection below TLS, without its close_notify.
+        case sendAndCut(String)
         /// Close without an answer.
         case close
         case reset
@@ -38,6 +41,7 @@ package final class ScriptedServer: Sendable {
         var requests: [Request] = []
         var connections = 0
         var open = 0
+        var channels: [any Channel] = []
     }
 
     private let state = NIOLockedValueBox(State())
@@ -86,6 +90,7 @@ package final class ScriptedServer: Sendable {
                 let number = state.withLockedValue { state in
                     state.connections += 1
                     state.open += 1
+                    state.channels.append(channel)
                     return state.connections - 1
                 }
                 channel.closeFuture.whenComplete { _ in state.withLockedValue { $0.open -= 1 } }
@@ -109,6 +114,11 @@ package final class ScriptedServer: Sendable {
 
     package func close() async throws {
         try await channel.close()
+    }
+
+    /// Closes all connections that clients have opened.
+    package func closeConnections() async throws {
+        for channel in state.withLockedValue({ $0.channels }) where channel.isActive { try await channel.close() }
     }
 }
 
@@ -149,6 +159,15 @@ private final class ScriptHandler: ChannelInboundHandler {
             context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: text)))
                 .whenComplete { _ in
                     channel.close(promise: nil)
+                }
+        case .sendBytes(let bytes):
+            context.writeAndFlush(wrapOutboundOut(ByteBuffer(bytes: bytes)), promise: nil)
+        case .sendAndCut(let text):
+            let pipeline = context.pipeline.syncOperations
+            context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: text))).assumeIsolated()
+                .whenComplete { _ in
+                    // From its own place on the way to the socket the handler does not see the close.
+                    try? pipeline.context(handlerType: NIOSSLServerHandler.self).close(promise: nil)
                 }
         case .close:
             context.close(promise: nil)

@@ -46,7 +46,7 @@ package final class TLSTerminator: Sendable {
     }
 }
 
-private final class Relay: ChannelInboundHandler {
+final class Relay: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
     private let other: any Channel

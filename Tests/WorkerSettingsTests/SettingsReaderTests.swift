@@ -45,6 +45,69 @@ struct SettingsReaderTests {
         #expect(settings.gatewayError == .retry)
     }
 
+    @Test func `what Kubernetes and Docker make of a service's name is no setting`() {
+        let service = [
+            "SEEDREAM_CONSOLE_SERVICE_HOST": "10.0.0.1", "SEEDREAM_CONSOLE_SERVICE_PORT": "9470",
+            "SEEDREAM_CONSOLE_SERVICE_PORT_HTTP": "9470", "SEEDREAM_CONSOLE_PORT": "tcp://10.0.0.1:9470",
+            "SEEDREAM_CONSOLE_PORT_9470_TCP": "tcp://10.0.0.1:9470", "SEEDREAM_CONSOLE_PORT_9470_TCP_PROTO": "tcp",
+            "SEEDREAM_CONSOLE_PORT_9470_TCP_PORT": "9470", "SEEDREAM_CONSOLE_PORT_9470_TCP_ADDR": "10.0.0.1",
+            "SEEDREAM_DNS_PORT": "udp://10.0.0.2:53", "SEEDREAM_DNS_PORT_53_UDP": "udp://10.0.0.2:53",
+            "SEEDREAM_TEL_PORT_7_SCTP_ADDR": "10.0.0.3", "SEEDREAM_DB_NAME": "/worker/db",
+            "SEEDREAM_DB_ENV_PASSWORD": "x", "SEEDREAM_X_SERVICE_PORT_NAME": "http",
+        ]
+        #expect(Self.faults(service) == [])
+        // What only looks like one may be a mistake.
+        for (name, value) in [
+            ("SEEDREAM_CONSOLE_PORT", "9470"), ("SEEDREAM_CONSOLE_PORT_9470_TCP", "9470"), ("SEEDREAM_DB_NAME", "db"),
+            ("SEEDREAM_AMPQ_URL", "tcp://10.0.0.1:1"),
+        ] {
+            #expect(Self.faults([name: value]).count == 1, "\(name)")
+        }
+    }
+
+    @Test func `a value may end with the line break of the file that it was read from`() throws {
+        let environment = [
+            "SEEDREAM_AMQP_URL": "amqp://app:pw@broker:5672/\n", "SEEDREAM_QUEUE_NAME": "edits\r\n",
+            "SEEDREAM_WORKER_CONCURRENCY": "7\n",
+        ]
+        let settings = try Self.read(flags: ["queue.type": "classic\n"], environment).settings
+        #expect(settings.amqpURLs.map(\.virtualHost) == ["/"])
+        #expect(settings.queueName == "edits" && settings.concurrency == 7 && settings.queueType == .classic)
+    }
+
+    @Test func `the proxy is the setting, or the environment's`() throws {
+        func proxy(_ environment: [String: String]) throws -> String? {
+            try Self.read(environment).settings.apiProxy.map { "\($0)" }
+        }
+        let https = ["HTTPS_PROXY": "http://p:3128", "HTTP_PROXY": "http://q:3128"]
+        #expect(try proxy([:]) == nil)
+        #expect(try proxy(https) == "http://p:3128")
+        #expect(try proxy(https.merging(["https_proxy": "low:80"]) { $1 }) == "http://low:80")
+        #expect(try proxy(https.merging(["SEEDREAM_API_BASE_URL": "http://api"]) { $1 }) == "http://q:3128")
+        #expect(try proxy(https.merging(["SEEDREAM_API_PROXY": "none"]) { $1 }) == nil)
+        #expect(try proxy(https.merging(["SEEDREAM_API_PROXY": "http://u:p@own"]) { $1 }) == "http://own:80")
+        for exception in [
+            "*", "api.sinancode.com", ".sinancode.com", "sinancode.com", "x, api.sinancode.com:443", "com",
+        ] {
+            #expect(try proxy(https.merging(["NO_PROXY": exception]) { $1 }) == nil, "\(exception)")
+        }
+        for other in ["", "api.sinancode.com:80", "sinan.com", "ode.com", "x.api.sinancode.com"] {
+            #expect(try proxy(https.merging(["no_proxy": other]) { $1 }) == "http://p:3128", "\(other)")
+        }
+    }
+
+    @Test(arguments: ["https://p:1", "socks5://p", "p:3128", "http://", "http://p:0", "http://p:x", "http://a:b/c@p:1"])
+    func `a proxy that is none is a fault, without its password`(_ text: String) {
+        let faults = Self.faults(["SEEDREAM_API_PROXY": text])
+        #expect(faults.count == 1 && faults[0].hasPrefix("SEEDREAM_API_PROXY has a value that is not allowed: it "))
+        #expect(!faults[0].contains("a:b"))
+    }
+
+    @Test func `a password in the API's URL is not told`() {
+        let faults = Self.faults(["SEEDREAM_API_BASE_URL": "https://app:Zq8kLw2@api"])
+        #expect(faults.count == 1 && !faults[0].contains("Zq8kLw2"))
+    }
+
     @Test func `a flag beats the environment, which beats the file, which beats the default`() throws {
         let file = "queue:\n  name: from-file\n  type: classic\nworker: {concurrency: 7}\n"
         let environment = ["SEEDREAM_QUEUE_NAME": "from-environment", "SEEDREAM_QUEUE_TYPE": "quorum"]

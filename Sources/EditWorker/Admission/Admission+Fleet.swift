@@ -61,10 +61,13 @@ extension Admission {
                 state.hasClaim = false
                 _ = state.gate.followOpening()
             case .slots: break
-            case .ready: state.gate.mayProbe(.ledger, now: .now)
+            // That the stream is read again needs no job to find out.
+            case .ready: _ = state.gate.open(from: .ledger)
             }
             if state.gate.reason != nil { state.schedule?.forgetReservations() }
-            return (state.gate.reason != before, state.gate.reason)
+            let changed = state.gate.reason != before
+            if changed { metrics.gate(state.gate.reason) }
+            return (changed, state.gate.reason)
         }
         if changed {
             if reason == .paused {
@@ -72,7 +75,6 @@ extension Admission {
             } else {
                 report(closure)
             }
-            metrics.gate(reason)
         }
         wakeAll()
     }

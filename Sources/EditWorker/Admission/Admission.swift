@@ -35,6 +35,7 @@ package final class Admission: Sendable {
             guard !isDraining else { return .ended }
             guard !gate.isPaused else { return .none(until: Self.never) }
             guard let closure = gate.closure, !closure.isHeld else { return .all }
+            guard !gate.isProbeKept, !gate.isLooking else { return .none(until: Self.never) }
             return .now < closure.until ? .none(until: closure.until) : .probe
         }
     }
@@ -71,32 +72,46 @@ package final class Admission: Sendable {
             && state.withLockedValue { !$0.isDraining && $0.gate.reason == nil && $0.schedule == nil }
     }
 
+    /// Whether starts are limited, here or in the fleet.
+    var countsStarts: Bool { fleet?.limitsStarts == true || state.withLockedValue { $0.schedule != nil } }
+
     /// Waits for leave to submit; nil if the job is to go back to its queue.
-    package func enter() async -> Ticket? {
+    ///
+    /// The job that is kept as the probe has until `keptUntil`.
+    package func enter(keptUntil: ContinuousClock.Instant? = nil) async -> Ticket? {
         // Most jobs need not wait, and waiting costs a suspension.
         if isOpen { return Ticket(self, isProbe: false) }
-        return await waitToEnter()
+        return await waitToEnter(keptUntil)
     }
 
-    private func waitToEnter() async -> Ticket? {
+    private func waitToEnter(_ keptUntil: ContinuousClock.Instant?) async -> Ticket? {
         // A cancelled task cannot wait, and would turn here for ever.
         while !Task.isCancelled {
             let (answer, version) = state.withLockedValue { state in
-                (state.isDraining ? .giveBack : state.gate.enter(now: .now), state.version)
+                let isKept = keptUntil != nil
+                return (state.isDraining ? .giveBack : state.gate.enter(now: .now, isKept: isKept), state.version)
             }
             switch answer {
             case .giveBack: return nil
-            case .wait(let until): await wait(until: until) { $0.version != version }
+            case .wait(let until):
+                if let keptUntil, until.map({ $0 >= keptUntil }) ?? true { return nil }
+                await wait(until: until) { $0.version != version }
             case .go, .probe:
                 // A probe that does not get its turn is dropped here, and with it goes its place.
-                var ticket = Ticket(self, isProbe: answer == .probe)
+                let ticket = Ticket(self, isProbe: answer == .probe)
                 if ticket.isProbe, await !mayProbe() { continue }
                 guard await waitForTurn() else { continue }
-                guard await ticket.waitForFleet() else { continue }
                 return ticket
             }
         }
         return nil
+    }
+
+    func keepProbe() -> Int? { state.withLockedValue { $0.gate.keepProbe() } }
+
+    func endKeptProbe(_ number: Int) {
+        state.withLockedValue { $0.gate.endKeptProbe(number) }
+        wakeAll()
     }
 
     /// Lets another job be the probe.
@@ -131,24 +146,26 @@ package final class Admission: Sendable {
 
     /// Closes the gate, or counts towards it, because of something else than the end of a submission.
     package func report(_ reason: GateReason) {
-        leave(.serviceFault(.init(reason: reason)), job: "", isProbe: false)
+        _ = leave(.serviceFault(.init(reason: reason)), job: "", isProbe: false)
     }
 
     /// See `Ticket.leave`.
-    func leave(_ outcome: SubmissionOutcome, job: String, isProbe: Bool) {
-        let (changed, before, closure, reason) = state.withLockedValue { state in
+    func leave(_ outcome: SubmissionOutcome, job: String, isProbe: Bool) -> Gate.Left {
+        let (left, before, closure) = state.withLockedValue { state in
             let before = state.gate.closure
-            let changed = state.gate.leave(outcome, job: job, wasProbe: isProbe, now: .now)
+            let left = state.gate.leave(outcome, job: job, wasProbe: isProbe, now: .now)
             // Who waited for a start will not take it.
             if before == nil, state.gate.closure != nil { state.schedule?.forgetReservations() }
-            return (changed, before, state.gate.closure, state.gate.reason)
+            // Within the lock: of two changes the metric must show the last.
+            if left.hasChanged { metrics.gate(state.gate.reason) }
+            return (left, before, state.gate.closure)
         }
         if let fleet { tell(fleet, before, closure, isProbe: isProbe) }
-        if changed {
+        if left.hasChanged {
             report(closure)
-            metrics.gate(reason)
         }
-        if changed || isProbe { wakeAll() }
+        if left.hasChanged || isProbe { wakeAll() }
+        return left
     }
 
     /// Sends back all jobs that wait, and all that come.
@@ -237,7 +254,7 @@ package final class Admission: Sendable {
             "the gate is closed",
             [
                 .reason: closure.reason.rawValue, .wait: DurationText.text(.milliseconds(wait.wholeMilliseconds)),
-                .remedy: closure.reason.remedy,
+                .remedy: closure.remedy,
             ]
         )
     }

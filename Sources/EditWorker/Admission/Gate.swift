@@ -28,8 +28,34 @@ package struct Gate: Sendable {
         fileprivate var isProbing = false
         /// Whether another replica has found the fault, or was told of it.
         package fileprivate(set) var isShared = false
+        /// What this process lacks, if that is the fault.
+        package fileprivate(set) var cause: SubmissionOutcome.ServiceFault.Cause?
+        /// Whether it is a row of refusals that has closed the gate: then the next one is of that row.
+        fileprivate var isByRefusals = false
+        /// The job that is kept in the worker to be the probe, so that no other one is.
+        fileprivate var keptProbe: Int?
+        /// Whether the probe is a look at a task.
+        fileprivate(set) var isLooking = false
         /// The pause that was chosen last.
         package var pause: Duration { delay }
+        /// What to do about it.
+        package var remedy: String { cause?.remedy ?? reason.remedy }
+    }
+
+    /// How a submission has left the gate.
+    package struct Left: Hashable, Sendable {
+        /// What the submission means now that it is known what it was one of.
+        package var outcome: SubmissionOutcome
+        /// Whether the gate opened, closed, or closed for another reason.
+        package var hasChanged: Bool
+        /// Whether the job is to be kept in the worker as the probe: see `keepProbe`.
+        package var mayKeepProbe = false
+
+        package init(outcome: SubmissionOutcome, hasChanged: Bool, mayKeepProbe: Bool = false) {
+            self.outcome = outcome
+            self.hasChanged = hasChanged
+            self.mayKeepProbe = mayKeepProbe
+        }
     }
 
     /// A wait that the API asked for is held in the worker up to this.
@@ -49,6 +75,8 @@ package struct Gate: Sendable {
     /// Submissions without an answer since the last definite one; answers that say little are none.
     private var silent = 0
     private var unfamiliarJobs: Set<String> = []
+    /// The number of the job that was kept last as the probe.
+    private var lastKept = 0
 
     /// Nil while the service is not at fault.
     package private(set) var closure: Closure?
@@ -64,10 +92,17 @@ package struct Gate: Sendable {
         self.maxDelay = max(minDelay, maxDelay)
     }
 
-    /// Asks for a job that is ready to be submitted.
-    package mutating func enter(now: ContinuousClock.Instant) -> Answer {
+    /// Asks for a job that is ready to be submitted; `isKept` is the one that is kept as the probe.
+    package mutating func enter(now: ContinuousClock.Instant, isKept: Bool = false) -> Answer {
         guard !isPaused else { return .giveBack }
         guard let closure else { return .go }
+        guard !isKept else {
+            guard !closure.isProbing else { return .wait(until: nil) }
+            guard now >= closure.until else { return .wait(until: closure.until) }
+            self.closure?.isProbing = true
+            return .probe
+        }
+        guard closure.keptProbe == nil else { return closure.isHeld ? .wait(until: nil) : .giveBack }
         if now >= closure.until, !closure.isProbing {
             self.closure?.isProbing = true
             return .probe
@@ -85,6 +120,7 @@ package struct Gate: Sendable {
     ) -> Bool {
         let changed = closure?.reason != reason
         let delay = max(minDelay, delay)
+        let kept = closure?.keptProbe
         closure = Closure(
             reason: reason,
             until: now + delay,
@@ -93,6 +129,7 @@ package struct Gate: Sendable {
             heldTotal: delay
         )
         closure?.isShared = true
+        closure?.keptProbe = kept
         return changed
     }
 
@@ -111,41 +148,87 @@ package struct Gate: Sendable {
     /// Waits once more: another replica is the one that tries.
     package mutating func postponeProbe(now: ContinuousClock.Instant) {
         guard let closed = closure else { return }
-        closure?.isProbing = false
+        handBackProbe()
         closure?.until = now + closed.delay
         closure?.heldTotal += closed.delay
         if closed.heldTotal > Self.longestHeldTotal { closure?.isHeld = false }
     }
 
-    /// Lets a probe go at once if the gate is closed for a reason: what was missing is there again.
-    package mutating func mayProbe(_ reason: GateReason, now: ContinuousClock.Instant) {
-        guard closure?.reason == reason else { return }
-        closure?.until = now
+    /// Lets a look at a task be the probe, if its moment has come and no job is at it; false if not.
+    package mutating func beginLook(now: ContinuousClock.Instant) -> Bool {
+        guard !isPaused, let closed = closure, now >= closed.until, !closed.isProbing, closed.keptProbe == nil else {
+            return false
+        }
+        closure?.isProbing = true
+        closure?.isLooking = true
+        return true
+    }
+
+    /// Whether a look is the probe.
+    package var isLooking: Bool { closure?.isLooking == true }
+
+    /// Opens if it is closed for a reason that is found to be gone; true if it was.
+    package mutating func open(from reason: GateReason) -> Bool {
+        guard closure?.reason == reason else { return false }
+        closure = nil
+        return true
+    }
+
+    /// Whether a job is kept as the probe.
+    package var isProbeKept: Bool { closure?.keptProbe != nil }
+
+    /// Keeps a job in the worker as the probe, under a number; nil if one is kept already.
+    package mutating func keepProbe() -> Int? {
+        guard let closed = closure, closed.keptProbe == nil else { return nil }
+        lastKept += 1
+        closure?.keptProbe = lastKept
+        return lastKept
+    }
+
+    /// Lets another job be the probe than the one that was kept under a number.
+    package mutating func endKeptProbe(_ number: Int) {
+        guard closure?.keptProbe == number else { return }
+        closure?.keptProbe = nil
+        closure?.isProbing = false
     }
 
     /// Lets another job be the probe: the one that was has submitted nothing.
     package mutating func handBackProbe() {
         closure?.isProbing = false
+        closure?.isLooking = false
     }
 
-    /// Notes how a submission ended; true if the gate opened, closed, or closed for another reason.
+    /// Notes how a submission ended.
     package mutating func leave(
         _ outcome: SubmissionOutcome,
         job: String,
         wasProbe: Bool,
         now: ContinuousClock.Instant
-    ) -> Bool {
-        if wasProbe { closure?.isProbing = false }
-        if let fault = fault(in: outcome, job: job) {
-            return close(fault, wasProbe: wasProbe, now: now)
+    ) -> Left {
+        if wasProbe { handBackProbe() }
+        // One more of the refusals that have closed the gate says nothing of its job: it goes back.
+        if case .rejected(let rejection) = outcome, rejection.isUnfamiliar, closure?.isByRefusals == true {
+            let fault = SubmissionOutcome.ServiceFault(reason: .endpoint, status: rejection.status)
+            let changed = close(fault, wasProbe: wasProbe, now: now)
+            return Left(outcome: .serviceFault(fault), hasChanged: changed)
         }
-        guard wasProbe, let closed = closure else { return false }
+        var left = Left(outcome: outcome, hasChanged: false)
+        if let fault = fault(in: outcome, job: job) {
+            left.hasChanged = close(fault, wasProbe: wasProbe, now: now)
+            // Until it opens: an endpoint that is not the API's may answer in several ways.
+            if case .rejected = outcome { closure?.isByRefusals = true }
+            if case .unknown(let doubt) = outcome { left.mayKeepProbe = doubt.isOfUnavailableService }
+            return left
+        }
+        guard wasProbe, let closed = closure else { return left }
         // Silence says nothing good of the service: the next probe waits as after another fault.
         if case .unknown = outcome {
-            return close(.init(reason: closed.reason), wasProbe: true, now: now)
+            left.hasChanged = close(.init(reason: closed.reason), wasProbe: true, now: now)
+            return left
         }
         closure = nil
-        return true
+        left.hasChanged = true
+        return left
     }
 
     /// The service's fault in an outcome, by itself or as the last of a row.
@@ -153,6 +236,9 @@ package struct Gate: Sendable {
         switch outcome {
         case .serviceFault(let fault):
             return fault
+        case .unknown(let doubt) where doubt.isOfUnavailableService:
+            (unreadable, unfamiliarJobs) = (0, [])
+            return .init(reason: .unavailable, status: doubt.status, retryAfter: doubt.retryAfter)
         case .unknown(let doubt) where doubt.kind == .unreadable:
             (gateway, unfamiliarJobs) = (0, [])
             unreadable += 1
@@ -192,6 +278,7 @@ package struct Gate: Sendable {
                 delay: delay,
                 heldTotal: delay
             )
+            closure?.cause = fault.cause
             return true
         }
         // A straggler that was sent before the gate closed: it may know of a longer wait, no more.
@@ -203,8 +290,9 @@ package struct Gate: Sendable {
             closure = closed
             return mustGo
         }
-        let changed = closed.reason != fault.reason
+        let changed = closed.reason != fault.reason || closed.cause != fault.cause
         closed.reason = fault.reason
+        closed.cause = fault.cause
         // Told how long, there is nothing to guess.
         closed.delay = max(fault.retryAfter ?? min(maxDelay, closed.delay * 2), fault.leastDelay ?? .zero, minDelay)
         closed.heldTotal += closed.delay

@@ -25,3 +25,15 @@ extension GateReason {
         }
     }
 }
+
+extension SubmissionOutcome.ServiceFault.Cause {
+    /// What an operator can do about it.
+    package var remedy: String {
+        switch self {
+        case .proxy(let words): "\(words); check api.proxy"
+        case .outOfFiles:
+            "raise the limit of open files of this process (ulimit -n, LimitNOFILE), or lower worker.concurrency; "
+                + "no connection can be opened"
+        }
+    }
+}

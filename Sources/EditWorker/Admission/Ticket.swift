@@ -21,7 +21,7 @@ package struct Ticket: ~Copyable {
     }
 
     /// Waits for a start of the fleet, if starts are limited; false if the gate has closed or the drain has begun.
-    mutating func waitForFleet() async -> Bool {
+    package mutating func waitForFleet() async -> Bool {
         startBefore = await admission.fleetStart(isProbe: isProbe)
         return startBefore != nil
     }
@@ -40,11 +40,47 @@ package struct Ticket: ~Copyable {
         return true
     }
 
-    /// Says how the submission ended; true if the gate is closed and holds jobs in the worker.
-    package mutating func leave(_ outcome: SubmissionOutcome, job: String) -> Bool {
+    /// Whether a start is counted, so that it must be the moment at which the request goes out.
+    package var countsStarts: Bool { admission.countsStarts }
+
+    /// Says how the submission ended; what it means for the job now.
+    package mutating func leave(_ outcome: SubmissionOutcome, job: String) -> Leave {
         isUsed = true
-        admission.leave(outcome, job: job, isProbe: isProbe)
+        let left = admission.leave(outcome, job: job, isProbe: isProbe)
         // Only the end of a submission at which the service was at fault may hold the job.
-        return outcome.isServiceFault && admission.closure?.isHeld == true
+        let isHeld = left.outcome.isServiceFault && admission.closure?.isHeld == true
+        return Leave(outcome: left.outcome, isHeld: isHeld, mayKeepProbe: left.mayKeepProbe)
+    }
+
+    /// What becomes of a job at the gate after its submission.
+    package struct Leave: Hashable, Sendable {
+        /// What the submission means, now that it is known whether it was one of a row.
+        package let outcome: SubmissionOutcome
+        /// Whether the gate is closed and holds jobs in the worker.
+        package let isHeld: Bool
+        /// Whether the job may be kept as the probe: see `Admission.keepProbe`.
+        package let mayKeepProbe: Bool
+    }
+}
+
+/// The place of the job that is kept in the worker as the probe; another one may be the probe once it is dropped.
+package struct KeptProbe: ~Copyable {
+    /// A delivery that is kept much longer closes the channel: the broker's `consumer_timeout` is half an hour.
+    static let longest = Duration.seconds(600)
+
+    private let admission: Admission
+    private let number: Int
+    /// When the job must go.
+    let end = ContinuousClock.now + longest
+
+    /// Keeps a job as the probe; nil if one is kept already.
+    init?(_ admission: Admission) {
+        guard let number = admission.keepProbe() else { return nil }
+        self.admission = admission
+        self.number = number
+    }
+
+    deinit {
+        admission.endKeptProbe(number)
     }
 }

@@ -13,6 +13,8 @@ package final class TokenSource: Sendable {
     private struct State {
         var token: String
         var stamp: Stamp?
+        /// The token that the API has refused last.
+        var refused: String?
         /// When the file is looked at again.
         var nextLook = ContinuousClock.now
     }
@@ -65,9 +67,13 @@ package final class TokenSource: Sendable {
         }
     }
 
-    /// Makes the next use read the file, whatever its time stamp says: after a 401.
-    package func distrust() {
+    /// Whether a token is another than the one that the API has refused last.
+    package func isNew(_ token: String) -> Bool { state.withLockedValue { $0.refused != token } }
+
+    /// Notes that the API has refused a token (401): the next use reads the file, whatever its time stamp says.
+    package func refuse(_ token: String) {
         state.withLockedValue { state in
+            state.refused = token
             state.stamp = nil
             state.nextLook = .now
         }

@@ -5,14 +5,20 @@ package import Logging
 package protocol MessagePublisher: Sendable {
     /// Publishes until the broker has confirmed, returned or repeatedly refused the message, over lost connections too.
     ///
-    /// Throws `CancellationError` where the worker ends first; the message may or may not have arrived.
-    func publish(_ message: OutboundMessage) async throws -> PublishResult
-    /// Whether a queue exists; for a direct reply-to, whether its requester is still there.
-    func exists(queue: ByteString) async throws -> Bool
+    /// Throws `CancellationError` where the worker ends first, and `StaleDelivery` where the delivery that the message is for
+    /// is gone first; the message may or may not have arrived.
+    func publish(_ message: OutboundMessage, for delivery: Delivery?) async throws -> PublishResult
+    /// Whether a queue exists; for a direct reply-to, whether its requester is still there. Nil if the broker cannot be asked.
+    func exists(queue: ByteString) async throws -> Bool?
     /// Makes the service's queues again, after a message to one of them came back.
     func restoreTopology() async throws
     /// The largest header frame that the connection takes, in bytes.
     var frameMax: Int { get async throws }
+}
+
+/// The connection that a delivery came from is gone: the broker gives the job to somebody else.
+package struct StaleDelivery: Error {
+    package init() {}
 }
 
 /// Publishes over the publisher link, and declares over the consumer's: a broker that blocks publishers reads nothing from
@@ -25,6 +31,7 @@ package struct BrokerPublisher: MessagePublisher {
     private let consumer: BrokerLink<AMQPConnection>
     private let inspector: QueueInspector
     private let topology: Topology
+    private let health: WorkerHealth
     private let logger: Logger
 
     /// Publishes over `publisher` and declares over `consumer`; `topology` is what `restoreTopology` restores.
@@ -33,8 +40,10 @@ package struct BrokerPublisher: MessagePublisher {
         consumer: BrokerLink<AMQPConnection>,
         inspector: QueueInspector,
         topology: Topology,
+        health: WorkerHealth,
         logger: Logger
     ) {
+        self.health = health
         self.inspector = inspector
         self.publisher = publisher
         self.consumer = consumer
@@ -42,11 +51,14 @@ package struct BrokerPublisher: MessagePublisher {
         self.logger = logger
     }
 
-    package func publish(_ message: OutboundMessage) async throws -> PublishResult {
+    package func publish(_ message: OutboundMessage, for delivery: Delivery?) async throws -> PublishResult {
         var backoff = ReconnectBackoff()
         var refusals = 0
+        defer { if refusals > 0 { health.lacks(Self.lack(message.routingKey), nil) } }
         while true {
             let session = try await Self.session(of: publisher)
+            // Once there is one: what waits for a connection may be told by somebody else meanwhile.
+            guard delivery?.isLive ?? true else { throw StaleDelivery() }
             let result: PublishResult
             do throws(AMQPError) {
                 result = try await session.publish(message)
@@ -66,6 +78,9 @@ package struct BrokerPublisher: MessagePublisher {
             case .refused:
                 logger.log(.warning, "the broker refused a message", [.queue: message.routingKey.text])
                 refusals += 1
+                if isOwn(message.routingKey) {
+                    health.lacks(Self.lack(message.routingKey), "the broker refuses messages")
+                }
                 guard refusals < Self.mostRefusals else {
                     await publisher.renew(session)
                     return result
@@ -81,17 +96,13 @@ package struct BrokerPublisher: MessagePublisher {
         queue == topology.queues.results || topology.queues.isOwn(queue)
     }
 
-    package func exists(queue: ByteString) async throws -> Bool {
-        var backoff = ReconnectBackoff()
-        while true {
-            // Only where there is a broker: it waits for one, and hears of the worker's end.
-            _ = try await Self.session(of: consumer)
-            do throws(AMQPError) {
-                return try await inspector.exists(queue: queue)
-            } catch {
-                try await Task.sleep(for: backoff.next())
-            }
-        }
+    private static func lack(_ queue: ByteString) -> String { "queue \(queue.text)" }
+
+    package func exists(queue: ByteString) async throws -> Bool? {
+        // Only where there is a broker: it waits for one, and hears of the worker's end.
+        _ = try await Self.session(of: consumer)
+        // Why not, the inspector has told.
+        return try? await inspector.exists(queue: queue)
     }
 
     package func restoreTopology() async throws {

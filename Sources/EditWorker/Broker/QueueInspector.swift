@@ -10,17 +10,27 @@ package actor QueueInspector {
 
     private let urls: [AMQPURL]
     private let options: AMQPConnectionOptions
+    private let onChange: @Sendable (AMQPError?) -> Void
     private var connection: AMQPConnection?
+    private var opening: Task<Result<AMQPConnection, AMQPError>, Never>?
+    /// Why there is no connection, while it is tried again beside the jobs.
+    private var fault: AMQPError?
+    private var trying: Task<Void, Never>?
 
-    /// An inspector that is not connected yet.
-    package init(urls: [AMQPURL], options: AMQPConnectionOptions) {
+    /// An inspector that is not connected yet; `onChange` hears why it cannot connect, and nil once it can again.
+    package init(
+        urls: [AMQPURL],
+        options: AMQPConnectionOptions,
+        onChange: @escaping @Sendable (AMQPError?) -> Void = { _ in }
+    ) {
         self.urls = urls
         self.options = options
+        self.onChange = onChange
     }
 
     /// Whether a queue exists; for a direct reply-to, whether its requester is still there.
     ///
-    /// The error says why the broker cannot be asked.
+    /// The error says why the broker cannot be asked; no question waits until it can.
     package func exists(queue: ByteString) async throws(AMQPError) -> Bool {
         let connection = try await connected()
         do throws(AMQPError) {
@@ -41,27 +51,55 @@ package actor QueueInspector {
 
     /// Ends the connection, if there is one.
     package func close() async {
+        trying?.cancel()
         await connection?.close()
         connection = nil
     }
 
     private func connected() async throws(AMQPError) -> AMQPConnection {
         if let connection, connection.isOpen { return connection }
+        if let fault { throw fault }
+        // One attempt for all that ask.
+        let attempt = opening ?? Task { await self.open() }
+        opening = attempt
+        let result = await attempt.value
+        opening = nil
+        switch result {
+        case .success(let opened): return opened
+        case .failure(let error):
+            if fault == nil {
+                fault = error
+                onChange(error)
+                keepTrying()
+            }
+            throw error
+        }
+    }
+
+    private func open() async -> Result<AMQPConnection, AMQPError> {
         var failure = AMQPError(.closed, "there is no broker to ask")
         for url in urls {
             do throws(AMQPError) {
                 let opened = try await AMQPConnection.open(url, options: options)
-                // Somebody else may have been quicker while this one waited.
-                if let connection, connection.isOpen {
-                    await opened.close()
-                    return connection
-                }
                 connection = opened
-                return opened
+                return .success(opened)
             } catch {
                 failure = error
             }
         }
-        throw failure
+        return .failure(failure)
+    }
+
+    private func keepTrying() {
+        trying = Task {
+            var backoff = ReconnectBackoff()
+            while !Task.isCancelled {
+                try? await Task.sleep(for: max(.seconds(1), backoff.next()))
+                guard !Task.isCancelled, case .success = await open() else { continue }
+                fault = nil
+                onChange(nil)
+                return
+            }
+        }
     }
 }

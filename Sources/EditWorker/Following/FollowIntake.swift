@@ -15,10 +15,11 @@ package struct FollowIntake: Sendable {
         self.logger = logger
     }
 
-    /// Takes tasks until the drain begins, if this user may, and brings to their ends those that were taken.
+    /// Takes tasks until the drain begins, if this user may, whatever `follow.tasks` says of new ones: each was promised a look,
+    /// perhaps by another replica, and brings to their ends those that were taken.
     func run(over links: BrokerLinks, until admission: Admission) async {
         // What was seen must be told: nothing is taken before there is a connection to tell it on.
-        guard follower.isNeeded, await links.publisher.session() != nil else { return }
+        guard await links.publisher.session() != nil else { return }
         await withDiscardingTaskGroup { looks in
             while !Task.isCancelled, admission.intake() != .ended {
                 guard let connection = await links.consumer.session() else { return }

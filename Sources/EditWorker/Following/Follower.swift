@@ -25,6 +25,7 @@ package final class Follower: Sendable {
     private let observer: JobObserver
     private let onEnd: @Sendable (FollowedTask, JobFailure?) -> Void
     private let schedule: NIOLockedValueBox<StartSchedule>
+    private let trouble = NIOLockedValueBox(LookTrouble())
 
     /// A follower that looks no more often than `rateLimit` allows; `onEnd` hears of each end, nil if the images are there.
     package init(
@@ -49,9 +50,6 @@ package final class Follower: Sendable {
         schedule = NIOLockedValueBox(StartSchedule(rateLimit))
     }
 
-    /// Whether any task may be followed.
-    package var isNeeded: Bool { policy.follows }
-
     /// Looks at the task of a delivery and tells the broker.
     package func take(_ delivery: Delivery) async {
         let job = decoder.receive(delivery)
@@ -64,6 +62,8 @@ package final class Follower: Sendable {
             try await settle(task)
             guard delivery.isLive else { return }
             _ = delivery.acknowledge()
+        } catch is StaleDelivery {
+            observer.lost(job)
         } catch is CancellationError {
             observer.interrupted(job)
         } catch {
@@ -79,24 +79,72 @@ package final class Follower: Sendable {
         }
         try await waitForTurn()
         let token = tokens.token
-        let sighting = await api.look(atTask: task.taskID, token: token)
-        let status = quotable(TaskStatusTable.status(of: sighting), of: task, token)
-        if case .noAnswer(_, true) = status {
-            tokens.distrust()
-            admission.report(.auth)
+        let leave = admission.mayLook(hasNewToken: tokens.isNew(token))
+        guard leave != .refused else {
+            return try await settler.wait(task, policy.wait(after: task.followed(at: .now)), task.misses)
         }
-        let age = task.age(at: .now)
-        switch policy.next(after: status, of: task, age: age) {
+        let start = ContinuousClock.now
+        let sighting = await api.look(atTask: task.taskID, token: token)
+        observer.requested(.look, status: sighting.status, after: start.duration(to: .now))
+        let status = quotable(TaskStatusTable.status(of: sighting), of: task, token)
+        if case .noAnswer(_, true) = status { tokens.refuse(token) }
+        admission.leaveLook(leave, isTokenTaken: status.isTokenTaken)
+        try await settle(task, judged(status, of: task), sighting, token)
+    }
+
+    private func settle(
+        _ task: FollowedTask,
+        _ status: TaskStatus,
+        _ sighting: SubmissionSighting,
+        _ token: String
+    ) async throws {
+        let seen = TaskStatusTable.description(of: sighting)
+        note(status, seen, sighting, of: task, token)
+        let now = Timestamp.now
+        switch policy.next(after: status, of: task, at: now, seen: seen) {
         case .wait(let delay, let misses): try await settler.wait(task, delay, misses)
         case .completed(let urls):
             try await settler.completed(task, urls)
-            observer.followed(task, nil, after: age)
+            observer.followed(task, nil, after: task.age(at: now))
             onEnd(task, nil)
         case .failed(let failure):
             try await settler.failed(task, failure)
-            observer.followed(task, failure, after: age)
+            observer.followed(task, failure, after: task.age(at: now))
             onEnd(task, failure)
         }
+    }
+
+    /// The status; that a task is not known says nothing of it where no task is.
+    private func judged(_ status: TaskStatus, of task: FollowedTask) -> TaskStatus {
+        guard case .notFound = status else {
+            if status.isAnswer { trouble.withLockedValue { $0.found() } }
+            return status
+        }
+        let (isOfEndpoint, isNew) = trouble.withLockedValue { $0.missed(task.taskID) }
+        if isNew { observer.knowsNoTask() }
+        return isOfEndpoint ? .noAnswer(retryAfter: nil, isTokenRefused: false) : status
+    }
+
+    /// Logs what is not understood, once for each change: thousands of tasks may wait for the same API.
+    private func note(
+        _ status: TaskStatus,
+        _ seen: String,
+        _ sighting: SubmissionSighting,
+        of task: FollowedTask,
+        _ token: String
+    ) {
+        let isUnderstood: Bool =
+            switch status {
+            case .noAnswer, .unreadable: false
+            case .running, .completed, .failed, .notFound: true
+            }
+        guard trouble.withLockedValue({ $0.change(isUnderstood ? nil : seen) }) else { return }
+        guard !isUnderstood else { return observer.looksUnderstood() }
+        var evidence: String?
+        if case .answered(let answer) = sighting, let line = answer.line, let job = try? decoder.decode(task.job) {
+            evidence = FailureText.evidence(in: line, hiding: FailureText.secrets(of: job, token))
+        }
+        observer.lookNotUnderstood(task, seen, evidence)
     }
 
     /// The status without words of the API that repeat the job: no prompt may get into a header or a log.
@@ -116,5 +164,41 @@ package final class Follower: Sendable {
             guard admission.intake() != .ended, !Task.isCancelled else { throw CancellationError() }
             await admission.wait(until: moment)
         }
+    }
+}
+
+/// What several looks together say of the API.
+private struct LookTrouble {
+    /// So many different tasks in a row that are not known are no chance.
+    private static let mostMissing = 3
+
+    private var missing: Set<String> = []
+    private var seen: String?
+
+    /// A task is known.
+    mutating func found() {
+        missing = []
+    }
+
+    /// A task is not known: whether that is the endpoint's fault, since none is, and whether it is news.
+    mutating func missed(_ taskID: String) -> (isOfEndpoint: Bool, isNew: Bool) {
+        guard missing.count < Self.mostMissing else { return (true, false) }
+        missing.insert(taskID)
+        let isOfEndpoint = missing.count >= Self.mostMissing
+        return (isOfEndpoint, isOfEndpoint)
+    }
+
+    /// Notes what the last look saw that is not understood, nil if it is; whether that is another thing than before.
+    mutating func change(_ seen: String?) -> Bool {
+        defer { self.seen = seen }
+        return self.seen != seen
+    }
+}
+
+extension TaskStatus {
+    /// What the answer says of the token; nil if nothing.
+    fileprivate var isTokenTaken: Bool? {
+        if case .noAnswer(_, true) = self { return false }
+        return isAnswer ? true : nil
     }
 }

@@ -33,7 +33,7 @@ package struct JobDecoder: Sendable {
             throw JobFailure(.unsupportedContentType, fault)
         }
         if let encoding = delivery.properties.contentEncoding?.text,
-            !["", "utf-8", "identity"].contains(encoding.lowercased())
+            !["", "utf-8", "utf8", "identity"].contains(Self.unquoted(encoding.lowercased()))
         {
             throw JobFailure(
                 .unsupportedContentType,
@@ -56,16 +56,23 @@ package struct JobDecoder: Sendable {
     /// RFC 9110 §8.3.1: type and parameters know no case; a value may be quoted.
     private static func contentTypeFault(_ text: String) -> String? {
         guard !text.isEmpty else { return nil }
-        let parts = text.lowercased().split(separator: ";")
-            .map { part in
-                part.filter { $0 != " " && $0 != "\t" && $0 != "\"" }
-            }
-        guard parts.first == "application/json" else {
+        let parts = text.lowercased().split(separator: ";").map { unquoted($0) }
+        // RFC 6839 §3.1: JSON with a meaning of its own is JSON.
+        let isJSON = parts.first.map {
+            $0 == "application/json" || $0.hasPrefix("application/") && $0.hasSuffix("+json")
+        }
+        guard isJSON == true else {
             return "The job's content_type must be absent or application/json."
         }
         for parameter in parts.dropFirst() where parameter.hasPrefix("charset=") {
-            guard parameter == "charset=utf-8" else { return "The job's charset must be UTF-8." }
+            guard ["charset=utf-8", "charset=utf8"].contains(parameter) else {
+                return "The job's charset must be UTF-8."
+            }
         }
         return nil
+    }
+
+    private static func unquoted(_ text: some StringProtocol) -> String {
+        String(text.filter { !" \t\"".contains($0) })
     }
 }

@@ -33,6 +33,10 @@ package struct JobEnd: Hashable, Sendable {
     /// Whether a submission before the last may have been accepted; for a copy that is to be submitted again, also the
     /// last.
     package var mayBeDuplicate: Bool
+    /// When the API had accepted the job, for the two ends that say so.
+    package var submittedAt: Timestamp?
+    /// Whether it is told though the delivery is gone.
+    package var isLate = false
 
     /// An end after so many counted submissions.
     package init(_ kind: Kind, attempts: Int, mayBeDuplicate: Bool = false) {
@@ -55,7 +59,7 @@ package struct JobEnd: Hashable, Sendable {
     /// What the journal has to remember of the submission that led here.
     package var verdict: JournalVerdict {
         switch kind {
-        case .submitted(let taskID), .duplicate(let taskID): .accepted(taskID: taskID)
+        case .submitted(let taskID), .duplicate(let taskID): .accepted(taskID: taskID, at: submittedAt)
         case .failed(let failure): .failed(failure)
         case .retried, .returned: mayBeDuplicate ? .retrying(attempts: attempts) : .released
         }

@@ -45,10 +45,7 @@ package final class JobPipeline: Sendable {
         defer { observer.left() }
         let job = decoder.receive(delivery)
         do {
-            let end = try await end(of: job)
-            // Nobody else can know of an acceptance. All other ends the journal tells to the next delivery.
-            guard delivery.isLive || end.label == .submitted else { throw StaleDelivery() }
-            try await settler.settle(end, of: job)
+            let end = try await settle(try await end(of: job), of: job)
             observer.settled(end, of: job, after: start.duration(to: .now))
             await acknowledge(job, end)
         } catch is StaleDelivery {
@@ -63,6 +60,22 @@ package final class JobPipeline: Sendable {
         }
     }
 
+    /// Publishes what replaces the delivery, as long as it is this worker's; the end as it was told.
+    ///
+    /// The journal tells the end to the next delivery. What it cannot tell, nobody else will.
+    private func settle(_ end: consuming JobEnd, of job: ReceivedJob) async throws -> JobEnd {
+        var end = end
+        end.isLate = !job.delivery.isLive && mayTellLate(end, of: job)
+        do {
+            try await settler.settle(end, of: job)
+        } catch let gone as StaleDelivery {
+            guard !end.isLate, mayTellLate(end, of: job) else { throw gone }
+            end.isLate = true
+            try await settler.settle(end, of: job)
+        }
+        return end
+    }
+
     private func end(of job: ReceivedJob) async throws -> JobEnd {
         var body: [UInt8]?
         let images: Int
@@ -74,13 +87,15 @@ package final class JobPipeline: Sendable {
             return job.failed(error)
         }
         if job.isAnonymous { observer.receivedAnonymous() }
+        if job.asksForImages == nil { observer.receivedOddFollow(job) }
         var history = SubmissionHistory(job)
+        var kept: KeptProbe?
         while true {
             // Made again for the few jobs that are held, instead of kept for the many that wait for an answer.
             guard let request = body.take() ?? (try? decoder.decode(job))?.requestBody() else {
                 return job.returned(history)
             }
-            if let end = try await attempt(job, consume request, images: images, &history) { return end }
+            if let end = try await attempt(job, consume request, images: images, &history, &kept) { return end }
         }
     }
 
@@ -91,9 +106,16 @@ package final class JobPipeline: Sendable {
         _ job: ReceivedJob,
         _ body: consuming [UInt8],
         images: Int,
-        _ history: inout SubmissionHistory
+        _ history: inout SubmissionHistory,
+        _ kept: inout KeptProbe?
     ) async throws -> JobEnd? {
-        guard var ticket = await admission.enter() else { return job.returned(history, wasJudged: false) }
+        let keptUntil = kept?.end
+        guard var ticket = await admission.enter(keptUntil: keptUntil) else {
+            return job.returned(history, wasJudged: keptUntil != nil)
+        }
+        // Before the start is given out, which is over in a moment.
+        var connection: Reservation? = ticket.countsStarts ? await submitter.reserve() : Reservation()
+        if connection?.failure == nil, await !ticket.waitForFleet() { return nil }
         let request = journalRequest(for: job, history, BodyDigest(copy body), images: images)
         var body: [UInt8]? = body
         do {
@@ -101,19 +123,32 @@ package final class JobPipeline: Sendable {
                 if answer == .overBudget { _ = ticket.leave(.serviceFault(.init(reason: .budget)), job: job.key) }
                 if let known = job.end(by: answer) { return (known, known.verdict) }
                 history.learn(answer)
-                guard try await settler.canReach(job) else {
+                guard let isReachable = try await settler.canReach(job) else {
+                    let back = job.returned(history)
+                    return (back, back.verdict)
+                }
+                guard isReachable else {
                     let gone = job.failed(FailureText.requesterGone, after: history)
                     return (gone, gone.verdict)
                 }
                 let nothingSent = job.returned(history).verdict
-                guard await ticket.start() else { return (nil, nothingSent) }
+                guard let connection = await start(&ticket, over: connection.take() ?? Reservation()) else {
+                    return (nil, nothingSent)
+                }
                 // Last, after everything that may have taken time: the broker may have given the job to somebody else.
                 guard job.delivery.isLive else { throw StaleDelivery() }
                 guard journal.maySubmit(request) else { return (job.returned(history), nothingSent) }
-                let submission = await submitter.submit(body.take() ?? [], of: job) { try? decoder.decode(job) }
-                let isHeld = ticket.leave(policy.forGate(submission.outcome), job: job.key)
-                let end = policy.end(of: submission.outcome, after: history, message: submission.text)
-                return (isHeld && submission.outcome.isServiceFault ? nil : end, end.verdict)
+                let submission = await submitter.submit(body.take() ?? [], of: job, over: connection) {
+                    try? decoder.decode(job)
+                }
+                let seen = policy.forGate(submission.outcome)
+                let left = ticket.leave(seen, job: job.key)
+                let outcome = left.outcome == seen ? submission.outcome : left.outcome
+                let end = policy.end(of: outcome, after: history, submission)
+                if left.mayKeepProbe, keepProbe(&kept, end, &history) {
+                    return (nil, .retrying(attempts: history.attempts))
+                }
+                return (left.isHeld && outcome.isServiceFault ? nil : end, end.verdict)
             }
         } catch let fault as JournalFault {
             // Without its entry no job is submitted: the gate closes as after a fault of the API.
@@ -121,6 +156,39 @@ package final class JobPipeline: Sendable {
             _ = ticket.leave(.serviceFault(.init(reason: fault.isOfLedger ? .ledger : .journal)), job: job.key)
             return job.returned(history, wasJudged: false)
         }
+    }
+
+    /// Starts at the moment that the limits allow, and with a connection where the moment counts; nil if the gate has closed
+    /// or the drain has begun.
+    private func start(_ ticket: inout Ticket, over connection: consuming Reservation) async -> Reservation? {
+        var connection = connection
+        // Twice at the most: a start that waits for longer than a connection is kept would never have one.
+        for _ in 0..<2 {
+            guard connection.failure == nil else { return connection }
+            guard await ticket.start() else { return nil }
+            if await connection.isUsable() { return connection }
+            connection = await submitter.reserve()
+        }
+        return connection
+    }
+
+    /// Keeps a job that may have been accepted as the probe, if it would be tried again anyway.
+    ///
+    /// Each try of another job could be paid for twice. Counted once, however often it is tried.
+    private func keepProbe(_ kept: inout KeptProbe?, _ end: JobEnd, _ history: inout SubmissionHistory) -> Bool {
+        if kept == nil {
+            guard case .retried = end.kind, let mine = KeptProbe(admission) else { return false }
+            kept = consume mine
+            history.attempts = end.attempts
+        }
+        history.mayBeDuplicate = true
+        return true
+    }
+
+    /// Whether an acceptance is told though the delivery is gone: if nobody else can know of it, or who has taken the job
+    /// meanwhile has told that its outcome is unknown.
+    private func mayTellLate(_ end: JobEnd, of job: ReceivedJob) -> Bool {
+        end.label == .submitted && (job.isAnonymous || journal.mayTellLate(job.key))
     }
 
     private func journalRequest(
@@ -134,6 +202,7 @@ package final class JobPipeline: Sendable {
         request.isAnonymous = job.isAnonymous
         request.replay = job.replayCount
         request.acceptsDoubleCharge = job.acceptsDoubleCharge
+        request.isOfEndedTask = job.isOfEndedTask
         request.takesVerdict = job.wasDeliveredBefore || job.awaitsVerdict
         request.retriesUnfinished = policy.noAnswer == .retry
         request.mayBeSubmittedElsewhere = job.wasDeliveredBefore
@@ -152,6 +221,3 @@ package final class JobPipeline: Sendable {
         .seconds(min(60, 1 << min(job.countedDeliveries, 6)))
     }
 }
-
-/// The connection that a delivery came from is gone.
-private struct StaleDelivery: Error {}

@@ -8,7 +8,16 @@ package protocol Submitter: Sendable {
     /// What was seen of the submission.
     ///
     /// Takes the submission over, which then need not be kept while the answer is waited for.
-    func submit(_ submission: consuming SubmissionRequest) async -> SubmissionSighting
+    func submit(
+        _ submission: consuming SubmissionRequest,
+        over reservation: consuming Reservation
+    ) async -> SubmissionSighting
+    /// Waits for a connection and keeps it for one submission.
+    func reserve() async -> Reservation
+}
+
+extension Submitter {
+    package func reserve() async -> Reservation { Reservation() }
 }
 
 extension SeedreamClient: Submitter {}
@@ -20,6 +29,10 @@ package struct JobSubmitter: Sendable {
         let outcome: SubmissionOutcome
         /// The sentence for a person, asked for only if the job fails.
         let text: String
+        /// What the API said, where that is not understood.
+        let evidence: String?
+        /// When the answer had come.
+        let at: Timestamp
     }
 
     private let api: any Submitter
@@ -35,8 +48,16 @@ package struct JobSubmitter: Sendable {
         self.observer = observer
     }
 
+    /// Waits for a connection and keeps it for one submission.
+    func reserve() async -> Reservation { await api.reserve() }
+
     /// Submits a job's request body; `decoded` gives the job again if the API's words are to be compared with it.
-    func submit(_ body: consuming [UInt8], of job: ReceivedJob, decoded: () -> EditJob?) async -> Answer {
+    func submit(
+        _ body: consuming [UInt8],
+        of job: ReceivedJob,
+        over reservation: consuming Reservation,
+        decoded: () -> EditJob?
+    ) async -> Answer {
         let trace = TraceContext(job.delivery.properties.headers)
         let token = tokens.token
         let start = ContinuousClock.now
@@ -47,18 +68,23 @@ package struct JobSubmitter: Sendable {
                 token: token,
                 traceparent: trace?.traceparent,
                 tracestate: trace?.tracestate
-            )
+            ),
+            over: reservation
         )
-        observer.requested(status: sighting.status, after: start.duration(to: .now))
+        observer.requested(.submit, status: sighting.status, after: start.duration(to: .now))
         let outcome = policy.withinQueues(OutcomeTable.outcome(of: sighting))
         switch outcome {
-        case .serviceFault(let fault) where fault.reason == .auth: tokens.distrust()
+        case .serviceFault(let fault) where fault.reason == .auth: tokens.refuse(token)
         case .accepted(_, let warning?): observer.warn(warning, of: job)
         default: break
         }
+        let evidence = FailureText.evidence(outcome, sighting: sighting, token: token, job: decoded)
+        if let evidence { observer.notUnderstood(evidence, outcome, of: job) }
         return Answer(
             outcome: outcome,
-            text: FailureText.text(outcome, sighting: sighting, token: token, job: decoded)
+            text: FailureText.text(outcome, sighting: sighting, token: token, job: decoded),
+            evidence: evidence,
+            at: .now
         )
     }
 }

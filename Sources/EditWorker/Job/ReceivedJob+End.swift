@@ -33,12 +33,14 @@ extension ReceivedJob {
         var history = SubmissionHistory(self)
         switch answer {
         case .begun: return nil
-        case .accepted(let taskID, let attempts, let isMarked):
-            return JobEnd(
+        case .accepted(let taskID, let attempts, let isMarked, let at):
+            var end = JobEnd(
                 .duplicate(taskID: taskID),
                 attempts: attempts,
                 mayBeDuplicate: isMarked || mayBeDuplicate
             )
+            end.submittedAt = at
+            return end
         case .failed(let failure, let attempts, let isMarked):
             history.attempts = attempts
             history.mayBeDuplicate = history.mayBeDuplicate || isMarked

@@ -47,7 +47,8 @@ package final class ReceivedJob: Sendable {
         attempts = Int(min(max(0, headers[JobHeader.attempts]?.integer ?? 0), 1_000_000))
         // Who allows a second charge says that there may have been a first, also if no journal knows of it.
         acceptsDoubleCharge = headers[JobHeader.acceptDoubleCharge] == .boolean(true)
-        mayBeDuplicate = headers[JobHeader.mayBeDuplicate] == .boolean(true) || acceptsDoubleCharge
+        // In doubt for the mark, however a producer or a tool has written it.
+        mayBeDuplicate = headers[JobHeader.mayBeDuplicate]?.flag == true || acceptsDoubleCharge
         firstReceivedAt =
             headers[JobHeader.firstReceivedAt]?.text.flatMap { Timestamp(rfc3339: $0) } ?? now
         originalExchange = headers[JobHeader.originalExchange]?.shortBytes ?? delivery.exchange
@@ -78,6 +79,15 @@ package final class ReceivedJob: Sendable {
         delivery.redelivered || countedDeliveries > 0
             || delivery.properties.headers?[JobHeader.deliveredBefore] == .boolean(true)
     }
+
+    /// Whether the producer wants the images; nil if the header says neither yes nor no.
+    package var asksForImages: Bool? {
+        guard let value = delivery.properties.headers?[JobHeader.follow] else { return false }
+        return value.flag
+    }
+
+    /// Whether the job is a replay of one whose task is known, and has ended without images that could be read.
+    package var isOfEndedTask: Bool { delivery.properties.headers?[JobHeader.replayOfTask] != nil }
 
     /// Whether the job was given back because another copy of it was being submitted: that one's verdict is its own.
     package var awaitsVerdict: Bool {
@@ -116,6 +126,9 @@ package enum JobHeader {
     package static let followMissing: ByteString = "x-follow-missing"
     package static let followUnreadable: ByteString = "x-follow-unreadable"
     package static let followNotBefore: ByteString = "x-follow-not-before"
+    package static let followMissingSince: ByteString = "x-follow-missing-since"
+    package static let followLast: ByteString = "x-follow-last"
+    package static let followSince: ByteString = "x-follow-since"
     package static let failedAt: ByteString = "x-failed-at"
     package static let firstReceivedAt: ByteString = "x-first-received-at"
     package static let originalExchange: ByteString = "x-original-exchange"
@@ -128,6 +141,10 @@ package enum JobHeader {
     package static let workerVersion: ByteString = "x-worker-version"
     package static let acceptDoubleCharge: ByteString = "x-accept-double-charge"
     package static let replayCount: ByteString = "x-replay-count"
+    /// The task that the job had before it was replayed.
+    package static let replayOfTask: ByteString = "x-replay-of-task"
+    /// What the API said, where that is not understood.
+    package static let apiAnswer: ByteString = "x-api-answer"
     /// The id of the job that this one was made from.
     package static let editedFrom: ByteString = "x-edited-from"
     package static let deliveryCount: ByteString = "x-delivery-count"
@@ -141,6 +158,24 @@ package enum JobHeader {
 }
 
 extension FieldValue {
+    /// Whether the value says yes or no, as producers write it in several languages; nil if it says neither.
+    package var flag: Bool? {
+        switch self {
+        case .boolean(let value): return value
+        default: break
+        }
+        switch integer {
+        case 1: return true
+        case 0: return false
+        default: break
+        }
+        switch text?.lowercased() {
+        case "true", "1", "yes": return true
+        case "false", "0", "no": return false
+        default: return nil
+        }
+    }
+
     /// The bytes of a `string` or `bytes` value; nil of any other type, and of more than AMQP allows for a name.
     fileprivate var shortBytes: ByteString? {
         switch self {

@@ -52,9 +52,19 @@ package final class JobObserver: Sendable {
         return rest == 1
     }
 
-    /// A submission ended; `status` is nil if no answer came.
-    func requested(status: Int?, after elapsed: Duration) {
-        metrics.requested(status: status, after: elapsed)
+    /// A request ended; `status` is nil if no answer came.
+    func requested(_ operation: WorkerMetrics.Operation, status: Int?, after elapsed: Duration) {
+        metrics.requested(operation, status: status, after: elapsed)
+    }
+
+    /// What the API said of a job is not in the table.
+    func notUnderstood(_ answer: String, _ outcome: SubmissionOutcome, of job: ReceivedJob) {
+        let isAccepted = if case .accepted = outcome { true } else { false }
+        logger.log(
+            isAccepted ? .debug : .warning,
+            "the API's answer is not one that it documents",
+            [.jobID: job.id, .apiAnswer: answer]
+        )
     }
 
     /// There is something odd about an acceptance.
@@ -101,6 +111,36 @@ package final class JobObserver: Sendable {
             failure == nil ? .debug : .info,
             "a task was followed to its end",
             [.jobID: task.job.id, .taskID: task.taskID, .code: failure?.code.rawValue ?? "completed"]
+        )
+    }
+
+    /// A look at a task saw what the table does not understand.
+    func lookNotUnderstood(_ task: FollowedTask, _ seen: String, _ evidence: String?) {
+        var metadata: [LogKey: String] = [.jobID: task.job.id, .taskID: task.taskID, .status: seen]
+        metadata[.apiAnswer] = evidence
+        logger.log(.warning, "looks at tasks are not answered as documented; they are repeated", metadata)
+    }
+
+    /// Looks at tasks are understood again.
+    func looksUnderstood() {
+        logger.log(.info, "looks at tasks are answered again")
+    }
+
+    /// The API knows none of the tasks that it has accepted.
+    func knowsNoTask() {
+        logger.log(
+            .warning,
+            "the API knows none of the tasks that were looked at",
+            [.remedy: "check api.baseUrl: something in front of the API may answer instead, or its path has changed"]
+        )
+    }
+
+    /// A job has the header `x-follow` with a value that says neither yes nor no.
+    func receivedOddFollow(_ job: ReceivedJob) {
+        logger.log(
+            .warning,
+            "the header x-follow has a value that is neither true nor false; the job is not followed for it",
+            [.jobID: job.id, .remedy: "let the producer set x-follow to true"]
         )
     }
 

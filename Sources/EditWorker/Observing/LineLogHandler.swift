@@ -1,5 +1,4 @@
 import EditJob
-import Glibc
 import JSON
 package import Logging
 
@@ -15,10 +14,12 @@ package struct LineLogHandler: LogHandler {
     package var logLevel: Logger.Level
     package var metadata: Logger.Metadata = [:]
     private let format: Format
+    private let lines: LogLines
 
     /// A handler for all loggers of the process.
-    package init(format: Format, level: Logger.Level) {
+    package init(format: Format, level: Logger.Level, lines: LogLines) {
         self.format = format
+        self.lines = lines
         logLevel = level
     }
 
@@ -35,11 +36,7 @@ package struct LineLogHandler: LogHandler {
             case .json: Self.json(event.level, "\(event.message)", named)
             case .text: Self.text(event.level, "\(event.message)", named)
             }
-        var bytes = line + [UInt8(ascii: "\n")]
-        // One call a line, so that lines of several threads never mix; a closed stderr is nobody's problem here.
-        unsafe bytes.withUnsafeMutableBytes { buffer in
-            _ = unsafe write(STDERR_FILENO, buffer.baseAddress, buffer.count)
-        }
+        lines.write(line)
     }
 
     private static func json(_ level: Logger.Level, _ message: String, _ metadata: [(String, String)]) -> [UInt8] {

@@ -3,6 +3,7 @@ package import Logging
 /// The names of all metadata: logs are searched by them, so each thing has one.
 package enum LogKey: String, Sendable {
     case address
+    case apiAnswer = "api_answer"
     case attempts
     case broker
     case charged
@@ -14,9 +15,11 @@ package enum LogKey: String, Sendable {
     case queue
     case reason
     case remedy
+    case proxy
     case replyTo = "reply_to"
     case role
     case settlement
+    case status
     case signal
     case taskID = "task_id"
     case version

@@ -20,6 +20,8 @@ package final class WorkerHealth: Sendable {
         var blocked: [BrokerRole: String] = [:]
         var isConsuming = false
         var isDraining = false
+        /// What else is missing, and why.
+        var others: [String: String] = [:]
     }
 
     private let state = NIOLockedValueBox(State())
@@ -53,6 +55,7 @@ package final class WorkerHealth: Sendable {
             for role in roles {
                 if let reason = state.blocked[role] { lacks.append(Lack(what: "not blocked", reason: reason)) }
             }
+            lacks += state.others.sorted { $0.key < $1.key }.map { Lack(what: $0.key, reason: $0.value) }
             if let gate { lacks.append(Lack(what: "gate", reason: gate.rawValue)) }
             if state.isDraining { lacks.append(Lack(what: "not draining", reason: nil)) }
             return lacks
@@ -89,6 +92,11 @@ package final class WorkerHealth: Sendable {
     /// The consumer is registered, or no longer.
     func consuming(_ isConsuming: Bool) {
         state.withLockedValue { $0.isConsuming = isConsuming }
+    }
+
+    /// Something else that jobs wait for is missing for a reason, or with nil no longer.
+    package func lacks(_ what: String, _ reason: String?) {
+        state.withLockedValue { $0.others[what] = reason }
     }
 
     /// No more jobs are taken.

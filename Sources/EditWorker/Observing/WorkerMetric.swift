@@ -23,6 +23,7 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
     case fleetReplicas = "seedream_fleet_replicas"
     case fleetBudget = "seedream_fleet_budget_images_remaining"
     case fleetPaused = "seedream_fleet_paused"
+    case logLinesDropped = "seedream_log_lines_dropped_total"
     case buildInfo = "seedream_build_info"
 
     /// How a metric's values are to be read.
@@ -43,8 +44,10 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
         case .jobsInFlight: "Deliveries that the worker is working on."
         case .jobDuration: "Seconds from the delivery of a job to its acknowledgement."
         case .jobAge: "Seconds from the timestamp of a job to its acknowledgement."
-        case .requests: "Submissions to the API, by HTTP status; none if no answer came."
-        case .requestDuration: "Seconds from the start of a submission to the last byte of its answer, by status."
+        case .requests:
+            "Requests to the API, by operation (submit, or look for a look at a task) and HTTP status; none if no answer came."
+        case .requestDuration:
+            "Seconds from the start of a request to the last byte of its answer, by operation and status."
         case .replies: "Replies: confirmed, returned because their queue is missing, or failed."
         case .gateOpen: "1 while jobs are submitted, 0 while the gate is closed."
         case .gateClosures: "Closures of the gate, by reason."
@@ -59,6 +62,7 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
         case .fleetReplicas: "Replicas that live, as this one sees the fleet."
         case .fleetBudget: "Images that the fleet may still submit within the time of fleet.budget."
         case .fleetPaused: "1 while the fleet is paused."
+        case .logLinesDropped: "Log lines that were dropped because the log was not read in time."
         case .buildInfo: "1, with the version of the program."
         }
     }
@@ -67,7 +71,7 @@ package enum WorkerMetric: String, CaseIterable, Sendable {
     package var kind: Kind {
         switch self {
         case .jobsReceived, .jobsSettled, .jobFailures, .jobsAnonymous, .requests, .replies, .gateClosures, .reconnects,
-            .ledgerRecords, .tasksFollowed:
+            .ledgerRecords, .tasksFollowed, .logLinesDropped:
             .counter
         case .jobsInFlight, .gateOpen, .connected, .blocked, .ledgerLag, .ledgerEntries, .fleetReplicas,
             .fleetBudget, .fleetPaused, .buildInfo:

@@ -29,11 +29,22 @@ package final class WorkerMetrics: Sendable {
     private let followed: [String: Counter]
     private let taskDuration: Timer
     private let anonymous: Counter
+    private let linesDropped: Counter
     private let inFlight: Meter
     private let gateOpen: Meter
     private let duration: Timer
     private let age: Timer
-    private let requests = NIOLockedValueBox<[Int?: (Counter, Timer)]>([:])
+    private let requests = NIOLockedValueBox<[RequestLabels: (Counter, Timer)]>([:])
+
+    /// What is asked of the API.
+    package enum Operation: String, Sendable {
+        case submit, look
+    }
+
+    private struct RequestLabels: Hashable {
+        let operation: Operation
+        let status: Int?
+    }
 
     /// Metrics in a backend, of connections for `roles`.
     package init(
@@ -80,6 +91,7 @@ package final class WorkerMetrics: Sendable {
         followed = each(.tasksFollowed, "result", ["completed", "failed", "lost", "timeout"]) { $0 }
         taskDuration = Timer(label: WorkerMetric.taskDuration.rawValue, factory: factory)
         anonymous = .of(.jobsAnonymous, [], factory)
+        linesDropped = .of(.logLinesDropped, [], factory)
         inFlight = Meter(label: WorkerMetric.jobsInFlight.rawValue, factory: factory)
         inFlight.set(0)
         gateOpen = Meter(label: WorkerMetric.gateOpen.rawValue, factory: factory)
@@ -128,16 +140,22 @@ package final class WorkerMetrics: Sendable {
         anonymous.increment()
     }
 
-    /// A submission has ended; nil if no answer came.
-    func requested(status: Int?, after elapsed: Duration) {
+    /// Log lines were dropped.
+    package func droppedLines(_ count: Int) {
+        linesDropped.increment(by: count)
+    }
+
+    /// A request has ended; nil if no answer came.
+    func requested(_ operation: Operation, status: Int?, after elapsed: Duration) {
         // Three digits are all that HTTP has, whatever an API may send.
         let status = status.flatMap { (100...999).contains($0) ? $0 : nil }
+        let key = RequestLabels(operation: operation, status: status)
         let (counter, timer) = requests.withLockedValue { requests in
-            if let known = requests[status] { return known }
-            let labels = [("status", status.map { "\($0)" } ?? "none")]
+            if let known = requests[key] { return known }
+            let labels = [("operation", operation.rawValue), ("status", status.map { "\($0)" } ?? "none")]
             let timer = Timer(label: WorkerMetric.requestDuration.rawValue, dimensions: labels, factory: factory)
             let new = (Counter.of(.requests, labels, factory), timer)
-            requests[status] = new
+            requests[key] = new
             return new
         }
         counter.increment()

@@ -71,12 +71,45 @@ package enum FailureText {
         return quotable(message, hiding: secrets).map { " It says: \($0)" } ?? ""
     }
 
+    /// What the API said, where the table does not understand it, on one line and without the job's own texts; nil where it
+    /// says nothing, or nothing unknown.
+    static func evidence(
+        _ outcome: SubmissionOutcome,
+        sighting: SubmissionSighting,
+        token: String,
+        job: () -> EditJob?
+    ) -> String? {
+        let isUnderstood =
+            switch outcome {
+            case .unknown: false
+            case .rejected(let rejection): !rejection.isUnfamiliar
+            case .accepted(_, let warning): warning != .shape
+            case .retry, .serviceFault: true
+            }
+        guard !isUnderstood, case .answered(let answer) = sighting, let line = answer.line, let job = job() else {
+            return nil
+        }
+        return evidence(in: line, hiding: secrets(of: job, token))
+    }
+
+    private static let longestEvidence = 512
+
+    /// Escapes are read first, since what they hide would not be found; words with those that stay unread are taken out.
+    static func evidence(in line: String, hiding secrets: [String]) -> String? {
+        var text = line
+        for _ in 0..<3 { text = EscapedText.read(text) }
+        text = text.split(whereSeparator: \.isWhitespace).map { EscapedText.hasEscape($0) ? "[removed]" : $0 }
+            .joined(separator: " ")
+        text = JobCopy.cut(RepeatedText.removing(secrets, from: text), to: longestEvidence)
+        return text.isEmpty ? nil : text
+    }
+
     /// Words of the API about a job, as a person may read them; nil if they repeat a text of the job or the token.
     static func quotable(_ words: String, of job: EditJob, token: String) -> String? {
         quotable(words, hiding: secrets(of: job, token))
     }
 
-    private static func secrets(of job: EditJob, _ token: String) -> [String] {
+    static func secrets(of job: EditJob, _ token: String) -> [String] {
         [token, job.prompt] + job.imageURLs + job.additionalFields.flatMap(\.texts)
     }
 

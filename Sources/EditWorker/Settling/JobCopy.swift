@@ -40,10 +40,10 @@ package struct JobCopy: Sendable {
         return OutboundMessage(routingKey: queue, properties: properties, body: delivery.body)
     }
 
-    /// Cuts a text to `longestText` bytes on a character boundary.
-    package static func cut(_ text: String) -> String {
-        guard text.utf8.count > longestText else { return text }
-        var end = text.utf8.index(text.startIndex, offsetBy: longestText)
+    /// Cuts a text to so many bytes on a character boundary.
+    package static func cut(_ text: String, to longest: Int = longestText) -> String {
+        guard text.utf8.count > longest else { return text }
+        var end = text.utf8.index(text.startIndex, offsetBy: longest)
         while end.samePosition(in: text.unicodeScalars) == nil { end = text.utf8.index(before: end) }
         return String(text[..<end])
     }
@@ -62,7 +62,8 @@ package struct JobCopy: Sendable {
         JobHeader.errorCode, JobHeader.errorMessage, JobHeader.errorCharged, JobHeader.errorViolations,
         JobHeader.httpStatus, JobHeader.taskID, JobHeader.failedAt, JobHeader.worker, JobHeader.workerVersion,
         JobHeader.undeliverableReplyTo, JobHeader.awaitsVerdict, JobHeader.deliveredBefore, JobHeader.submittedAt,
-        JobHeader.followMissing, JobHeader.followUnreadable, JobHeader.followNotBefore,
+        JobHeader.followMissing, JobHeader.followUnreadable, JobHeader.followNotBefore, JobHeader.followMissingSince,
+        JobHeader.followLast, JobHeader.followSince, JobHeader.apiAnswer,
     ]
 
     /// What is taken out of its place stays readable in another; the first copy's, through every retry.

@@ -24,11 +24,16 @@ package struct ReplyAddress: Sendable {
         self.allowed = allowed
     }
 
+    /// Whether it is a pseudo-queue that a requester waits at.
+    package static func isDirect(_ replyTo: ByteString) -> Bool {
+        replyTo.bytes.starts(with: "amq.rabbitmq.reply-to.".utf8)
+    }
+
     /// The route for a `reply_to`.
     package func route(_ replyTo: ByteString?) -> Route {
         guard let replyTo, !replyTo.isEmpty else { return .results }
         // Source: RabbitMQ's "Direct Reply-to".
-        if replyTo.bytes.starts(with: "amq.rabbitmq.reply-to.".utf8) { return .direct(replyTo) }
+        if Self.isDirect(replyTo) { return .direct(replyTo) }
         guard !queues.isOwn(replyTo), allowed.contains(where: { $0.matchesAll || $0.matches(replyTo.text) }) else {
             return .refused(replyTo)
         }

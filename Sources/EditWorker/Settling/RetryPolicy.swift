@@ -21,6 +21,19 @@ package struct RetryPolicy: Hashable, Sendable {
         self.gatewayError = gatewayError
     }
 
+    /// The end of a job whose submission had that outcome, as it looks with what was seen of it.
+    func end(of outcome: SubmissionOutcome, after history: SubmissionHistory, _ answer: JobSubmitter.Answer) -> JobEnd {
+        var end = end(of: outcome, after: history, message: answer.text)
+        switch end.kind {
+        case .submitted: end.submittedAt = answer.at
+        case .failed(var failure):
+            failure.apiAnswer = answer.evidence
+            end.kind = .failed(failure)
+        case .duplicate, .retried, .returned: break
+        }
+        return end
+    }
+
     /// The end of a job whose submission had that outcome, after its earlier submissions.
     package func end(of outcome: SubmissionOutcome, after history: SubmissionHistory, message: String) -> JobEnd {
         let made = history.attempts + 1
@@ -82,7 +95,8 @@ extension RetryPolicy {
     /// A gateway's error that asks for a longer wait than any queue's
     /// closes it for that time: the job has been counted and comes back earlier, and must find the gate closed.
     package func forGate(_ outcome: SubmissionOutcome) -> SubmissionOutcome {
-        guard case .unknown(let doubt) = outcome, doubt.kind == .gateway, let asked = doubt.retryAfter,
+        guard case .unknown(let doubt) = outcome, doubt.kind == .gateway, !doubt.isOfUnavailableService,
+            let asked = doubt.retryAfter,
             let longest = delays.max(), asked > longest
         else { return outcome }
         return .serviceFault(.init(reason: .serverError, status: doubt.status, retryAfter: asked))

@@ -7,6 +7,8 @@ package struct Settler: Sendable {
     /// Much longer than a publish takes, and much shorter than anything that it may wait for.
     private static let quickPublish = Duration.milliseconds(250)
 
+    private static let longestQuestion = Duration.seconds(10)
+
     /// Nobody is there for a direct reply.
     private static let notRouted = PublishResult.returned(replyCode: 312, replyText: "NO_ROUTE")
 
@@ -40,13 +42,15 @@ package struct Settler: Sendable {
 
     /// Publishes what replaces the delivery.
     ///
-    /// Throws `CancellationError` where the worker ends first; the delivery must stay unacknowledged then.
+    /// Throws `CancellationError` where the worker ends first; the delivery must stay unacknowledged then. Throws
+    /// `StaleDelivery` where the delivery is gone before all is confirmed, unless the end is late.
     package func settle(_ end: JobEnd, of job: ReceivedJob) async throws {
         switch end.kind {
         case .submitted(let taskID), .duplicate(let taskID):
             let follows = follow?.follows(job) == true
-            try await reply(.submitted(taskID: taskID), to: job, end, follows: follows)
-            if follows { try await publishFollowed(taskID, of: job, end) }
+            let at = end.submittedAt ?? .now
+            try await reply(.submitted(taskID: taskID), to: job, end, at: at, follows: follows)
+            if follows { try await publishFollowed(taskID, of: job, end, at: at) }
         case .failed(let failure):
             // A body that was too large to be kept gets into the dead letters by the broker, when the delivery is rejected.
             if job.delivery.isBodyKept {
@@ -67,15 +71,20 @@ package struct Settler: Sendable {
     /// Lets a task wait for its first look.
     ///
     /// After the reply: an interruption in between is told and followed again, from the journal.
-    private func publishFollowed(_ taskID: String, of job: ReceivedJob, _ end: JobEnd) async throws {
+    private func publishFollowed(
+        _ taskID: String,
+        of job: ReceivedJob,
+        _ end: JobEnd,
+        at moment: Timestamp
+    ) async throws {
         guard let queue = queues.followWaits.first else { return }
         let headers = FollowedTask.headers(
             taskID: taskID,
-            submittedAt: .now,
+            submittedAt: moment,
             attempts: end.attempts,
             mayBeDuplicate: end.mayBeDuplicate
         )
-        try await publishCopy(of: job, to: queue.name, adding: headers)
+        try await publishCopy(of: job, to: queue.name, adding: headers, isLate: end.isLate)
     }
 
     /// Lets a task wait for its next look.
@@ -88,6 +97,7 @@ package struct Settler: Sendable {
             submittedAt: task.submittedAt,
             attempts: task.job.attempts,
             mayBeDuplicate: task.job.mayBeDuplicate,
+            since: task.followedSince,
             misses: misses
         )
         try await publishCopy(of: task.job, to: queue.name, adding: headers)
@@ -96,7 +106,7 @@ package struct Settler: Sendable {
     /// Tells the requester where the images are.
     package func completed(_ task: FollowedTask, _ urls: [String]) async throws {
         let status = Reply.Status.completed(taskID: task.taskID, images: urls, submittedAt: task.submittedAt)
-        try await deliver(reply(status, of: task), to: task.job)
+        try await deliver(reply(status, of: task), to: task.job, for: task.job.delivery)
     }
 
     /// Tells the requester that there will be no images, and keeps the job for a person.
@@ -111,7 +121,11 @@ package struct Settler: Sendable {
             taskID: task.taskID,
             submittedAt: task.submittedAt
         )
-        try await deliver(reply(.failed(failure, taskID: task.taskID), of: task), to: task.job)
+        try await deliver(
+            reply(.failed(failure, taskID: task.taskID), of: task),
+            to: task.job,
+            for: task.job.delivery
+        )
     }
 
     private func reply(_ status: Reply.Status, of task: FollowedTask) -> Reply {
@@ -124,11 +138,13 @@ package struct Settler: Sendable {
         )
     }
 
-    /// Whether the reply can reach somebody; only the requester of a direct reply-to can be gone.
+    /// Whether the reply can reach somebody; nil if the broker cannot be asked.
+    ///
+    /// Only the requester of a direct reply-to can be gone.
     ///
     /// To be asked only when nothing but the submission is left to do: an earlier answer would be stale, and a job that was
     /// accepted before needs none.
-    package func canReach(_ job: ReceivedJob) async throws -> Bool {
+    package func canReach(_ job: ReceivedJob) async throws -> Bool? {
         guard case .direct(let queue) = replies.route(job.delivery.properties.replyTo) else { return true }
         return try await publisher.exists(queue: queue)
     }
@@ -156,6 +172,7 @@ package struct Settler: Sendable {
         if let status = failure.httpStatus {
             headers[JobHeader.httpStatus] = .int32(Int32(clamping: status))
         }
+        if let answer = failure.apiAnswer { headers[JobHeader.apiAnswer] = .text(answer) }
         if let taskID { headers[JobHeader.taskID] = .text(JobCopy.cut(taskID)) }
         if let submittedAt { headers[JobHeader.submittedAt] = .text(submittedAt.description) }
         let queue = queue ?? (failure.charged == .maybe ? queues.unknown : queues.deadLetters)
@@ -174,16 +191,22 @@ package struct Settler: Sendable {
         try await publishCopy(of: job, to: queue, adding: headers)
     }
 
-    private func publishCopy(of job: ReceivedJob, to queue: ByteString, adding headers: FieldTable) async throws {
+    private func publishCopy(
+        of job: ReceivedJob,
+        to queue: ByteString,
+        adding headers: FieldTable,
+        isLate: Bool = false
+    ) async throws {
         let copies = JobCopy(frameMax: try await publisher.frameMax)
-        try await publishToOwnQueue(copies.message(of: job, to: queue, adding: headers))
+        let message = copies.message(of: job, to: queue, adding: headers)
+        try await publishToOwnQueue(message, for: isLate ? nil : job.delivery)
     }
 
     /// A queue of ours that is gone is made again; the job is not acknowledged before its copy is safe.
-    private func publishToOwnQueue(_ message: OutboundMessage) async throws {
+    private func publishToOwnQueue(_ message: OutboundMessage, for delivery: Delivery?) async throws {
         var backoff = ReconnectBackoff()
         while true {
-            switch try await publisher.publish(message) {
+            switch try await publisher.publish(message, for: delivery) {
             case .confirmed: return
             case .returned:
                 try await publisher.restoreTopology()
@@ -198,21 +221,23 @@ package struct Settler: Sendable {
         _ status: Reply.Status,
         to job: ReceivedJob,
         _ end: JobEnd,
+        at moment: Timestamp = .now,
         follows: Bool = false
     ) async throws {
         var reply = Reply(
             jobID: job.id,
             status: status,
             attempts: end.attempts,
-            at: .now,
+            at: moment,
             mayBeDuplicate: end.mayBeDuplicate,
             duplicateOfDelivery: end.label == .duplicate
         )
         reply.follows = follows
-        try await deliver(reply, to: job)
+        try await deliver(reply, to: job, for: end.isLate ? nil : job.delivery)
     }
 
-    private func deliver(_ reply: Reply, to job: ReceivedJob) async throws {
+    /// With a delivery only as long as that is this worker's.
+    private func deliver(_ reply: Reply, to job: ReceivedJob, for delivery: Delivery?) async throws {
         let properties = properties(of: reply, for: job)
         let body = reply.json.encoded()
         func message(to queue: ByteString, mandatory: Bool = true, undeliverableTo: ByteString? = nil)
@@ -233,19 +258,19 @@ package struct Settler: Sendable {
             undeliverable = queue
         case .direct(let queue):
             // Some brokers return a direct reply although they delivered it: not mandatory.
-            if try await publishDirect(message(to: queue, mandatory: false)) {
+            if try await publishDirect(message(to: queue, mandatory: false), for: delivery) {
                 metrics.replied(.confirmed)
                 return
             }
             metrics.replied(Self.notRouted)
             undeliverable = queue
         case .queue(let queue):
-            let receipt = try await publisher.publish(message(to: queue))
+            let receipt = try await publisher.publish(message(to: queue), for: delivery)
             metrics.replied(receipt)
             if receipt == .confirmed { return }
             undeliverable = queue
         }
-        try await publishToOwnQueue(message(to: queues.results, undeliverableTo: undeliverable))
+        try await publishToOwnQueue(message(to: queues.results, undeliverableTo: undeliverable), for: delivery)
         metrics.replied(.confirmed)
     }
 
@@ -253,12 +278,23 @@ package struct Settler: Sendable {
     ///
     /// The broker confirms a direct reply that it drops. Who was there right before a quick publish has it; after a slow
     /// one, which waited for a blocked broker or a new connection, only who is still there has it for certain.
-    private func publishDirect(_ message: OutboundMessage) async throws -> Bool {
-        guard try await publisher.exists(queue: message.routingKey) else { return false }
+    private func publishDirect(_ message: OutboundMessage, for delivery: Delivery?) async throws -> Bool {
+        guard try await isThere(message.routingKey) else { return false }
         let asked = ContinuousClock.now
-        _ = try await publisher.publish(message)
+        _ = try await publisher.publish(message, for: delivery)
         guard ContinuousClock.now - asked > Self.quickPublish else { return true }
-        return try await publisher.exists(queue: message.routingKey)
+        return try await isThere(message.routingKey)
+    }
+
+    /// Whether a requester is still there; where the broker cannot be asked for longer than a reply should wait, it counts as
+    /// gone, and the reply is kept.
+    private func isThere(_ queue: ByteString) async throws -> Bool {
+        let deadline = ContinuousClock.now + Self.longestQuestion
+        while true {
+            if let answer = try await publisher.exists(queue: queue) { return answer }
+            guard .now < deadline else { return false }
+            try await Task.sleep(for: .milliseconds(500))
+        }
     }
 
     private func properties(of reply: Reply, for job: ReceivedJob) -> MessageProperties {

@@ -61,11 +61,18 @@ extension LedgerJournal {
             return try await connection.declare(options.stream).messageCount == 0
         } catch {
             guard error.code != .connectionLost, error.code != .closed else { throw error }
+            // A broker without streams knows no such type; whatever else it refuses has another cause, and its own remedy.
+            let words = error.message.lowercased()
+            let isWithoutStreams = ["feature flag", "x-queue-type", "not_implemented", "unsupported"]
+                .contains {
+                    words.contains($0)
+                }
             throw AMQPError(
                 error.code,
                 "cannot declare the stream \(stream): \(error.message)",
-                remedy: "enable streams on the broker (rabbitmqctl enable_feature_flag stream_queue), or set "
-                    + "journal.store to sqlite:PATH or memory",
+                remedy: isWithoutStreams
+                    ? "enable streams on the broker (rabbitmqctl enable_feature_flag stream_queue), or set "
+                        + "journal.store to sqlite:PATH or memory" : error.remedy,
                 replyCode: error.replyCode,
                 cause: error
             )
@@ -168,10 +175,10 @@ extension LedgerJournal {
         return delivery
     }
 
-    /// The task id of a job that was accepted; nil if the record is gone.
-    func taskID(of id: String, at offset: Int64) async throws(JournalFault) -> String? {
+    /// The acceptance of a job; nil if the record is gone.
+    func acceptance(of id: String, at offset: Int64) async throws(JournalFault) -> Acceptance? {
         let (recent, connection) = state.withLockedValue { state in
-            (state.recent.taskID(of: id, at: offset), state.publisher?.connection)
+            (state.recent.acceptance(of: id, at: offset), state.publisher?.connection)
         }
         if let recent { return recent }
         guard let connection else { throw Self.silent }
@@ -183,10 +190,7 @@ extension LedgerJournal {
         }
         guard delivery.streamOffset == offset, let message = try? LedgerMessage(parsing: delivery.body)
         else { return nil }
-        for record in message.records {
-            if case .end(id, .accepted(let taskID)) = record { return taskID }
-        }
-        return nil
+        return Acceptance(of: id, in: message)
     }
 
     // MARK: - Reading and writing

@@ -123,6 +123,7 @@ package final class LedgerJournal: SubmissionJournal {
     // MARK: - The journal
 
     package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+        var hasAbandoned = false
         while true {
             // Each time: a job of somebody else is not waited for while the ledger is away.
             try await awaitLedger()
@@ -133,14 +134,24 @@ package final class LedgerJournal: SubmissionJournal {
                 known.wasWritten = true
             }
             switch known.answer {
-            case .accepted(_, let attempts, let mayBeDuplicate):
+            case .accepted(_, let attempts, let mayBeDuplicate, _):
+                // The other one, whose end came behind the record that gave it up, tells of it by itself.
+                let isLate =
+                    hasAbandoned && state.withLockedValue { $0.replica.state.lateHolder(of: request.id) != nil }
+                guard !isLate else { return .doubtful(attempts: attempts) }
                 guard let offset = known.acceptedAt else { return known.answer }
-                guard let taskID = try await taskID(of: request.id, at: offset) else {
+                guard let acceptance = try await acceptance(of: request.id, at: offset) else {
                     return .doubtful(attempts: attempts)
                 }
-                return .accepted(taskID: taskID, attempts: attempts, mayBeDuplicate: mayBeDuplicate)
+                return .accepted(
+                    taskID: acceptance.taskID,
+                    attempts: attempts,
+                    mayBeDuplicate: mayBeDuplicate,
+                    at: acceptance.at
+                )
             case .inFlight:
                 guard let holder = known.holder, await isGone(holder) else { return .inFlight }
+                hasAbandoned = true
                 await write(.abandon(id: request.id, offset: holder.offset))
             case .overBudget where known.wasWritten:
                 // For replicas that have another budget, or none: to them it is begun.
@@ -163,6 +174,10 @@ package final class LedgerJournal: SubmissionJournal {
 
     package func maySubmit(_ id: String) -> Bool {
         state.withLockedValue { $0.isReady && $0.replica.isSubmitting(id) }
+    }
+
+    package func mayTellLate(_ id: String) -> Bool {
+        state.withLockedValue { $0.replica.state.lateHolder(of: id) == $0.replica.name }
     }
 
     package func sweep(before moment: Int64) async throws(JournalFault) {

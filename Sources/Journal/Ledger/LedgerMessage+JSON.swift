@@ -64,6 +64,7 @@ extension LedgerRecord {
             add("attempts", .integer(Int64(request.attempts)))
             add("replay", request.replay > 0 ? .integer(request.replay) : nil)
             add("accepts_double_charge", request.acceptsDoubleCharge ? .boolean(true) : nil)
+            add("of_ended_task", request.isOfEndedTask ? .boolean(true) : nil)
             add("takes_verdict", request.takesVerdict ? .boolean(true) : nil)
             add("retries_unfinished", request.retriesUnfinished ? .boolean(true) : nil)
             add("in_doubt", request.mayBeSubmittedElsewhere ? .boolean(true) : nil)
@@ -71,7 +72,9 @@ extension LedgerRecord {
             add("job", .string(id))
             add("verdict", .string(verdict.name))
             switch verdict {
-            case .accepted(let taskID): add("task_id", .string(taskID))
+            case .accepted(let taskID, let at):
+                add("task_id", .string(taskID))
+                add("submitted_at", at.map { .integer($0.milliseconds) })
             case .failed(let failure):
                 // Not its message, which may repeat what the API has said of the job.
                 add("code", .string(failure.code.rawValue))
@@ -115,7 +118,9 @@ extension LedgerRecord {
         case .begin(let request):
             let isCounted = JSONValue.counts.contains(request.attempts) && JSONValue.counts.contains(request.images)
             return isCounted && request.replay >= 0 && !request.isAnonymous ? self : nil
-        case .end(_, .accepted), .end(_, .released), .settled: return self
+        case .end(_, .accepted(_, let at)):
+            return at.map { JournalVerdict.moments.contains($0.milliseconds) } == false ? nil : self
+        case .end(_, .released), .settled: return self
         default: return nil
         }
     }
@@ -135,6 +140,7 @@ extension LedgerRecord {
             request.images = json.count("images") ?? 1
             request.replay = max(0, json["replay"]?.exactInteger ?? 0)
             request.acceptsDoubleCharge = json["accepts_double_charge"] == .boolean(true)
+            request.isOfEndedTask = json["of_ended_task"] == .boolean(true)
             request.takesVerdict = json["takes_verdict"] == .boolean(true)
             request.retriesUnfinished = json["retries_unfinished"] == .boolean(true)
             request.mayBeSubmittedElsewhere = json["in_doubt"] == .boolean(true)
@@ -223,6 +229,8 @@ extension LedgerReport.Share {
 }
 
 extension JournalVerdict {
+    fileprivate static let moments: ClosedRange<Int64> = 0...1 << 50
+
     fileprivate var name: String {
         switch self {
         case .accepted: "accepted"
@@ -236,7 +244,8 @@ extension JournalVerdict {
         switch json["verdict"]?.text {
         case "accepted":
             guard let taskID = json["task_id"]?.text else { return nil }
-            self = .accepted(taskID: taskID)
+            let at = json["submitted_at"]?.exactInteger.flatMap { Self.moments.contains($0) ? $0 : nil }
+            self = .accepted(taskID: taskID, at: at.map { Timestamp(milliseconds: $0) })
         case "failed":
             // What cannot be read is taken for the worse.
             let code = json["code"]?.text.flatMap { JobFailure.Code(rawValue: $0) } ?? .outcomeUnknown

@@ -1,3 +1,4 @@
+import DequeModule
 import EditJob
 
 /// What all records of the ledger up to an offset add up to: the same in every replica that has read as far.
@@ -50,6 +51,10 @@ package struct LedgerState: Sendable {
     /// What is not about single jobs.
     package private(set) var fleet = FleetState()
     private var budget: FleetBudget?
+    /// The replicas whose acceptances came after they had been given up, by job; the last of them only.
+    private var late: [String: String] = [:]
+    private var lateOrder: Deque<String> = []
+    private static let mostLate = 4096
 
     /// Nothing has been read; what is older than `retention`, in milliseconds, is forgotten.
     ///
@@ -77,6 +82,11 @@ package struct LedgerState: Sendable {
     package func answer(to request: JournalRequest, by replica: String, at now: Int64) -> Answer {
         decide(request, by: replica, at: now).answer
     }
+
+    /// The replica that told of an acceptance after it had been given up; nil if the end came in time, or long ago.
+    ///
+    /// Who took the job then has told that its outcome is unknown.
+    package func lateHolder(of id: String) -> String? { late[id] }
 
     /// Whether a job is being submitted by a replica, and by the record at that offset.
     package func isHeld(_ id: String, by holder: Holder) -> Bool {
@@ -158,6 +168,7 @@ package struct LedgerState: Sendable {
         if let write {
             if !write.isFinished { budget?.begin(request.id, request.images, at: now) }
             finished[request.id] = nil
+            late[request.id] = nil
             open[request.id] = Open(entry: write, holder: write.isFinished ? nil : holder)
         }
         return answer
@@ -173,6 +184,7 @@ package struct LedgerState: Sendable {
     ) {
         guard let begun = open[id], begun.holder?.replica == replica, case .begun = begun.entry.state else { return }
         budget?.end(id, isFree: verdict.isFree)
+        if case .accepted = verdict, case .begun(owner: "") = begun.entry.state { noteLate(id, replica) }
         guard let entry = begun.entry.after(verdict, now: now) else {
             open[id] = nil
             return
@@ -183,6 +195,15 @@ package struct LedgerState: Sendable {
         } else {
             open[id] = Open(entry: entry)
         }
+    }
+
+    private mutating func noteLate(_ id: String, _ replica: String) {
+        late[id] = replica
+        lateOrder.append(id)
+        guard lateOrder.count > Self.mostLate, let oldest = lateOrder.popFirst(), !lateOrder.contains(oldest) else {
+            return
+        }
+        late[oldest] = nil
     }
 
     private mutating func settled(_ id: String, at now: Int64) {

@@ -1,5 +1,7 @@
+import Glibc
 import NIOCore
 import NIOHTTP1
+import NIOHTTPCompression
 import NIOPosix
 import NIOSSL
 
@@ -15,6 +17,7 @@ final class HTTPConnectionPool {
     private let loop: any EventLoop
     private let limit: Int
     private let idleTimeout: TimeAmount
+    private let longestBody: Int
 
     /// The connections that are open.
     private var connections: [ObjectIdentifier: HTTPConnection] = [:]
@@ -29,7 +32,16 @@ final class HTTPConnectionPool {
     private var closing: EventLoopPromise<Void>?
 
     /// No connection yet; at most `limit` at once, each kept for `idleTimeout` without an exchange.
-    init(_ connector: EndpointConnector, on loop: any EventLoop, limit: Int, idleTimeout: TimeAmount) {
+    ///
+    /// Of a compressed body at most `longestBody` bytes are unpacked.
+    init(
+        _ connector: EndpointConnector,
+        on loop: any EventLoop,
+        limit: Int,
+        idleTimeout: TimeAmount,
+        longestBody: Int = SubmissionExchange.longestBody
+    ) {
+        self.longestBody = longestBody
         self.connector = connector
         self.loop = loop
         self.limit = max(1, limit)
@@ -40,8 +52,7 @@ final class HTTPConnectionPool {
     func submit(_ exchange: SubmissionExchange) {
         guard closing == nil else { return exchange.fail(.cancelled) }
         guard !exchange.isDone else { return }
-        // All wait equally long, so that the timer for an earlier one comes first anyway.
-        if deadlineTimer == nil { arm(exchange.deadline) }
+        arm(atLatest: exchange.deadline)
         waiting.append(exchange)
         guard !isHandingOut else { return }
         isHandingOut = true
@@ -52,7 +63,12 @@ final class HTTPConnectionPool {
     private func handOut() {
         isHandingOut = false
         while !waiting.isEmpty, let connection = idle.popLast() {
-            if connection.isFree, !serve(connection) { idle.append(connection) }
+            guard connection.isFree else {
+                // Free no longer, or not for long enough: what the server has announced is over.
+                connection.close()
+                continue
+            }
+            if !serve(connection) { idle.append(connection) }
         }
         connect()
     }
@@ -61,10 +77,40 @@ final class HTTPConnectionPool {
     private func serve(_ connection: HTTPConnection) -> Bool {
         while let next = waiting.popFirst() {
             guard !next.isDone else { continue }
-            connection.begin(next)
+            if let onConnected = next.onConnected {
+                connection.reserve(for: next)
+                onConnected()
+            } else {
+                connection.begin(next)
+            }
             return true
         }
         return false
+    }
+
+    /// Whether the connection that was kept for an exchange can still be used.
+    func mayBegin(_ exchange: SubmissionExchange) -> Bool {
+        guard let connection = exchange.connection, connection.reservedFor === exchange else { return false }
+        return connection.mayBegin(idleTimeout: idleTimeout)
+    }
+
+    /// Sends the request of an exchange on the connection that was kept for it, or on another if that is gone.
+    func begin(_ exchange: SubmissionExchange) {
+        guard closing == nil else { return exchange.fail(.cancelled) }
+        guard mayBegin(exchange), let connection = exchange.connection else {
+            release(exchange)
+            return submit(exchange)
+        }
+        _ = connection.endReservation(for: exchange)
+        arm(atLatest: exchange.deadline)
+        connection.begin(exchange)
+    }
+
+    /// Gives back the connection that was kept for an exchange, or the place in the line.
+    func release(_ exchange: SubmissionExchange) {
+        waiting.removeAll { $0 === exchange }
+        guard let connection = exchange.connection, connection.endReservation(for: exchange) else { return }
+        if connection.mayBegin(idleTimeout: idleTimeout) { free(connection) } else { connection.close() }
     }
 
     /// Gives up an exchange, wherever it is.
@@ -92,8 +138,8 @@ final class HTTPConnectionPool {
     /// A connection has no exchange any more, or not yet.
     func free(_ connection: HTTPConnection) {
         guard closing == nil else { return connection.close() }
-        guard !serve(connection) else { return }
         connection.idleSince = .now()
+        guard !serve(connection) else { return }
         idle.append(connection)
         if idleTimer == nil { armIdle(connection.idleSince + idleTimeout) }
     }
@@ -132,6 +178,8 @@ final class HTTPConnectionPool {
             try channel.pipeline.syncOperations.addHandlers([
                 PlainAnswerHandler(connection),
                 ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)),
+                // Some servers compress whatever a request accepts.
+                NIOHTTPResponseDecompressor(limit: .size(longestBody)),
                 connection,
             ])
         } catch {
@@ -158,13 +206,39 @@ final class HTTPConnectionPool {
 
     private static func reason(_ error: any Error) -> TransportFailure {
         switch error {
-        case let error as NIOConnectionError where error.connectionErrors.isEmpty: .nameNotResolved
+        // A name cannot be looked up either where no file can be opened.
+        case let error as NIOConnectionError where error.connectionErrors.isEmpty:
+            isOutOfFilesNow ? .outOfFiles : .nameNotResolved
+        case let fault as EndpointConnector.ProxyFault: .proxy(fault.description)
         case is EndpointConnector.TLSFault: .tls
+        case let error as NIOConnectionError where error.connectionErrors.contains { Self.isOutOfFiles($0.error) }:
+            .outOfFiles
+        case _ where isOutOfFiles(error): .outOfFiles
         default: .notConnected
         }
     }
 
+    private static var isOutOfFilesNow: Bool {
+        let descriptor = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
+        guard descriptor < 0 else {
+            close(descriptor)
+            return false
+        }
+        return errno == EMFILE || errno == ENFILE
+    }
+
+    /// open(2): of this process, or of the whole system.
+    private static func isOutOfFiles(_ error: any Error) -> Bool {
+        guard let error = error as? IOError else { return false }
+        return error.errnoCode == EMFILE || error.errnoCode == ENFILE
+    }
+
     // MARK: - Time
+
+    /// All wait equally long, so that the timer for an earlier one comes first anyway.
+    private func arm(atLatest deadline: NIODeadline) {
+        if deadlineTimer == nil { arm(deadline) }
+    }
 
     private func arm(_ deadline: NIODeadline) {
         deadlineTimer = loop.assumeIsolated().scheduleTask(deadline: deadline) { self.expire() }

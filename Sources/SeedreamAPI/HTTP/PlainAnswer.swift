@@ -34,12 +34,14 @@ struct PlainAnswer {
             case 14 where field.has("content-length", in: bytes):
                 guard length == nil, let number = Self.number(bytes, field.value) else { return nil }
                 length = number
+            case 10 where field.has("keep-alive", in: bytes): return nil
             case 10 where field.has("connection", in: bytes):
                 guard field.value.count == 10, Field.equals("keep-alive", bytes, field.value.lowerBound) else {
                     return nil
                 }
             case 7 where field.has("trailer", in: bytes) || field.has("upgrade", in: bytes): return nil
-            case 16 where field.has("proxy-connection", in: bytes): return nil
+            case 16 where field.has("proxy-connection", in: bytes) || field.has("content-encoding", in: bytes):
+                return nil
             case 17 where field.has("transfer-encoding", in: bytes): return nil
             default: break
             }

@@ -21,6 +21,7 @@ struct RequestEncoder: Sendable {
                 Host: \(endpoint.hostField)\r
                 Content-Type: application/json\r
                 Accept: application/json\r
+                Accept-Encoding: identity\r
                 User-Agent: \(userAgent)\r\n
                 """
         )
@@ -58,6 +59,7 @@ struct RequestEncoder: Sendable {
                 GET \(endpoint.path)\(SeedreamClient.tasksPath)/\(segment) HTTP/1.1\r
                 Host: \(endpoint.hostField)\r
                 Accept: application/json\r
+                Accept-Encoding: identity\r
                 User-Agent: \(userAgent)\r\n
                 """
         )

@@ -1,3 +1,4 @@
+import JSON
 import NIOCore
 import NIOHTTP1
 import NIOPosix
@@ -12,15 +13,18 @@ final class SubmissionExchange {
     /// The request as it goes over the wire, until it goes.
     private var request: ByteBuffer
     /// When it is given up.
-    let deadline: NIODeadline
+    private(set) var deadline: NIODeadline
     /// Who waits for the end; told once.
     var answer: ((SubmissionSighting) -> Void)? {
         didSet { if let end { answer?(end) } }
     }
-    /// The connection that it was given to: from then on its first byte may have reached the kernel.
+    /// Told as soon as there is a connection, which is then kept for the request: see `Reservation`.
+    var onConnected: (() -> Void)?
+    /// The connection that it was given to.
     weak var connection: HTTPConnection?
 
-    private let limit: Int
+    /// The most bytes of a body that are read.
+    let limit: Int
     private var mayBeWritten = false
     private var head: Head?
     private var seen: [UInt8] = []
@@ -34,6 +38,13 @@ final class SubmissionExchange {
 
     /// Whether it has its end.
     var isDone: Bool { end != nil }
+
+    /// Gives the request to an exchange that has waited for its connection; its time begins now.
+    func prepare(_ request: ByteBuffer, deadline: NIODeadline) {
+        onConnected = nil
+        self.request = request
+        self.deadline = deadline
+    }
 
     /// Gives the request, which is about to be written; it is not kept beside.
     func start(on connection: HTTPConnection) -> ByteBuffer {
@@ -92,6 +103,12 @@ final class SubmissionExchange {
         end(answered(.complete(seen)))
     }
 
+    /// The answer ended with its connection, and nothing vouches that this was its end, as a TLS close without
+    /// close_notify (RFC 8446 §6.1): JSON that is whole does.
+    func completeByUncleanEnd() {
+        end(answered((try? JSONValue(parsing: seen)) == nil ? .cut : .complete(seen)))
+    }
+
     /// No more will come, for that reason.
     func fail(_ reason: TransportFailure) {
         guard head == nil else { return end(answered(.cut)) }
@@ -99,20 +116,20 @@ final class SubmissionExchange {
         let isEarly: Bool =
             switch reason {
             case .timedOut, .connectionEnded, .cancelled: true
-            case .nameNotResolved, .notConnected, .tls, .notWritten: false
+            case .nameNotResolved, .notConnected, .outOfFiles, .proxy, .tls, .notWritten: false
             }
         end(.failed(!mayBeWritten && isEarly ? .notWritten : reason))
     }
 
     private func answered(_ body: APIAnswer.Body) -> SubmissionSighting {
-        .answered(
-            APIAnswer(
-                status: head?.status ?? 0,
-                retryAfter: head?.retryAfter,
-                date: head?.date,
-                body: body
-            )
+        var answer = APIAnswer(
+            status: head?.status ?? 0,
+            retryAfter: head?.retryAfter,
+            date: head?.date,
+            body: body
         )
+        if case .complete = body {} else { answer.fragment = Array(seen.prefix(4096)) }
+        return .answered(answer)
     }
 
     private func end(_ sighting: SubmissionSighting) {

@@ -8,6 +8,10 @@ extension DeadLetters {
         var left = 0
         /// Those that were left because they cannot be corrected so.
         var invalid = 0
+        /// Those whose replies go to the queue of results, since their requesters are gone.
+        var withoutRequester = 0
+        /// Those that were left because they have no task to be looked at.
+        var noTask = 0
         private var counts: [String: Int] = [:]
 
         mutating func count(_ letter: DeadLetter) {

@@ -19,6 +19,9 @@ extension DeadLetters {
 
                 A job that is corrected, with --set or --edit, is checked and becomes a new job with an id of its own and \
                 the header x-edited-from. It keeps its reply_to and correlation_id.
+
+                A job whose task failed or was lost is submitted anew, which costs money, or with --look-again its task \
+                is followed once more, which costs nothing.
                 """
         )
 
@@ -30,6 +33,9 @@ extension DeadLetters {
 
         @Flag(help: "Also replay jobs that may have been paid for: those of --unknown and of the code delivery_limit.")
         var acceptDoubleCharge = false
+
+        @Flag(help: "Follow the known tasks of the jobs once more, instead of submitting the jobs.")
+        var lookAgain = false
 
         @Option(
             name: .customLong("set"),
@@ -65,7 +71,12 @@ extension DeadLetters {
             }
             if edit, !assignments.isEmpty { throw ValidationError("use either --set or --edit") }
             if edit, flags.job.count != 1 { throw ValidationError("--edit is for one job: name it with --job") }
-            if flags.unknown, !acceptDoubleCharge, !dryRun {
+            if lookAgain, acceptDoubleCharge || edit || !assignments.isEmpty {
+                throw ValidationError(
+                    "--look-again submits nothing: leave out --accept-double-charge, --set and --edit"
+                )
+            }
+            if flags.unknown, !acceptDoubleCharge, !lookAgain, !dryRun {
                 throw ValidationError(
                     "each job of --unknown may have been paid for; to pay perhaps twice, add --accept-double-charge"
                 )
@@ -82,7 +93,11 @@ extension DeadLetters {
                     // Another connection than the walk's, which stops reading while there is enough to do.
                     let connection = try await BrokerSession.open(settings, for: "dead-letters replay")
                     let publisher = try await connection.makePublisher()
+                    let requesters = BrokerSession.access(settings, for: "dead-letters replay").inspector
+                    defer { Task { await requesters.close() } }
                     var options = options(queue)
+                    options.requesters = requesters
+                    if lookAgain { options.lookQueue = settings.queues.follow }
                     options.unknownFields = settings.unknownFields
                     options.correction = correction ?? options.correction
                     try await replay(walk, options, over: publisher, &tally)
@@ -91,6 +106,13 @@ extension DeadLetters {
                 return tally
             }
             Console.error("\(tally.done) \(dryRun ? "would be replayed" : "replayed")\(tally.byCode)")
+            if tally.withoutRequester > 0 {
+                Console.error(
+                    "\(tally.withoutRequester) had a direct reply-to whose requester is gone: "
+                        + "their replies go to the queue of results"
+                )
+            }
+            if tally.noTask > 0 { Console.error("\(tally.noTask) have no known task to look at and were left") }
             if tally.left > 0 {
                 Console.error(
                     "\(tally.left) may have been paid for and were left; to pay perhaps twice, add --accept-double-charge"
@@ -98,7 +120,9 @@ extension DeadLetters {
             }
             if tally.invalid > 0 { Console.error("\(tally.invalid) cannot be corrected so and were left") }
             if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
-            if tally.invalid > 0 || tally.left > 0, !dryRun { throw ExitCode(ExitStatus.someFailed) }
+            if tally.invalid > 0 || tally.left > 0 || tally.noTask > 0, !dryRun {
+                throw ExitCode(ExitStatus.someFailed)
+            }
         }
 
         /// One letter is edited, even if several have that job id.
@@ -163,6 +187,8 @@ extension DeadLetters {
                     counted.count(letter)
                     progress.show(counted.done)
                 case .left: counted.left += 1
+                case .withoutRequester: counted.withoutRequester += 1
+                case .noTask: counted.noTask += 1
                 case .invalid(let letter, let fault):
                     counted.invalid += 1
                     progress.clear()

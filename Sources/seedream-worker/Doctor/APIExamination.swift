@@ -16,12 +16,14 @@ enum APIExamination {
             let (address, version) = try await EndpointProbe.reach(
                 settings.apiBaseURL,
                 caFile: settings.apiCAFile,
+                proxy: settings.apiProxy,
                 timeout: settings.apiConnectTimeout,
                 group: group
             )
+            let way = settings.apiProxy.map { " through the proxy \($0)" } ?? ""
             return .ok(
                 "api",
-                "\(address) answers\(version.map { ", \($0), its certificate is good" } ?? ", without TLS")"
+                "\(address) answers\(way)\(version.map { ", \($0), its certificate is good" } ?? ", without TLS")"
             )
         } catch {
             switch error {
@@ -37,7 +39,7 @@ enum APIExamination {
                 return .fault(
                     "api",
                     "no connection to \(address): \(reason)",
-                    remedy: "check api.baseUrl, the firewall and the proxy of this host"
+                    remedy: "check api.baseUrl, api.proxy and the firewall of this host"
                 )
             case .tls(let address, let reason):
                 return .fault(
