@@ -127,6 +127,7 @@ struct WorkerComposition {
             greeting: LedgerGreeting(version: identity.version, settings: settings.sharedByReplicas),
             mayDeclare: settings.queueTopology == .declare
         )
+        options.countsHolders = settings.queueType == .quorum
         options.rateLimit = settings.fleetRateLimit
         options.budget = settings.fleetBudget
         options.executor = executor

@@ -12,6 +12,7 @@ struct LedgerJournalTests {
         func lagged(_ lag: Duration) {}
         func remembers(_ entries: Int) {}
         func knowsFleet(replicas: Int, imagesLeft: Int?) {}
+        func isOutdated() {}
     }
 
     private static func ledger(patience: Duration = .seconds(60)) -> LedgerJournal {
@@ -146,6 +147,99 @@ struct LedgerJournalTests {
                     #expect(known == first)
                 }
                 await next.close()
+            }
+        }
+    }
+
+    private static func redelivered(_ id: String) -> JournalRequest {
+        var request = request(id)
+        request.mayBeSubmittedElsewhere = true
+        return request
+    }
+
+    private static func isInDoubt(_ answer: JournalAnswer) -> Bool {
+        if case .failed(let failure, _, _) = answer { failure.code == .outcomeUnknown } else { false }
+    }
+
+    @Test func `an empty stream that somebody else has made knows nothing of what was delivered before`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                _ = try await connection.declare(
+                    QueueDeclaration(name: "q.ledger", arguments: ["x-queue-type": .text("stream")])
+                )
+                // Somebody works at the queue, and may hold what was submitted.
+                _ = try await connection.consume(from: "q", prefetch: 1)
+                try await Self.with(broker) { ledger, _ in
+                    let answer = try await ledger.begin(Self.redelivered("a"))
+                    #expect(Self.isInDoubt(answer))
+                    #expect(try await ledger.begin(Self.request("b")) == .begun(mayBeDuplicate: false))
+                }
+                // The next one reads that from the stream.
+                try await Self.with(broker) { ledger, _ in
+                    let answer = try await ledger.begin(Self.redelivered("c"))
+                    #expect(Self.isInDoubt(answer))
+                }
+            }
+        }
+    }
+
+    @Test func `a stream that is deleted under living replicas has what they know again`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { other in
+                _ = try await other.declare(QueueDeclaration(name: "q"))
+                let ledger = Self.ledger()
+                let connection = try await ledger.attach(broker.connect("ledger"))
+                await ledger.waitUntilReady()
+                for index in 0..<20 {
+                    _ = try await ledger.begin(Self.request("job-\(index)"))
+                    try await ledger.finish("job-\(index)", .accepted(taskID: "t-\(index)", at: Self.moment))
+                }
+                _ = try await ledger.begin(Self.request("open"))
+                try await other.delete(queue: "q.ledger")
+                await connection.close()
+                try await eventually("it has noticed") { ledger.progress != nil }
+                let next = try await ledger.attach(broker.connect("next"))
+                await ledger.waitUntilReady()
+                // Nothing was let go before: what comes as new is known.
+                #expect(try await ledger.begin(Self.request("job-7")) == Self.accepted("t-7"))
+                #expect(ledger.maySubmit("open"))
+                try await Self.with(broker) { newcomer, _ in
+                    for index in 0..<20 {
+                        let answer = try await newcomer.begin(Self.request("job-\(index)"))
+                        #expect(answer == Self.accepted("t-\(index)"))
+                    }
+                    #expect(try await newcomer.begin(Self.request("open")) == .inFlight)
+                    // What neither knows may have been submitted.
+                    #expect(try await Self.isInDoubt(newcomer.begin(Self.redelivered("elsewhere"))))
+                }
+                await ledger.close()
+                await next.close()
+            }
+        }
+    }
+
+    @Test func `a newer version's message stops the submissions, and what is no message does not`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await Self.with(broker) { ledger, _ in
+                try await broker.withConnection { connection in
+                    let large = "[" + String(repeating: "{},", count: 1 << 19) + "{}]"
+                    for body in ["rubbish", #"{"v":2}"#, #"{"v":0,"replica":"x"}"#, large] {
+                        _ = try await connection.publish(
+                            OutboundMessage(routingKey: "q.ledger", properties: .init(), body: Array(body.utf8))
+                        )
+                    }
+                    #expect(try await ledger.begin(Self.request("a")) == .begun(mayBeDuplicate: false))
+                    let newer = #"{"v":2,"replica":"x","n":0,"at":1,"records":[{"kind":"begin"}]}"#
+                    _ = try await connection.publish(
+                        OutboundMessage(routingKey: "q.ledger", properties: .init(), body: Array(newer.utf8))
+                    )
+                }
+                try await eventually("it is read") { !ledger.maySubmit("a") }
+                let fault = await #expect(throws: JournalFault.self) { try await ledger.begin(Self.request("b")) }
+                #expect(fault?.description.contains("upgrade this replica") == true)
+                // What is under way has its verdict all the same.
+                try await ledger.finish("a", .accepted(taskID: "t", at: Self.moment))
             }
         }
     }

@@ -200,6 +200,9 @@ extension WorkerMetrics: LedgerJournal.Observer {
         if let imagesLeft { fleetBudget.set(imagesLeft) }
     }
 
+    /// Told by log and gate.
+    package func isOutdated() {}
+
     package func remembers(_ entries: Int) {
         ledgerEntries.set(entries)
     }

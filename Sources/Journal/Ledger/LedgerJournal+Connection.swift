@@ -19,11 +19,14 @@ extension LedgerJournal {
     package func attach(_ connection: AMQPConnection) async throws(AMQPError) -> AMQPConnection {
         // Nothing goes out on the old connection any more.
         state.withLockedValue { $0.publisher = nil }
-        let isNew = try await establish(on: connection)
+        let isEmpty = try await establish(on: connection)
         let name = state.withLockedValue { $0.replica.name }
         _ = try await connection.declare(SignOfLife.queue(of: name, in: options.stream.name))
         let publisher = try await connection.makePublisher()
-        let greeting = try await greeting(isNew: isNew, on: connection)
+        // Before the greeting: what follows it is of the stream that there is now.
+        let isLost = try await hasLostStream(isEmpty: isEmpty, on: connection)
+        if isLost { state.withLockedValue { $0.replica.startOver() } }
+        let greeting = try await greeting(isEmpty: isEmpty, isLost: isLost, on: connection)
         let message = state.withLockedValue { $0.replica.greet(greeting, at: Timestamp.now.milliseconds) }
         try await publish(message, by: publisher)
         let consumer = try await consume(on: connection)
@@ -35,12 +38,11 @@ extension LedgerJournal {
         return connection
     }
 
-    /// Makes sure that the stream is there; true if it was not.
+    /// Makes sure that the stream is there; true if nothing stands in it, whoever has made it.
     private func establish(on connection: AMQPConnection) async throws(AMQPError) -> Bool {
         let stream = options.stream.name
         do throws(AMQPError) {
-            _ = try await connection.inspect(queue: stream)
-            return false
+            return try await connection.inspect(queue: stream).messageCount == 0
         } catch {
             switch error.code {
             case .notFound where options.mayDeclare: break
@@ -79,12 +81,24 @@ extension LedgerJournal {
         }
     }
 
+    /// Whether the stream is not the one that was read, or has lost its end.
+    private func hasLostStream(isEmpty: Bool, on connection: AMQPConnection) async throws(AMQPError) -> Bool {
+        guard let last = state.withLockedValue({ $0.replica.lastRead }) else { return false }
+        guard !isEmpty else { return true }
+        return try await !isContinued(after: last, on: connection)
+    }
+
     /// The first records of a connection.
-    private func greeting(isNew: Bool, on connection: AMQPConnection) async throws(AMQPError) -> [LedgerRecord] {
+    ///
+    /// What was delivered before, and stands nowhere in this stream, may have been submitted: from the very first message on.
+    private func greeting(
+        isEmpty: Bool,
+        isLost: Bool,
+        on connection: AMQPConnection
+    ) async throws(AMQPError) -> [LedgerRecord] {
         let hello = LedgerRecord.hello(options.greeting)
-        guard isNew else { return [hello] }
-        let hadOne = state.withLockedValue { $0.replica.lastRead != nil }
-        return [.born(doubtSeconds: hadOne ? Self.longestDoubt : try await doubt(on: connection)), hello]
+        guard isEmpty || isLost else { return [hello] }
+        return [.born(doubtSeconds: isLost ? Self.longestDoubt : try await doubt(on: connection)), hello]
     }
 
     /// For how long deliveries may come back that somebody had before there was this ledger, in seconds.
@@ -93,7 +107,8 @@ extension LedgerJournal {
     private func doubt(on connection: AMQPConnection) async throws(AMQPError) -> Int64 {
         do throws(AMQPError) {
             let status = try await connection.inspect(queue: options.jobs)
-            guard status.consumerCount == 0 else { return Self.longestDoubt }
+            // A classic queue forgets a consumer that is cancelled and still holds deliveries.
+            guard status.consumerCount == 0, options.countsHolders else { return Self.longestDoubt }
             return status.messageCount == 0 ? 0 : 3
         } catch {
             switch error.code {
@@ -114,18 +129,10 @@ extension LedgerJournal {
         state.withLockedValue { $0.replica.confirmed(message.number) }
     }
 
-    /// Reads on after what was read last; from the beginning if the stream is not the one that it was.
+    /// Reads on after what was read last, or all that is remembered.
     private func consume(on connection: AMQPConnection) async throws(AMQPError) -> Consumer {
-        let last = state.withLockedValue { $0.replica.lastRead }
-        if let last, try await isContinued(after: last, on: connection) {
+        if let last = state.withLockedValue({ $0.replica.lastRead }) {
             return try await consumer(.at(last.offset + 1), on: connection)
-        }
-        if last != nil {
-            state.withLockedValue { state in
-                state.replica.startOver()
-                // What was delivered before and stands nowhere may have been in the records that are lost.
-                state.replica.write(.born(doubtSeconds: Self.longestDoubt))
-            }
         }
         let from = max(0, Timestamp.now.seconds - options.retention.components.seconds)
         return try await consumer(.time(UInt64(from)), on: connection)
@@ -199,7 +206,7 @@ extension LedgerJournal {
         let start = Timestamp.now.milliseconds
         var first: Int64?
         for await delivery in consumer.deliveries {
-            if let offset = delivery.streamOffset, let message = message(of: delivery) {
+            if let offset = delivery.streamOffset, let message = message(of: delivery, at: offset) {
                 first = first ?? message.at
                 apply(message, at: offset, reading: first ?? start, to: start)
             }
@@ -212,9 +219,28 @@ extension LedgerJournal {
         await publisher.connection.close()
     }
 
-    private func message(of delivery: Delivery) -> LedgerMessage? {
-        state.withLockedValue { $0.ownMessages.message(publishedAs: delivery.body) }
-            ?? (try? LedgerMessage(parsing: delivery.body))
+    /// Our own are at most 400 records; what is larger than this is nobody's of ours, and is not parsed.
+    private static let largestMessage = 1 << 20
+
+    private func message(of delivery: Delivery, at offset: Int64) -> LedgerMessage? {
+        guard delivery.isBodyKept, delivery.body.count <= Self.largestMessage else { return nil }
+        if let own = state.withLockedValue({ $0.ownMessages.message(publishedAs: delivery.body) }) { return own }
+        do throws(LedgerMessage.Unreadable) {
+            return try LedgerMessage(parsing: delivery.body)
+        } catch {
+            // It may say that a job has begun.
+            if error.isNewer { note(newerVersionAt: offset) }
+            return nil
+        }
+    }
+
+    /// Nothing more is submitted once a newer version writes the ledger; verdicts are still written.
+    private func note(newerVersionAt offset: Int64) {
+        let isFirst = state.withLockedValue { state in
+            defer { state.isOutdated = true }
+            return !state.isOutdated
+        }
+        if isFirst { observer.isOutdated() }
     }
 
     /// `first` is the time of the first record that was read, and `end` when the reading began, for the progress.

@@ -23,6 +23,8 @@ package final class LedgerJournal: SubmissionJournal {
         package var greeting: LedgerGreeting
         /// Whether a stream that is missing may be declared.
         package var mayDeclare: Bool
+        /// Whether the job queue tells of consumers as long as they hold deliveries: a quorum queue.
+        package var countsHolders = true
         /// The starts of all replicas together; nil for no limit.
         package var rateLimit: RateLimit?
         /// The images of all replicas together, as a count per period; nil for no limit.
@@ -60,6 +62,8 @@ package final class LedgerJournal: SubmissionJournal {
         func remembers(_ entries: Int)
         /// So many replicas live, and so many images are left of the budget, if there is one.
         func knowsFleet(replicas: Int, imagesLeft: Int?)
+        /// A newer version writes the ledger, so that this replica submits nothing any more.
+        func isOutdated()
     }
 
     typealias Answered = Result<LedgerState.Answer, JournalFault>
@@ -87,11 +91,13 @@ package final class LedgerJournal: SubmissionJournal {
         var progress = 0
         var toldKnown = false
         var isClosed = false
+        /// Whether a message was read that only a newer version can read.
+        var isOutdated = false
         /// Whether `pump` is about to run.
         var isPumpDue = false
 
         /// Whether the ledger was read and can be written.
-        var isReady: Bool { publisher != nil && replica.isUpToDate }
+        var isReady: Bool { publisher != nil && replica.isUpToDate && !isOutdated }
     }
 
     /// After so long without an answer of the stream nothing is submitted.
@@ -234,6 +240,7 @@ package final class LedgerJournal: SubmissionJournal {
         guard !state.withLockedValue({ $0.isReady }) else { return }
         let deadline = ContinuousClock.now + Self.longestWait
         while !state.withLockedValue({ $0.isReady }) {
+            guard !state.withLockedValue({ $0.isOutdated }) else { throw Self.outdated }
             guard .now < deadline, !Task.isCancelled, !state.withLockedValue({ $0.isClosed }) else { throw Self.silent }
             await waitForReady(until: deadline)
         }
@@ -262,6 +269,11 @@ package final class LedgerJournal: SubmissionJournal {
             wake()
         }
     }
+
+    static let outdated = JournalFault(
+        description: "a newer version writes this ledger: upgrade this replica",
+        isOfLedger: true
+    )
 
     static let silent = JournalFault(
         description: "the ledger does not answer; check the stream on the broker, and the broker's log",

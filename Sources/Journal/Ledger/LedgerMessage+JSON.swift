@@ -8,17 +8,24 @@ extension LedgerMessage {
     private static let formatVersion: Int64 = 1
 
     /// A message that is none of the ledger's, or of a format that this version does not know.
-    package struct Unreadable: Error {}
+    package struct Unreadable: Error {
+        /// Whether it is of a later format.
+        package let isNewer: Bool
+    }
 
     /// A message may hold any number as its time; it is clamped to these, so that computing with it cannot overflow.
     private static let times: ClosedRange<Int64> = 0...1 << 50
 
     /// Reads a message; records of an unknown kind are kept as such.
     package init(parsing bytes: [UInt8]) throws(Unreadable) {
-        guard let json = try? JSONValue(parsing: bytes), json["v"]?.exactInteger == Self.formatVersion,
+        let json = try? JSONValue(parsing: bytes)
+        guard let json, json["v"]?.exactInteger == Self.formatVersion,
             let replica = json["replica"]?.text, let number = json["n"]?.exactInteger, number >= 0,
             let at = json["at"]?.exactInteger, case .array(let records)? = json["records"]
-        else { throw Unreadable() }
+        else {
+            let version = json?["v"]?.exactInteger ?? 0
+            throw Unreadable(isNewer: version > Self.formatVersion && json?["replica"]?.text != nil)
+        }
         self.init(
             replica: replica,
             writer: json["by"]?.text ?? "",

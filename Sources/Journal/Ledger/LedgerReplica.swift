@@ -18,6 +18,17 @@ package struct LedgerReplica: Sendable {
     private struct Pending: Sendable {
         let record: LedgerRecord
         let token: Token?
+        /// Whether it is to be in the stream again before anything else is let go.
+        var isRewrite = false
+    }
+
+    /// How far this replica is on its connection.
+    private enum Phase: Equatable {
+        /// The greeting was not read back.
+        case greeting
+        /// What it still holds of a lost stream is written again; the message with the last of it, once that is sent.
+        case rewriting(last: Int64?)
+        case upToDate
     }
 
     private struct Sent: Sendable {
@@ -54,11 +65,15 @@ package struct LedgerReplica: Sendable {
     private var lastNumber: Int64 = -1
     private var greeting: Int64 = -1
     private var isStartingOver = false
+    /// Whether the connection before ended while a lost stream was written again.
+    private var wasRewriting = false
+    private var phase = Phase.greeting
     /// The number of the first message after `startOver`, and the last one before it that the stream still has.
     private var firstAfterLoss: Int64 = .max
     private var lastSurvivor: Int64 = -1
-    /// Whether everything was read that had been written when the connection was made.
-    package private(set) var isUpToDate = false
+    /// Whether everything was read that had been written when the connection was made, and is in the stream what this replica
+    /// knows.
+    package var isUpToDate: Bool { phase == .upToDate }
     private var lastToken = 0
 
     package init(name: String, writer: String, retention: Int64, budget: (images: Int, period: Int64)? = nil) {
@@ -102,6 +117,7 @@ package struct LedgerReplica: Sendable {
     package mutating func withdraw(_ token: Token, of id: String) {
         if let index = outbox.firstIndex(where: { $0.token == token }) {
             outbox.remove(at: index)
+            endRewriting()
             return
         }
         submitting[id] = nil
@@ -109,16 +125,26 @@ package struct LedgerReplica: Sendable {
     }
 
     /// Whether there is something to be published, and nothing is on its way.
-    package var maySend: Bool { isUpToDate && sent == nil && !outbox.isEmpty }
+    package var maySend: Bool { sent == nil && (isUpToDate ? !outbox.isEmpty : phase != .greeting && isRewriteNext) }
+
+    private var isRewriteNext: Bool { outbox.first?.isRewrite == true }
 
     /// The next message to be published; nil if one is on its way, or there is nothing to say.
     ///
     /// None before the greeting was read back: what a lost connection has left unsaid comes first.
     package mutating func next(at now: Int64) -> LedgerMessage? {
         guard maySend else { return nil }
-        let batch = Array(outbox.prefix(Self.mostRecords))
+        let isRewriting = !isUpToDate
+        let batch = Array(outbox.prefix(Self.mostRecords).prefix { $0.isRewrite || !isRewriting })
         outbox.removeFirst(batch.count)
-        return send(batch.map(\.record), batch.map(\.token), at: now)
+        let message = send(batch.map(\.record), batch.map(\.token), at: now)
+        if isRewriting, !isRewriteNext { phase = .rewriting(last: message.number) }
+        return message
+    }
+
+    /// Nothing is left to be written again.
+    private mutating func endRewriting() {
+        if phase == .rewriting(last: nil), !isRewriteNext { phase = .upToDate }
     }
 
     /// Own records that were published and not read back yet, for the simulation.
@@ -131,7 +157,8 @@ package struct LedgerReplica: Sendable {
     package mutating func greet(_ records: [LedgerRecord], at now: Int64) -> LedgerMessage {
         let message = send(records, records.map { _ in nil }, at: now)
         greeting = message.number
-        isUpToDate = false
+        wasRewriting = wasRewriting || phase != .upToDate && phase != .greeting
+        phase = .greeting
         return message
     }
 
@@ -162,15 +189,35 @@ package struct LedgerReplica: Sendable {
         if message.number < firstAfterLoss { lastSurvivor = max(lastSurvivor, message.number) }
         confirmed(message.number)
         var lost: [Event] = []
-        if message.number == greeting {
-            isUpToDate = true
-            lost = writeLostRecords(after: isStartingOver ? lastSurvivor : .max)
-            isStartingOver = false
-        }
+        if message.number == greeting { lost = greeted() }
+        if phase == .rewriting(last: message.number) { phase = .upToDate }
         guard isNew, let own = unread.removeValue(forKey: message.number) else { return lost }
-        kept.append(message)
+        keep(message, answers)
         if kept.count > Self.mostKept { kept.removeFirst() }
         return lost + events(message.records, own.tokens, answers, offset)
+    }
+
+    /// The greeting was read back: all that was written before this connection is known.
+    private mutating func greeted() -> [Event] {
+        // What this replica still holds of a lost stream comes before whatever waits: nobody else may know it.
+        let lost = writeLostRecords(after: isStartingOver ? lastSurvivor : .max, asRewrites: isStartingOver || wasRewriting)
+        (isStartingOver, wasRewriting) = (false, false)
+        phase = .rewriting(last: nil)
+        endRewriting()
+        return lost
+    }
+
+    /// Keeps an own message, to be written again if the stream is lost; without the `begin`s that lost their race, which
+    /// would win it then.
+    private mutating func keep(_ message: LedgerMessage, _ answers: [LedgerState.Answer]) {
+        var answers = answers.makeIterator()
+        var message = message
+        message.records = message.records.filter { record in
+            guard case .begin = record else { return true }
+            guard case .begun? = answers.next()?.answer else { return false }
+            return true
+        }
+        kept.append(message)
     }
 
     private mutating func events(
@@ -215,7 +262,7 @@ package struct LedgerReplica: Sendable {
     /// what the stream has lost, which are the messages after `number`, and what was begun longer ago than messages are kept.
     ///
     /// Who waits for one of them goes on waiting for the new one.
-    private mutating func writeLostRecords(after number: Int64) -> [Event] {
+    private mutating func writeLostRecords(after number: Int64, asRewrites isRewrite: Bool) -> [Event] {
         var lost: [Pending] = []
         var events: [Event] = []
         let known = kept.filter { $0.number > number }.map { Sent(message: $0, tokens: $0.records.map { _ in nil }) }
@@ -227,7 +274,7 @@ package struct LedgerReplica: Sendable {
             unread[own.message.number] = nil
             for (record, token) in zip(own.message.records, own.tokens) {
                 if record.outlivesStream {
-                    lost.append(Pending(record: record, token: token))
+                    lost.append(Pending(record: record, token: token, isRewrite: isRewrite))
                 } else if let token {
                     events.append(.written(token))
                 }
@@ -236,7 +283,7 @@ package struct LedgerReplica: Sendable {
         if isStartingOver {
             let begunAgain = Set(lost.compactMap(\.record.begun))
             let stillBegun = submitting.filter { id, _ in !begunAgain.contains(id) && !isSubmitting(id) }
-            lost = stillBegun.values.map { Pending(record: .begin($0.request), token: nil) } + lost
+            lost = stillBegun.values.map { Pending(record: .begin($0.request), token: nil, isRewrite: isRewrite) } + lost
         }
         for pending in lost.reversed() { outbox.prepend(pending) }
         return events

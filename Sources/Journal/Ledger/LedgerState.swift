@@ -210,7 +210,8 @@ package struct LedgerState: Sendable {
         if var row = finished[id], row.state == .failed {
             row.state = .refused
             row.changedAt = now / 1000
-            finished[id] = row
+            // A moment that no row can hold is a record's mistake, and the refusal stays as it was.
+            if row.isPackable { finished[id] = row }
         } else if let entry = open[id]?.entry.afterAcknowledgement(now: now) {
             open[id] = Open(entry: entry)
         }
