@@ -28,10 +28,12 @@ package struct FleetView: Sendable {
     /// When this was read.
     package let now: Timestamp
 
-    /// Each replica reports every 30 seconds; a longer look back finds those that are late.
+    /// Each replica reports every ten seconds; a longer look back finds the order that they follow.
     private static let lookBack: Int64 = 120
+    /// A replica that was silent for longer is not shown, in milliseconds.
+    package static let longestSilence: Int64 = 30_000
 
-    /// Reads what the replicas have said of themselves, and asks the broker which of them live.
+    /// Reads what the replicas have said of themselves; nobody is asked.
     ///
     /// The error is `notFound` if there is no ledger.
     package static func read(_ stream: ByteString, on connection: AMQPConnection) async throws(AMQPError) -> FleetView {
@@ -45,8 +47,8 @@ package struct FleetView: Sendable {
             try await LedgerReader.read(stream, on: connection) { fleet.read($0, at: $1) }
         }
         var replicas: [Replica] = []
-        for (name, member) in fleet.members
-        where await SignOfLife.isSeen(of: name, in: stream, on: connection) == true {
+        let now = Timestamp.now.milliseconds
+        for member in fleet.members.values where now - member.lastSeen < longestSilence {
             let lastSeen = Timestamp(milliseconds: member.lastSeen)
             replicas.append(
                 Replica(

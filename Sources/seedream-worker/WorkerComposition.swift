@@ -40,11 +40,20 @@ struct WorkerComposition {
             metrics: metrics,
             logger: logger
         )
-        ledger?.connect(onChange: { admission.follow($0) }, gate: { admission.closedFor?.rawValue })
         let health = WorkerHealth(metrics: metrics, roles: roles) { ledger?.progress }
         client = try SeedreamClient(Self.clientOptions(settings), group: group)
         let broker = BrokerParts(settings, identity, ledger, health, logger)
         inspector = broker.inspector
+        ledger?
+            .connect(
+                onChange: { [links = broker.links] change in
+                    admission.follow(change)
+                    guard change == .silent else { return }
+                    logger.log(.warning, "the broker's node does not answer; another one is taken")
+                    Task { await links.leaveNode() }
+                },
+                gate: { admission.closedFor?.rawValue }
+            )
         let jobs = JobParts(settings, identity, broker.publisher(logger), metrics, logger)
         sweeper = JournalSweeper(
             journal: journal,
@@ -121,8 +130,8 @@ struct WorkerComposition {
             stream: stream,
             jobs: settings.queues.jobs,
             retention: settings.journalRetention,
-            // A submission under way, and what it takes to notice that the connection is gone.
-            patience: settings.apiTimeout + settings.apiConnectTimeout + .seconds(5),
+            // A submission under way, and what it takes to notice that a connection is gone and to make another.
+            patience: max(.seconds(40), settings.apiTimeout + settings.apiConnectTimeout + .seconds(15)),
             writer: identity.name,
             greeting: LedgerGreeting(version: identity.version, settings: settings.sharedByReplicas),
             mayDeclare: settings.queueTopology == .declare

@@ -16,18 +16,17 @@ struct LedgerJournalTests {
     }
 
     private static func ledger(patience: Duration = .seconds(60)) -> LedgerJournal {
-        LedgerJournal(
-            .init(
-                stream: QueueDeclaration(name: "q.ledger", arguments: ["x-queue-type": .text("stream")]),
-                jobs: "q",
-                retention: .seconds(3600),
-                patience: patience,
-                writer: "test:1",
-                greeting: LedgerGreeting(version: "1", settings: [:]),
-                mayDeclare: true
-            ),
-            observer: Quiet()
+        var options = LedgerJournal.Options(
+            stream: QueueDeclaration(name: "q.ledger", arguments: ["x-queue-type": .text("stream")]),
+            jobs: "q",
+            retention: .seconds(3600),
+            patience: patience,
+            writer: "test:1",
+            greeting: LedgerGreeting(version: "1", settings: [:]),
+            mayDeclare: true
         )
+        options.heartbeat = min(ReplicaSilence.interval, patience / 3)
+        return LedgerJournal(options, observer: Quiet())
     }
 
     /// A ledger with its connection.
@@ -110,7 +109,7 @@ struct LedgerJournalTests {
             let connection = try await first.attach(broker.connect("first"))
             await first.waitUntilReady()
             _ = try await first.begin(Self.request("a"))
-            try await Self.with(broker, patience: .milliseconds(1)) { second, _ in
+            try await Self.with(broker, patience: .milliseconds(900)) { second, _ in
                 #expect(try await second.begin(Self.request("a")) == JournalAnswer.inFlight)
                 await connection.close()
                 try await eventually("it is given up", within: .seconds(20)) {

@@ -60,7 +60,7 @@ extension Admission {
             case .opened:
                 state.hasClaim = false
                 _ = state.gate.followOpening()
-            case .slots: break
+            case .slots, .silent: break
             // That the stream is read again needs no job to find out.
             case .ready: _ = state.gate.open(from: .ledger)
             }

@@ -183,6 +183,14 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
         await connection?.close()
     }
 
+    /// Gives up the connection, so that another node is taken: this one does not answer.
+    package func leaveNode() {
+        guard let connection else { return }
+        current = nil
+        // Not waited for: what it waits for may be the node.
+        Task { await connection.close() }
+    }
+
     /// As `release`, unless there has been a connection: jobs may be in flight then, which need the next.
     package func releaseBeforeFirst() {
         if !hasConnected { release() }

@@ -37,6 +37,12 @@ package struct BrokerLinks: Sendable {
         await ledger?.stop()
     }
 
+    /// Takes another node for the jobs; the ledger's own link does so by itself.
+    package func leaveNode() async {
+        await consumer.leaveNode()
+        await publisher.leaveNode()
+    }
+
     /// Lets nobody wait for a first connection any more: no more jobs are taken.
     func release() async {
         await consumer.release()

@@ -3,7 +3,7 @@ import EditJob
 import NIOConcurrencyHelpers
 import SharedValues
 
-// How the ledger uses a connection: what is declared there, what is read and published, and who of the others lives.
+// How the ledger uses a connection: what is declared there, what is read and published.
 
 extension LedgerJournal {
     /// Messages that the broker sends ahead: under load one has 20 KB, and with 2000 the replay of a long ledger took 45 MB
@@ -19,18 +19,20 @@ extension LedgerJournal {
     package func attach(_ connection: AMQPConnection) async throws(AMQPError) -> AMQPConnection {
         // Nothing goes out on the old connection any more.
         state.withLockedValue { $0.publisher = nil }
-        let isEmpty = try await establish(on: connection)
-        let name = state.withLockedValue { $0.replica.name }
-        _ = try await connection.declare(SignOfLife.queue(of: name, in: options.stream.name))
+        let isNew = try await establish(on: connection)
         let publisher = try await connection.makePublisher()
         // Before the greeting: what follows it is of the stream that there is now.
-        let isLost = try await hasLostStream(isEmpty: isEmpty, on: connection)
+        let isLost = try await hasLostStream(isNew: isNew, on: connection)
         if isLost { state.withLockedValue { $0.replica.startOver() } }
-        let greeting = try await greeting(isEmpty: isEmpty, isLost: isLost, on: connection)
+        let greeting = try await greeting(isLost: isLost, on: connection)
         let message = state.withLockedValue { $0.replica.greet(greeting, at: Timestamp.now.milliseconds) }
         try await publish(message, by: publisher)
         let consumer = try await consume(on: connection)
-        state.withLockedValue { $0.publisher = publisher }
+        state.withLockedValue { state in
+            state.publisher = publisher
+            state.silence.connected()
+            state.reported = nil
+        }
         startExpiring()
         // Not on the jobs' executor: a long ledger, or many records of others, would keep its loop from its sockets.
         Task { await read(consumer, publisher) }
@@ -38,11 +40,12 @@ extension LedgerJournal {
         return connection
     }
 
-    /// Makes sure that the stream is there; true if nothing stands in it, whoever has made it.
+    /// Makes sure that the stream is there; true if it was not.
     private func establish(on connection: AMQPConnection) async throws(AMQPError) -> Bool {
         let stream = options.stream.name
         do throws(AMQPError) {
-            return try await connection.inspect(queue: stream).messageCount == 0
+            _ = try await connection.inspect(queue: stream)
+            return false
         } catch {
             switch error.code {
             case .notFound where options.mayDeclare: break
@@ -50,7 +53,7 @@ extension LedgerJournal {
                 throw AMQPError(
                     error.code,
                     error.message,
-                    remedy: "allow the user to read \(stream) and to configure and read \(stream).*, or set "
+                    remedy: "allow the user to read \(stream), or set "
                         + "journal.store to sqlite:PATH or memory",
                     replyCode: error.replyCode,
                     cause: error
@@ -82,23 +85,28 @@ extension LedgerJournal {
     }
 
     /// Whether the stream is not the one that was read, or has lost its end.
-    private func hasLostStream(isEmpty: Bool, on connection: AMQPConnection) async throws(AMQPError) -> Bool {
+    private func hasLostStream(isNew: Bool, on connection: AMQPConnection) async throws(AMQPError) -> Bool {
         guard let last = state.withLockedValue({ $0.replica.lastRead }) else { return false }
-        guard !isEmpty else { return true }
-        return try await !isContinued(after: last, on: connection)
+        guard !isNew else { return true }
+        do throws(AMQPError) {
+            return try await !isContinued(after: last, on: connection)
+        } catch {
+            // An empty one, which somebody else has made, says nothing at all.
+            guard error.code == .timedOut, try await connection.inspect(queue: options.stream.name).messageCount == 0
+            else { throw error }
+            return true
+        }
     }
 
     /// The first records of a connection.
     ///
     /// What was delivered before, and stands nowhere in this stream, may have been submitted: from the very first message on.
-    private func greeting(
-        isEmpty: Bool,
-        isLost: Bool,
-        on connection: AMQPConnection
-    ) async throws(AMQPError) -> [LedgerRecord] {
+    /// Whether an empty stream is empty no broker tells reliably, but the offset of that message does.
+    private func greeting(isLost: Bool, on connection: AMQPConnection) async throws(AMQPError) -> [LedgerRecord] {
         let hello = LedgerRecord.hello(options.greeting)
-        guard isEmpty || isLost else { return [hello] }
-        return [.born(doubtSeconds: isLost ? Self.longestDoubt : try await doubt(on: connection)), hello]
+        guard !isLost else { return [.born(doubtSeconds: Self.longestDoubt), hello] }
+        guard state.withLockedValue({ $0.replica.lastRead }) == nil else { return [hello] }
+        return [.born(doubtSeconds: try await doubt(on: connection), ifFirst: true), hello]
     }
 
     /// For how long deliveries may come back that somebody had before there was this ledger, in seconds.
@@ -266,6 +274,11 @@ extension LedgerJournal {
             if message.replica == state.replica.name {
                 publishedAt = state.ownMessages.publishedAt(message.number)
                 state.ownMessages.cameBack(message.number)
+                if let publishedAt, message.records.contains(where: { $0.kind == "alive" }) {
+                    state.silence.readBack(publishedAt: publishedAt, at: .now)
+                }
+            } else {
+                state.silence.heard(from: message.replica)
             }
             let isReady = !wasReady && state.isReady
             return (
@@ -336,24 +349,5 @@ extension LedgerJournal {
         properties.type = "seedream.ledger"
         properties.appID = "seedream-worker"
         return OutboundMessage(routingKey: options.stream.name, properties: properties, body: body)
-    }
-
-    // MARK: - The lives of the others
-
-    /// Whether the replica that is submitting a job has been gone for longer than a submission lasts.
-    func isGone(_ holder: LedgerState.Holder) async -> Bool {
-        let (name, mustAsk, connection) = state.withLockedValue { state in
-            (
-                state.replica.name, state.liveness.mustAsk(about: holder.replica, now: .now),
-                state.publisher?.connection
-            )
-        }
-        guard holder.replica != name else { return false }
-        if mustAsk, let connection,
-            let isAlive = await SignOfLife.isSeen(of: holder.replica, in: options.stream.name, on: connection)
-        {
-            state.withLockedValue { $0.liveness.note(holder.replica, isAlive: isAlive, now: .now) }
-        }
-        return state.withLockedValue { $0.liveness.isGone(holder.replica, for: options.patience, now: .now) }
     }
 }

@@ -1,3 +1,4 @@
+import AMQP
 import EditJob
 import NIOConcurrencyHelpers
 import SharedValues
@@ -18,10 +19,16 @@ package enum FleetChange: Hashable, Sendable {
     case slots
     /// The ledger can be used again.
     case ready
+    /// The node does not answer: all connections to it are given up.
+    case silent
 }
 
 extension LedgerJournal {
-    static let reportInterval = Duration.seconds(30)
+    /// After so long without an own heartbeat this replica takes another node: one that was cut off from the others keeps the
+    /// connections of its clients open.
+    private static let longestSilence = Duration.seconds(20)
+    /// For display a replica that was silent for longer does not live, in milliseconds.
+    private static let shownSilence: Int64 = 30_000
 
     /// Says who hears of changes, and who knows why the gate is closed.
     package func connect(
@@ -76,7 +83,7 @@ extension LedgerJournal {
         guard let closure else { return true }
         if let probe = closure.probe, probe.replica != name {
             // Who tries has as long as a submission takes, and then is taken for gone if it is.
-            guard await isGone(probe) else { return false }
+            guard isGone(probe) else { return false }
         }
         await write(.probe(closure: closure.offset, after: closure.probe?.offset))
         return state.withLockedValue { state in
@@ -126,28 +133,60 @@ extension LedgerJournal {
         return changes
     }
 
-    /// Tells the others that this replica lives, and those who count how many do.
-    func reportToFleet() {
-        let now = Timestamp.now.milliseconds
-        let (report, members, left) = state.withLockedValue { state -> (LedgerReport?, Int, Int?) in
-            let replica = state.replica
-            let used = replica.state.budgetUsed(at: now)
+    /// Whether the replica that is submitting a job is gone.
+    func isGone(_ holder: LedgerState.Holder) -> Bool {
+        state.withLockedValue { state in
+            holder.replica != state.replica.name && state.silence.isGone(holder.replica)
+        }
+    }
+
+    /// Tells the others that this replica lives, when it is time to, and at once what has changed of its gate; leaves a node
+    /// that does not answer.
+    func beat(at now: ContinuousClock.Instant) {
+        let (isSilent, mustTell, members, left) = state.withLockedValue { state -> (Publisher?, Bool, Int, Int?) in
+            let time = Timestamp.now.milliseconds
+            let used = state.replica.state.budgetUsed(at: time)
             let left = options.budget.flatMap { budget in used.map { max(0, budget.count - $0) } }
-            guard state.isReady, !state.isClosed else { return (nil, replica.state.fleet.alive(at: now), left) }
+            let members = state.replica.state.fleet.alive(at: time, within: Self.shownSilence)
+            guard state.isReady, !state.isClosed else { return (nil, false, members, left) }
+            if let waiting = state.silence.waiting(at: now), waiting > Self.longestSilence {
+                return (state.publisher, false, members, left)
+            }
+            let new = (gate: state.gate?(), paused: state.replica.state.fleet.pause?.reason)
+            let hasChanged = state.reported.map { $0 != new } ?? true
+            guard hasChanged || state.silence.isDue(at: now) else { return (nil, false, members, left) }
+            state.reported = new
+            state.silence.sent(at: now)
+            return (nil, true, members, left)
+        }
+        if let isSilent {
+            let tell = state.withLockedValue { state in
+                state.publisher = nil
+                return state.onFleetChange
+            }
+            tell?(.silent)
+            Task { await isSilent.connection.close() }
+        }
+        if mustTell { post(.alive(report())) }
+        observer.knowsFleet(replicas: members, imagesLeft: left)
+    }
+
+    private func report() -> LedgerReport {
+        state.withLockedValue { state in
             var report = LedgerReport(
                 version: options.greeting.version,
                 since: startedAt,
-                inFlight: replica.inFlight
+                inFlight: state.replica.inFlight
             )
             report.gate = state.gate?()
-            report.paused = replica.state.fleet.pause?.reason
+            report.paused = state.replica.state.fleet.pause?.reason
             if let limit = options.rateLimit, let slots = state.slots {
                 report.rate = .init(used: slots.used(now: .now), limit: limit.text)
             }
-            if let budget = options.budget, let used { report.budget = .init(used: used, limit: budget.text) }
-            return (report, replica.state.fleet.alive(at: now), left)
+            if let budget = options.budget, let used = state.replica.state.budgetUsed(at: Timestamp.now.milliseconds) {
+                report.budget = .init(used: used, limit: budget.text)
+            }
+            return report
         }
-        if let report { post(.alive(report)) }
-        observer.knowsFleet(replicas: members, imagesLeft: left)
     }
 }

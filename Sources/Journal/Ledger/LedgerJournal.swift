@@ -15,8 +15,10 @@ package final class LedgerJournal: SubmissionJournal {
         package var jobs: ByteString
         /// How long submissions are remembered.
         package var retention: Duration
-        /// How long a submission may last after its replica has lost its connection: then it counts as abandoned.
+        /// After a silence of that length a replica is gone, and what it has begun counts as abandoned.
         package var patience: Duration
+        /// Between two heartbeats.
+        package var heartbeat = ReplicaSilence.interval
         /// `HOST:PID`, for people.
         package var writer: String
         /// What is told to the others.
@@ -85,7 +87,9 @@ package final class LedgerJournal: SubmissionJournal {
         var onFleetChange: (@Sendable (FleetChange) -> Void)?
         /// Why the gate is closed, for the others.
         var gate: (@Sendable () -> String?)?
-        var liveness = ReplicaLiveness()
+        var silence: ReplicaSilence
+        /// What the last report said of gate and pause: a change is told at once.
+        var reported: (gate: String?, paused: String?)?
         var recent = RecentTaskIDs()
         /// How much of the stream was read, in percent, until all was.
         var progress = 0
@@ -117,7 +121,10 @@ package final class LedgerJournal: SubmissionJournal {
         let retention = options.retention.wholeMilliseconds
         let budget = options.budget.map { (images: $0.count, period: $0.period.wholeMilliseconds) }
         let replica = LedgerReplica(name: boot, writer: options.writer, retention: retention, budget: budget)
-        state = NIOLockedValueBox(State(replica: replica, slots: options.rateLimit.map { FleetSlots($0) }))
+        let silence = ReplicaSilence(patience: options.patience, interval: options.heartbeat)
+        state = NIOLockedValueBox(
+            State(replica: replica, slots: options.rateLimit.map { FleetSlots($0) }, silence: silence)
+        )
     }
 
     /// How much of the ledger was read, in percent; nil once all was.
@@ -156,7 +163,7 @@ package final class LedgerJournal: SubmissionJournal {
                     at: acceptance.at
                 )
             case .inFlight:
-                guard let holder = known.holder, await isGone(holder) else { return .inFlight }
+                guard let holder = known.holder, isGone(holder) else { return .inFlight }
                 hasAbandoned = true
                 await write(.abandon(id: request.id, offset: holder.offset))
             case .overBudget where known.wasWritten:
@@ -326,19 +333,19 @@ package final class LedgerJournal: SubmissionJournal {
         }
     }
 
+    /// How often is looked what has waited too long, and whether there is something to be told.
+    private static let turn = Duration.milliseconds(250)
+
     /// Gives up, again and again, what has waited too long for the stream; ends with the ledger.
     func startExpiring() {
         expiry.withLockedValue { task in
             guard task == nil else { return }
             task = Task { [weak self] in
-                var nextReport = ContinuousClock.now
                 while !Task.isCancelled {
-                    try? await Task.sleep(for: .milliseconds(500))
+                    try? await Task.sleep(for: Self.turn)
                     guard let self else { return }
                     self.expire(at: .now)
-                    guard .now >= nextReport else { continue }
-                    nextReport = .now + Self.reportInterval
-                    self.reportToFleet()
+                    self.beat(at: .now)
                 }
             }
         }

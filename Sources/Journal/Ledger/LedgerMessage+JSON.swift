@@ -98,7 +98,9 @@ extension LedgerRecord {
             add("version", .string(greeting.version))
             let settings = greeting.settings.sorted { $0.key < $1.key }
             add("settings", .object(settings.map { JSONMember($0.key, .string($0.value)) }))
-        case .born(let seconds): add("doubt_seconds", .integer(seconds))
+        case .born(let seconds, let isConditional):
+            add("doubt_seconds", .integer(seconds))
+            add("if_first", isConditional ? .boolean(true) : nil)
         case .slots(let count): add("count", .integer(Int64(count)))
         case .closed(let reason, let milliseconds, let isHeld):
             add("reason", .string(reason))
@@ -166,7 +168,9 @@ extension LedgerRecord {
             }
             return .hello(LedgerGreeting(version: json["version"]?.text ?? "", settings: settings))
         case "bye": return .bye
-        case "born": return .born(doubtSeconds: min(max(0, json["doubt_seconds"]?.exactInteger ?? 0), 1_000_000))
+        case "born":
+            let seconds = min(max(0, json["doubt_seconds"]?.exactInteger ?? 0), 1_000_000)
+            return .born(doubtSeconds: seconds, ifFirst: json["if_first"] == .boolean(true))
         case "known": return .known
         default: return ofFleet(kind, json)
         }

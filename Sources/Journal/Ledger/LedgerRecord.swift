@@ -36,8 +36,10 @@ package enum LedgerRecord: Hashable, Sendable {
     indirect case hello(LedgerGreeting)
     /// The replica ends in good order.
     case bye
-    /// The stream is new: for so many seconds deliveries may come back that were submitted before there was a ledger.
-    case born(doubtSeconds: Int64)
+    /// For so many seconds deliveries may come back that were submitted before there was this ledger.
+    ///
+    /// If it says so only for an empty stream, it counts only as the first message of all.
+    case born(doubtSeconds: Int64, ifFirst: Bool = false)
     /// All deliveries from before the ledger have come back.
     case known
     /// The replica wants so many starts under the fleet's rate limit.
@@ -53,7 +55,7 @@ package enum LedgerRecord: Hashable, Sendable {
     case pause(reason: String)
     /// Submissions may go on.
     case resume
-    /// The replica lives; every 30 seconds.
+    /// The replica lives; every ten seconds, and when its gate changes.
     indirect case alive(LedgerReport)
     /// The task of an accepted job was followed to its end: to its images, or why there are none.
     case followed(id: String, taskID: String, code: String?)

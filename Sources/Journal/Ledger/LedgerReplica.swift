@@ -200,7 +200,10 @@ package struct LedgerReplica: Sendable {
     /// The greeting was read back: all that was written before this connection is known.
     private mutating func greeted() -> [Event] {
         // What this replica still holds of a lost stream comes before whatever waits: nobody else may know it.
-        let lost = writeLostRecords(after: isStartingOver ? lastSurvivor : .max, asRewrites: isStartingOver || wasRewriting)
+        let lost = writeLostRecords(
+            after: isStartingOver ? lastSurvivor : .max,
+            asRewrites: isStartingOver || wasRewriting
+        )
         (isStartingOver, wasRewriting) = (false, false)
         phase = .rewriting(last: nil)
         endRewriting()
@@ -283,7 +286,8 @@ package struct LedgerReplica: Sendable {
         if isStartingOver {
             let begunAgain = Set(lost.compactMap(\.record.begun))
             let stillBegun = submitting.filter { id, _ in !begunAgain.contains(id) && !isSubmitting(id) }
-            lost = stillBegun.values.map { Pending(record: .begin($0.request), token: nil, isRewrite: isRewrite) } + lost
+            lost =
+                stillBegun.values.map { Pending(record: .begin($0.request), token: nil, isRewrite: isRewrite) } + lost
         }
         for pending in lost.reversed() { outbox.prepend(pending) }
         return events

@@ -110,7 +110,8 @@ package struct LedgerState: Sendable {
             case .settled(let id): settled(id, at: message.at)
             case .abandon(let id, let begun): abandon(id, begunAt: begun)
             // Who knows of a longer doubt is right.
-            case .born(let seconds) where seconds > 0: doubtsUntil = max(doubtsUntil ?? 0, message.at + seconds * 1000)
+            case .born(let seconds, let isConditional) where seconds > 0 && (!isConditional || offset == 0):
+                doubtsUntil = max(doubtsUntil ?? 0, message.at + seconds * 1000)
             case .born: break
             case .known: doubtsUntil = nil
             case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .alive, .followed, .unknown: break

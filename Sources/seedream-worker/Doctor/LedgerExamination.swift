@@ -1,6 +1,6 @@
 import AMQP
+import EditJob
 import EditWorker
-import Glibc
 import Journal
 import OperatorTools
 import WorkerSettings
@@ -11,15 +11,12 @@ enum LedgerExamination {
         let stream = settings.queues.ledger
         do throws(AMQPError) {
             let connection = try await open(settings)
-            // The sign of life that each worker gives; a name that no replica has.
-            _ = try await connection.declare(SignOfLife.queue(of: "doctor-\(getpid())", in: stream))
             var history = LedgerHistory()
             try await LedgerReader.read(stream, on: connection) { history.read($0, at: $1) }
             var alive: [(writer: String, greeting: LedgerGreeting)] = []
-            for (name, member) in history.fleet.members {
-                guard let greeting = member.greeting,
-                    await SignOfLife.isSeen(of: name, in: stream, on: connection) == true
-                else { continue }
+            let now = Timestamp.now.milliseconds
+            for member in history.fleet.members.values {
+                guard let greeting = member.greeting, now - member.lastSeen < FleetView.longestSilence else { continue }
                 alive.append((member.writer, greeting))
             }
             await connection.close()
@@ -31,7 +28,7 @@ enum LedgerExamination {
                 return .fault(
                     "journal",
                     error.message,
-                    remedy: "allow the user to read \(stream) and to configure and read \(stream).*"
+                    remedy: "allow the user to read \(stream)"
                 )
             default: return .fault("journal", error.message, remedy: error.remedy)
             }
