@@ -66,6 +66,41 @@ extension ProgramTests {
             }
         }
 
+        @Test func `a node is killed with the worker on it, and the fleet goes on`() async throws {
+            try await PrivateBroker.with(nodes: 3) { cluster in
+                let broker = try TestBroker(at: cluster.nodes[2].urlText)
+                try await ServiceFixture.with(sandbox: ["--latency", "200ms"], on: broker) { service in
+                    var workers: [Program] = []
+                    for first in 0..<3 {
+                        // Each prefers another node, and knows all.
+                        let urls = (0..<3).map { cluster.nodes[(first + $0) % 3].urlText }.joined(separator: ",")
+                        let settings = [
+                            "SEEDREAM_AMQP_URL": urls, "SEEDREAM_WORKER_CONCURRENCY": "10",
+                            "SEEDREAM_API_TIMEOUT": "3s",
+                        ]
+                        workers.append(try await Self.startWorker(service, settings).worker)
+                    }
+                    try await Self.publish(0..<3000, service)
+                    try await eventually("work has begun") { try await service.count("accepted") > 300 }
+                    workers[0].signal(SIGKILL)
+                    try await cluster.kill(cluster.nodes[0])
+                    let killed = try await service.count("requests")
+                    let start = ContinuousClock.now
+                    try await eventually("work goes on", within: .seconds(60)) {
+                        try await service.count("requests") > killed + 200
+                    }
+                    let standstill = ContinuousClock.now - start
+                    let replies = try await broker.takeReplies(ofJobs: 3000, from: "jobs.results")
+                    // What the killed one had under way ends when it has been silent for long enough.
+                    #expect(try await service.expectSubmittedOrInDoubt(replies, jobs: 3000) <= 10, "\(standstill)")
+                    // Those that live, on whatever node, are told by the stream.
+                    let fleet = try await service.run(["fleet", "status", "--format", "json"])
+                    let replicas = try JSONValue(parsing: fleet.stdout.utf8)["replicas"]?.elements.count
+                    #expect(replicas == 2, "\(fleet.stdout)")
+                }
+            }
+        }
+
         @Test func `a memory alarm stops publishing and nothing else, and passes`() async throws {
             try await PrivateBroker.with { broker in
                 let node = broker.nodes[0]
