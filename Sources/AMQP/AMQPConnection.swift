@@ -124,6 +124,11 @@ package actor AMQPConnection {
         }
     }
 
+    /// The name that the broker knows the user by, whatever the login was; nil if it does not say.
+    package func userName() throws(AMQPError) -> String? {
+        try onSocket { socket throws(AMQPError) in try socket.userName() }
+    }
+
     /// Deletes a queue with what is in it.
     package func delete(queue: ByteString) throws(AMQPError) {
         try onSocket { socket throws(AMQPError) in try socket.delete(queue: queue) }

@@ -68,7 +68,8 @@ struct ConsolePages: Sendable {
     }
 
     private func fault(_ error: any Error) -> Answer {
-        let words = error is Replay.Refusal || error is AMQPError ? "\(error)" : "This did not work: \(error)"
+        let isWorded = error is Replay.Refusal || error is FleetOrder.NotHeard || error is AMQPError
+        let words = isWorded ? "\(error)" : "This did not work: \(error)"
         return .fault(.serviceUnavailable, words, options)
     }
 

@@ -15,14 +15,33 @@ package enum FleetOrder: Hashable, Sendable {
         }
     }
 
+    /// The replicas take no orders of this user.
+    package struct NotHeard: Error, CustomStringConvertible {
+        package let user: String
+        /// `HOST:PID` of those that do not.
+        package let replicas: [String]
+
+        package var description: String {
+            "orders of the broker user \(user) do not count for \(replicas.joined(separator: ", ")): "
+                + "add it to journal.writers of the workers, or give the order with the workers' own URL"
+        }
+    }
+
     /// Gives the order; it stands when this returns.
     ///
-    /// `writer` says who gives it. The error is `notFound` if there is no ledger.
+    /// `writer` says who gives it. Throws `NotHeard` if a replica that lives takes no orders of this user, and otherwise
+    /// `AMQPError`, `notFound` if there is no ledger.
     package func give(
         by writer: String,
         in stream: ByteString,
         on connection: AMQPConnection
-    ) async throws(AMQPError) {
+    ) async throws {
+        let user = try await connection.userName()
+        if let user {
+            let deaf = try await FleetView.read(stream, greetings: true, on: connection).replicas
+                .filter { !$0.hears(user) }
+            guard deaf.isEmpty else { throw NotHeard(user: user, replicas: deaf.map(\.writer)) }
+        }
         let message = LedgerMessage(
             replica: "operator-\(String(UInt64.random(in: .min ... .max), radix: 36))",
             writer: writer,
@@ -35,6 +54,7 @@ package enum FleetOrder: Hashable, Sendable {
         properties.deliveryMode = 2
         properties.type = "seedream.ledger"
         properties.appID = "seedream-worker"
+        properties.userID = user.map { ByteString($0) }
         let publisher = try await connection.makePublisher()
         let outbound = OutboundMessage(routingKey: stream, properties: properties, body: message.encoded)
         switch try await publisher.publish(outbound) {

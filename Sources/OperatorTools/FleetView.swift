@@ -2,6 +2,7 @@ package import AMQP
 package import EditJob
 package import JSON
 package import Journal
+import SharedValues
 
 /// The fleet as a person looks at it.
 package struct FleetView: Sendable {
@@ -13,6 +14,13 @@ package struct FleetView: Sendable {
         /// What it last said of itself; nil if it has only greeted.
         package let report: LedgerReport?
         package let lastSeen: Timestamp
+
+        /// Whether records of a broker user count for it; as far as it has said.
+        func hears(_ user: String) -> Bool {
+            guard let greeting, let own = greeting.settings["amqp.user"] else { return true }
+            let others = greeting.settings["journal.writers"]?.split(separator: ",").map { WildcardPattern($0) } ?? []
+            return LedgerWriters(user: own, others: others).counts(user)
+        }
 
         /// Nil if it has not said.
         package var version: String? { report?.version ?? greeting?.version }
@@ -35,13 +43,19 @@ package struct FleetView: Sendable {
 
     /// Reads what the replicas have said of themselves; nobody is asked.
     ///
-    /// The error is `notFound` if there is no ledger.
-    package static func read(_ stream: ByteString, on connection: AMQPConnection) async throws(AMQPError) -> FleetView {
+    /// With `greetings` it reads as far back as it takes to know what each has said at its start. The error is `notFound` if
+    /// there is no ledger.
+    package static func read(
+        _ stream: ByteString,
+        greetings: Bool = false,
+        on connection: AMQPConnection
+    ) async throws(AMQPError) -> FleetView {
         _ = try await connection.inspect(queue: stream)
         var fleet = FleetState()
         let from = UInt64(max(0, Timestamp.now.seconds - lookBack))
         try await LedgerReader.read(stream, from: .time(from), on: connection) { fleet.read($0, at: $1) }
-        if fleet.members.values.allSatisfy({ $0.report == nil }) {
+        let isGreetingMissing = greetings && fleet.members.values.contains { $0.greeting == nil }
+        if isGreetingMissing || fleet.members.values.allSatisfy({ $0.report == nil }) {
             // Nobody has reported lately: what was said before still holds.
             fleet = FleetState()
             try await LedgerReader.read(stream, on: connection) { fleet.read($0, at: $1) }

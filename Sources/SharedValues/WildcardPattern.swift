@@ -7,6 +7,8 @@ package struct WildcardPattern: Hashable, Sendable {
         pattern = Array(text)
     }
 
+    package var text: String { String(pattern) }
+
     /// Whether it is `*`, which every text matches.
     package var matchesAll: Bool { pattern == ["*"] }
 

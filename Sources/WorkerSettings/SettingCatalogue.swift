@@ -292,6 +292,14 @@ package enum SettingCatalogue {
             from: .seconds(1)
         ),
         SettingDefinition(
+            "journal.writers",
+            default: nil,
+            "Broker users, beside the worker's own, whose records in the ledger count: the operator's, for fleet pause.",
+            allowed: "names or patterns with *, separated by commas"
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            settings.journalWriters = try SettingText.list(text) { WildcardPattern($0) }
+        },
+        SettingDefinition(
             "http.listen",
             default: "127.0.0.1:9464",
             "The address of the health and metrics endpoints.",

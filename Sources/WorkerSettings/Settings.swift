@@ -43,6 +43,8 @@ package struct Settings: Sendable {
     package var replyTo: [WildcardPattern] = []
     package var journalStore = JournalStore.ledger
     package var journalRetention = Duration.zero
+    /// Users beside the own one whose records in the ledger count.
+    package var journalWriters: [WildcardPattern] = []
     package var httpListen: ListenAddress?
     package var logLevel = Logger.Level.info
     package var logFormat = LogFormat.auto

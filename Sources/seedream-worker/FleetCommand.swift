@@ -110,6 +110,10 @@ struct FleetCommand: AsyncParsableCommand {
                 await connection.close()
             } catch {
                 await connection.close()
+                if let fault = error as? FleetOrder.NotHeard {
+                    Console.error("seedream-worker: \(fault)")
+                    throw ExitCode(ExitStatus.someFailed)
+                }
                 guard let error = error as? AMQPError, error.code == .notFound else { throw error }
                 Console.error(
                     "seedream-worker: there is no ledger \(settings.queues.ledger); workers write one with "

@@ -124,6 +124,7 @@ struct WorkerFlags: SettingFlags {
     @Option(help: .setting("policy.replyTo")) var policyReplyTo: String?
     @Option(help: .setting("journal.store")) var journalStore: String?
     @Option(help: .setting("journal.retention")) var journalRetention: String?
+    @Option(help: .setting("journal.writers")) var journalWriters: String?
     @Option(help: .setting("http.listen")) var httpListen: String?
     @Option(help: .setting("log.level")) var logLevel: String?
     @Option(help: .setting("log.format")) var logFormat: String?

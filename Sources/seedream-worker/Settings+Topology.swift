@@ -30,6 +30,7 @@ extension Settings {
             "journal.retention": DurationText.text(journalRetention), "policy.noAnswer": noAnswer.rawValue,
             "policy.gatewayError": gatewayError.rawValue, "fleet.rateLimit": fleetRateLimit?.text ?? "none",
             "fleet.budget": fleetBudget?.text ?? "none",
+            "journal.writers": journalWriters.map(\.text).joined(separator: ","),
         ]
     }
 }

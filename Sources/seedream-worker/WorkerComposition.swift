@@ -31,7 +31,12 @@ struct WorkerComposition {
         lines.onDrop { metrics.droppedLines($0) }
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let executor = EventLoopExecutor(group.next())
-        let ledger = Self.ledger(settings, identity, executor, observer: metrics)
+        let ledger = Self.ledger(
+            settings,
+            identity,
+            executor,
+            observer: LedgerObserver(metrics: metrics, logger: logger)
+        )
         journal = try ledger ?? Self.localJournal(settings)
         let admission = Admission(
             gate: Gate(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
@@ -136,6 +141,7 @@ struct WorkerComposition {
             greeting: LedgerGreeting(version: identity.version, settings: settings.sharedByReplicas),
             mayDeclare: settings.queueTopology == .declare
         )
+        options.writers = settings.journalWriters
         options.countsHolders = settings.queueType == .quorum
         options.rateLimit = settings.fleetRateLimit
         options.budget = settings.fleetBudget

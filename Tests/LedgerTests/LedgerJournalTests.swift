@@ -1,6 +1,7 @@
 import AMQP
 import EditJob
 import Journal
+import SharedValues
 import TestSupport
 import Testing
 
@@ -13,9 +14,13 @@ struct LedgerJournalTests {
         func remembers(_ entries: Int) {}
         func knowsFleet(replicas: Int, imagesLeft: Int?) {}
         func isOutdated() {}
+        func readStranger(_ user: String, isAtStart: Bool) {}
     }
 
-    private static func ledger(patience: Duration = .seconds(60)) -> LedgerJournal {
+    private static func ledger(
+        patience: Duration = .seconds(60),
+        writers: [WildcardPattern] = []
+    ) -> LedgerJournal {
         var options = LedgerJournal.Options(
             stream: QueueDeclaration(name: "q.ledger", arguments: ["x-queue-type": .text("stream")]),
             jobs: "q",
@@ -25,6 +30,7 @@ struct LedgerJournalTests {
             greeting: LedgerGreeting(version: "1", settings: [:]),
             mayDeclare: true
         )
+        options.writers = writers
         options.heartbeat = min(ReplicaSilence.interval, patience / 3)
         return LedgerJournal(options, observer: Quiet())
     }
@@ -41,6 +47,15 @@ struct LedgerJournalTests {
         try await body(ledger, connection)
         await ledger.close()
         await connection.close()
+    }
+
+    private static func write(_ body: String, by user: String?, on connection: AMQPConnection) async throws {
+        var properties = MessageProperties()
+        properties.userID = user.map { ByteString($0) }
+        let message = OutboundMessage(routingKey: "q.ledger", properties: properties, body: Array(body.utf8))
+        guard case .confirmed = try await connection.publish(message) else {
+            throw DeadlinePassed(description: "the record was not taken")
+        }
     }
 
     private static let moment = Timestamp.now
@@ -223,22 +238,89 @@ struct LedgerJournalTests {
             try await Self.with(broker) { ledger, _ in
                 try await broker.withConnection { connection in
                     let large = "[" + String(repeating: "{},", count: 1 << 19) + "{}]"
-                    for body in ["rubbish", #"{"v":2}"#, #"{"v":0,"replica":"x"}"#, large] {
-                        _ = try await connection.publish(
-                            OutboundMessage(routingKey: "q.ledger", properties: .init(), body: Array(body.utf8))
-                        )
+                    let newer = #"{"v":2,"replica":"x","n":0,"at":1,"records":[{"kind":"begin"}]}"#
+                    // The last says nothing of who wrote it.
+                    for (body, user) in [
+                        ("rubbish", "guest"), (#"{"v":2}"#, "guest"), (#"{"v":0,"replica":"x"}"#, "guest"),
+                        (large, "guest"), (newer, nil),
+                    ] {
+                        try await Self.write(body, by: user, on: connection)
                     }
                     #expect(try await ledger.begin(Self.request("a")) == .begun(mayBeDuplicate: false))
-                    let newer = #"{"v":2,"replica":"x","n":0,"at":1,"records":[{"kind":"begin"}]}"#
-                    _ = try await connection.publish(
-                        OutboundMessage(routingKey: "q.ledger", properties: .init(), body: Array(newer.utf8))
-                    )
+                    try await Self.write(newer, by: "guest", on: connection)
                 }
                 try await eventually("it is read") { !ledger.maySubmit("a") }
                 let fault = await #expect(throws: JournalFault.self) { try await ledger.begin(Self.request("b")) }
                 #expect(fault?.description.contains("upgrade this replica") == true)
                 // What is under way has its verdict all the same.
                 try await ledger.finish("a", .accepted(taskID: "t", at: Self.moment))
+            }
+        }
+    }
+
+    @Test func `the broker says who the user is`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            let own = try await broker.withConnection { try await $0.userName() }
+            #expect(own == "guest")
+            try await broker.withUser { user, other in
+                try await other.withConnection { connection in
+                    #expect(try await connection.userName() == user)
+                    // The connection has lost nothing by it.
+                    _ = try await connection.declare(QueueDeclaration(name: "q"))
+                }
+            }
+        }
+    }
+
+    @Test func `records of a stranger are as if they were not there`() async throws {
+        let accepted =
+            #"{"v":1,"replica":"x","writer":"x:1","n":0,"at":\#(Self.moment.milliseconds),"records":["#
+            + #"{"kind":"end","id":"a","verdict":"accepted","task_id":"forged"},{"kind":"pause","reason":"forged"}]}"#
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withUser { user, stranger in
+                try await stranger.withConnection { connection in
+                    _ = try await connection.declare(
+                        QueueDeclaration(name: "q.ledger", arguments: ["x-queue-type": .text("stream")])
+                    )
+                    // First of all, so that no ledger seems to begin here any more.
+                    try await Self.write(accepted, by: user, on: connection)
+                    try await broker.withConnection { guest in
+                        _ = try await guest.declare(QueueDeclaration(name: "q"))
+                        // Somebody works at the queue, and may hold what was submitted.
+                        _ = try await guest.consume(from: "q", prefetch: 1)
+                        try await Self.with(broker) { ledger, _ in
+                            #expect(try await ledger.begin(Self.request("a")) == .begun(mayBeDuplicate: false))
+                            #expect(try await Self.isInDoubt(ledger.begin(Self.redelivered("b"))))
+                            try await Self.write(accepted, by: user, on: connection)
+                            try await Self.write(accepted, by: nil, on: connection)
+                            try await ledger.finish("a", .accepted(taskID: "t-a", at: Self.moment))
+                            #expect(try await ledger.begin(Self.request("a")) == Self.accepted("t-a"))
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    @Test func `who starts beside workers of another user waits until they are gone, or counts them`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withUser { user, others in
+                try await Self.with(others, patience: .seconds(3)) { other, _ in
+                    _ = try await other.begin(Self.request("a"))
+                    let alone = Self.ledger(patience: .seconds(3))
+                    let connection = try await alone.attach(broker.connect("alone"))
+                    let friend = Self.ledger(writers: [WildcardPattern("u-*")])
+                    let second = try await friend.attach(broker.connect("friend"))
+                    await friend.waitUntilReady()
+                    #expect(try await friend.begin(Self.request("a")) == .inFlight)
+                    #expect(alone.progress != nil, "\(user)")
+                    await other.close()
+                    await alone.waitUntilReady()
+                    await alone.close()
+                    await connection.close()
+                    await friend.close()
+                    await second.close()
+                }
             }
         }
     }

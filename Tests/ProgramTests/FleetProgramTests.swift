@@ -181,5 +181,31 @@ extension ProgramTests {
                 #expect(try await service.count("duplicates") == 0)
             }
         }
+
+        @Test func `an order of a user that does not count is refused, and has its effect once it does`() async throws {
+            try await ServiceFixture.with(sandbox: []) { service in
+                try await service.broker.withUser { user, operators in
+                    let url = ["SEEDREAM_AMQP_URL": operators.urlText]
+                    let first = try await service.startWorker(Self.brisk([:]), consumers: 1)
+                    let refused = try await service.run(["fleet", "pause"], url)
+                    #expect(refused.status == 1 && refused.stderr.contains("journal.writers"), "\(refused)")
+                    #expect(refused.stderr.contains(user))
+                    first.signal(SIGTERM)
+                    _ = try await first.outcome()
+                    let settings = Self.brisk([
+                        "SEEDREAM_JOURNAL_WRITERS": "u-*", "SEEDREAM_HTTP_LISTEN": "127.0.0.1:0",
+                    ])
+                    let second = try await service.startWorker(settings, consumers: 1)
+                    let paused = try await service.run(["fleet", "pause"], url)
+                    #expect(paused.status == 0, "\(paused.stderr)")
+                    let health = try await HTTPGet.healthURL(of: second)
+                    try await eventually("it pauses") {
+                        try await HTTPGet(health + "/readyz").text.contains(#""reason":"paused""#)
+                    }
+                    let found = try await service.run(["doctor"])
+                    #expect(found.stdout.contains("do not count for guest: \(user)"), "\(found.stdout)")
+                }
+            }
+        }
     }
 }

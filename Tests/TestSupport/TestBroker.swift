@@ -45,6 +45,27 @@ package struct TestBroker: Sendable {
         }
     }
 
+    /// Runs a part of a test as another user, who may do everything in this virtual host.
+    package func withUser<Result>(
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (String, TestBroker) async throws -> Result
+    ) async throws -> Result {
+        let user = "u-\(UUID().uuidString.lowercased())"
+        try await Self.management("PUT", "/api/users/\(user)", body: #"{"password":"\#(user)","tags":""}"#)
+        let all = #"{"configure":".*","write":".*","read":".*"}"#
+        try await Self.management("PUT", "/api/permissions/\(virtualHost)/\(user)", body: all)
+        let text = "amqp://\(user):\(user)@127.0.0.1:\(url.port)/\(virtualHost)"
+        let other = TestBroker(urlText: text, url: try AMQPURL(parsing: text), virtualHost: virtualHost)
+        do {
+            let result = try await body(user, other)
+            try await Self.management("DELETE", "/api/users/\(user)")
+            return result
+        } catch {
+            _ = try? await Self.management("DELETE", "/api/users/\(user)")
+            throw error
+        }
+    }
+
     /// An open connection; the caller closes it.
     package func connect(_ name: String = "test") async throws -> AMQPConnection {
         try await AMQPConnection.open(url, options: AMQPConnectionOptions(name: name))

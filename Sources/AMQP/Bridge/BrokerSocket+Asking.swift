@@ -100,6 +100,29 @@ extension BrokerSocket {
         }
     }
 
+    /// The name that the broker knows the user by: it says so in its refusal of a message under another name.
+    ///
+    /// Nil if it refuses that for another reason. Source: RabbitMQ's "Validated User-ID".
+    func userName() throws(AMQPError) -> String? {
+        defer { arena.recycle() }
+        do throws(AMQPError) {
+            try withThrowawayChannel { channel throws(AMQPError) in
+                var properties = MessageProperties()
+                properties.userID = "?"
+                var native = unsafe arena.properties(properties)
+                let empty = unsafe amqp_bytes_t()
+                let status = unsafe amqp_basic_publish(state, channel, empty, empty, 0, 0, &native, empty)
+                try check(status, "asking for the user's name")
+                // The refusal comes as the answer to this.
+                _ = unsafe amqp_queue_declare(state, channel, arena.bytes("?"), 1, 0, 0, 0, amqp_table_t())
+                try checkReply("asking for the user's name")
+            }
+            return nil
+        } catch  where isUsable {
+            return error.message.firstMatch(of: /authenticated user was '(.*)'/).map { String($0.1) }
+        }
+    }
+
     /// Deletes a queue with what is in it.
     func delete(queue: ByteString) throws(AMQPError) {
         defer { arena.recycle() }

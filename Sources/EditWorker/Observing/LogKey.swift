@@ -22,6 +22,7 @@ package enum LogKey: String, Sendable {
     case status
     case signal
     case taskID = "task_id"
+    case user
     case version
     case count
     case wait

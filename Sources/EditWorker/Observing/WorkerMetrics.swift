@@ -186,7 +186,7 @@ package final class WorkerMetrics: Sendable {
     }
 }
 
-extension WorkerMetrics: LedgerJournal.Observer {
+extension WorkerMetrics {
     package func read(_ kinds: [String: Int]) {
         for (kind, count) in kinds { (ledgerRecords[kind] ?? ledgerRecords["unknown"])?.increment(by: count) }
     }
@@ -199,9 +199,6 @@ extension WorkerMetrics: LedgerJournal.Observer {
         fleetReplicas.set(replicas)
         if let imagesLeft { fleetBudget.set(imagesLeft) }
     }
-
-    /// Told by log and gate.
-    package func isOutdated() {}
 
     package func remembers(_ entries: Int) {
         ledgerEntries.set(entries)

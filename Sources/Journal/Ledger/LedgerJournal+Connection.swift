@@ -19,6 +19,8 @@ extension LedgerJournal {
     package func attach(_ connection: AMQPConnection) async throws(AMQPError) -> AMQPConnection {
         // Nothing goes out on the old connection any more.
         state.withLockedValue { $0.publisher = nil }
+        let user = try await connection.userName()
+        state.withLockedValue { $0.user = user }
         let isNew = try await establish(on: connection)
         let publisher = try await connection.makePublisher()
         // Before the greeting: what follows it is of the stream that there is now.
@@ -103,7 +105,9 @@ extension LedgerJournal {
     /// What was delivered before, and stands nowhere in this stream, may have been submitted: from the very first message on.
     /// Whether an empty stream is empty no broker tells reliably, but the offset of that message does.
     private func greeting(isLost: Bool, on connection: AMQPConnection) async throws(AMQPError) -> [LedgerRecord] {
-        let hello = LedgerRecord.hello(options.greeting)
+        var greeting = options.greeting
+        greeting.settings["amqp.user"] = state.withLockedValue { $0.user }
+        let hello = LedgerRecord.hello(greeting)
         guard !isLost else { return [.born(doubtSeconds: Self.longestDoubt), hello] }
         guard state.withLockedValue({ $0.replica.lastRead }) == nil else { return [hello] }
         return [.born(doubtSeconds: try await doubt(on: connection), ifFirst: true), hello]
@@ -214,9 +218,13 @@ extension LedgerJournal {
         let start = Timestamp.now.milliseconds
         var first: Int64?
         for await delivery in consumer.deliveries {
-            if let offset = delivery.streamOffset, let message = message(of: delivery, at: offset) {
-                first = first ?? message.at
-                apply(message, at: offset, reading: first ?? start, to: start)
+            if let offset = delivery.streamOffset {
+                if let message = message(of: delivery, at: offset) {
+                    first = first ?? message.at
+                    apply(message, at: offset, reading: first ?? start, to: start)
+                } else {
+                    state.withLockedValue { $0.replica.skip() }
+                }
             }
             _ = delivery.acknowledge()
         }
@@ -232,6 +240,13 @@ extension LedgerJournal {
 
     private func message(of delivery: Delivery, at offset: Int64) -> LedgerMessage? {
         guard delivery.isBodyKept, delivery.body.count <= Self.largestMessage else { return nil }
+        let user = delivery.properties.userID?.text
+        let writers = LedgerWriters(user: state.withLockedValue { $0.user }, others: options.writers)
+        guard writers.counts(user) else {
+            observer.read(["stranger": 1])
+            note(stranger: user ?? "", delivery.body)
+            return nil
+        }
         if let own = state.withLockedValue({ $0.ownMessages.message(publishedAs: delivery.body) }) { return own }
         do throws(LedgerMessage.Unreadable) {
             return try LedgerMessage(parsing: delivery.body)
@@ -240,6 +255,26 @@ extension LedgerJournal {
             if error.isNewer { note(newerVersionAt: offset) }
             return nil
         }
+    }
+
+    /// Records of strangers have no effect on a replica that lives.
+    ///
+    /// But one that starts beside workers of another user would
+    /// know nothing of what they submit, and they nothing of it.
+    private func note(stranger user: String, _ body: [UInt8]) {
+        let isUpToDate = state.withLockedValue { $0.replica.isUpToDate && $0.strangersUntil == nil }
+        var isWorker = false
+        if !isUpToDate, let message = try? LedgerMessage(parsing: body) {
+            let age = Timestamp.now.milliseconds.subtractingReportingOverflow(message.at)
+            isWorker =
+                !age.overflow && age.partialValue < options.patience.wholeMilliseconds
+                && message.records.contains { $0.kind == "alive" || $0.kind == "begin" }
+        }
+        let isNew = state.withLockedValue { state in
+            if isWorker { state.strangersUntil = .now + options.patience }
+            return state.strangers.count < 100 && state.strangers.insert("\(isWorker) \(user)").inserted
+        }
+        if isNew { observer.readStranger(user, isAtStart: isWorker) }
     }
 
     /// Nothing more is submitted once a newer version writes the ledger; verdicts are still written.
@@ -348,6 +383,7 @@ extension LedgerJournal {
         properties.deliveryMode = 2
         properties.type = "seedream.ledger"
         properties.appID = "seedream-worker"
+        properties.userID = state.withLockedValue { $0.user }.map { ByteString($0) }
         return OutboundMessage(routingKey: options.stream.name, properties: properties, body: body)
     }
 }

@@ -143,6 +143,7 @@ extension LedgerJournal {
     /// Tells the others that this replica lives, when it is time to, and at once what has changed of its gate; leaves a node
     /// that does not answer.
     func beat(at now: ContinuousClock.Instant) {
+        endStrangers(at: now)
         let (isSilent, mustTell, members, left) = state.withLockedValue { state -> (Publisher?, Bool, Int, Int?) in
             let time = Timestamp.now.milliseconds
             let used = state.replica.state.budgetUsed(at: time)
@@ -169,6 +170,18 @@ extension LedgerJournal {
         }
         if mustTell { post(.alive(report())) }
         observer.knowsFleet(replicas: members, imagesLeft: left)
+    }
+
+    /// Workers of another user have been silent for long enough: this replica goes on.
+    private func endStrangers(at now: ContinuousClock.Instant) {
+        let (waiters, tell) = state.withLockedValue {
+            state -> ([CheckedContinuation<Void, Never>], (@Sendable (FleetChange) -> Void)?) in
+            guard let until = state.strangersUntil, now >= until else { return ([], nil) }
+            state.strangersUntil = nil
+            return state.isReady ? (state.ready.removeAll(), state.onFleetChange) : ([], nil)
+        }
+        tell?(.ready)
+        for waiter in waiters { waiter.resume() }
     }
 
     private func report() -> LedgerReport {

@@ -25,6 +25,8 @@ package final class LedgerJournal: SubmissionJournal {
         package var greeting: LedgerGreeting
         /// Whether a stream that is missing may be declared.
         package var mayDeclare: Bool
+        /// Users beside the own one whose records count.
+        package var writers: [WildcardPattern] = []
         /// Whether the job queue tells of consumers as long as they hold deliveries: a quorum queue.
         package var countsHolders = true
         /// The starts of all replicas together; nil for no limit.
@@ -66,6 +68,9 @@ package final class LedgerJournal: SubmissionJournal {
         func knowsFleet(replicas: Int, imagesLeft: Int?)
         /// A newer version writes the ledger, so that this replica submits nothing any more.
         func isOutdated()
+        /// Records of a user that does not count were read for the first time; `isAtStart` if this replica waits until they
+        /// are over, since workers may have written them.
+        func readStranger(_ user: String, isAtStart: Bool)
     }
 
     typealias Answered = Result<LedgerState.Answer, JournalFault>
@@ -95,13 +100,19 @@ package final class LedgerJournal: SubmissionJournal {
         var progress = 0
         var toldKnown = false
         var isClosed = false
+        /// The user of the connection; nil if only the broker knows it.
+        var user: String?
+        /// Users whose records do not count, and were told of.
+        var strangers: Set<String> = []
+        /// Until when this replica submits nothing, because workers of another user may do so.
+        var strangersUntil: ContinuousClock.Instant?
         /// Whether a message was read that only a newer version can read.
         var isOutdated = false
         /// Whether `pump` is about to run.
         var isPumpDue = false
 
         /// Whether the ledger was read and can be written.
-        var isReady: Bool { publisher != nil && replica.isUpToDate && !isOutdated }
+        var isReady: Bool { publisher != nil && replica.isUpToDate && !isOutdated && strangersUntil == nil }
     }
 
     /// After so long without an answer of the stream nothing is submitted.

@@ -7,7 +7,8 @@ package enum LedgerReader {
     private static let silence = Duration.milliseconds(300)
     private static let prefetch: UInt16 = 2000
 
-    /// Calls `body` for each message from an offset to the end, in their order, with its offset.
+    /// Calls `body` for each message from an offset to the end, in their order, with its offset, and before that `writer` with
+    /// the user who wrote it.
     ///
     /// The error is `notFound` if there is no ledger. Nothing else may consume on the connection.
     package static func read(
@@ -15,6 +16,7 @@ package enum LedgerReader {
         from start: StreamOffset = .first,
         on connection: AMQPConnection,
         isolation: isolated (any Actor)? = #isolation,
+        writer: (String?) -> Void = { _ in },
         _ body: (LedgerMessage, Int64) -> Void
     ) async throws(AMQPError) {
         let consumer = try await connection.consume(from: stream, prefetch: prefetch, arguments: start.arguments)
@@ -33,6 +35,7 @@ package enum LedgerReader {
         defer { watch.cancel() }
         for await delivery in consumer.deliveries {
             if let offset = delivery.streamOffset, let message = try? LedgerMessage(parsing: delivery.body) {
+                writer(delivery.properties.userID?.text)
                 body(message, offset)
             }
             _ = delivery.acknowledge()

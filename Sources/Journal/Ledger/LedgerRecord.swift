@@ -88,7 +88,7 @@ package enum LedgerRecord: Hashable, Sendable {
     /// The kinds that this version knows, for metrics.
     package static let kinds = [
         "begin", "end", "settled", "abandon", "hello", "bye", "born", "known", "slots", "closed", "probe", "opened",
-        "pause", "resume", "alive", "followed", "unknown",
+        "pause", "resume", "alive", "followed", "unknown", "stranger",
     ]
 }
 

@@ -94,6 +94,11 @@ package struct LedgerReplica: Sendable {
         state.answer(to: request, by: name, at: now)
     }
 
+    /// Passes over a message that does not count.
+    package mutating func skip() {
+        state.skip()
+    }
+
     /// Forgets what is older than the retention.
     package mutating func sweep(now: Int64) {
         state.sweep(now: now)

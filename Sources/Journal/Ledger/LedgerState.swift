@@ -44,6 +44,8 @@ package struct LedgerState: Sendable {
     private var finished = LedgerTable()
     /// The number of the last message of each replica.
     private var numbers: [String: Int64] = [:]
+    /// Whether all that was read so far does not count.
+    private var isPrecededByNothing = false
     /// The time of the latest record, in milliseconds since 1970.
     package private(set) var latest: Int64 = 0
     /// Until when deliveries may come back that were submitted before there was a ledger; nil if none can.
@@ -99,6 +101,8 @@ package struct LedgerState: Sendable {
         guard !hasApplied(message) else { return [] }
         numbers[message.replica] = message.number
         latest = max(latest, message.at)
+        let isFirst = offset == 0 || isPrecededByNothing
+        isPrecededByNothing = false
         fleet.heard(from: message)
         var answers: [Answer] = []
         for record in message.records {
@@ -110,7 +114,7 @@ package struct LedgerState: Sendable {
             case .settled(let id): settled(id, at: message.at)
             case .abandon(let id, let begun): abandon(id, begunAt: begun)
             // Who knows of a longer doubt is right.
-            case .born(let seconds, let isConditional) where seconds > 0 && (!isConditional || offset == 0):
+            case .born(let seconds, let isConditional) where seconds > 0 && (!isConditional || isFirst):
                 doubtsUntil = max(doubtsUntil ?? 0, message.at + seconds * 1000)
             case .born: break
             case .known: doubtsUntil = nil
@@ -118,6 +122,14 @@ package struct LedgerState: Sendable {
             }
         }
         return answers
+    }
+
+    /// Passes over a message that does not count.
+    ///
+    /// Those before the first that does are as if they were not there: who writes
+    /// one early, or a user whose records no longer count, must not hide that the ledger begins here.
+    package mutating func skip() {
+        if numbers.isEmpty { isPrecededByNothing = true }
     }
 
     /// Forgets what is older than the retention.

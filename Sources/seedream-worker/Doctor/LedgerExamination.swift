@@ -12,7 +12,15 @@ enum LedgerExamination {
         do throws(AMQPError) {
             let connection = try await open(settings)
             var history = LedgerHistory()
-            try await LedgerReader.read(stream, on: connection) { history.read($0, at: $1) }
+            let user = try await connection.userName()
+            let writers = LedgerWriters(user: user, others: settings.journalWriters)
+            var strangers: [String: Int] = [:]
+            try await LedgerReader.read(
+                stream,
+                on: connection,
+                writer: { if !writers.counts($0) { strangers[$0 ?? "unknown", default: 0] += 1 } },
+                { history.read($0, at: $1) }
+            )
             var alive: [(writer: String, greeting: LedgerGreeting)] = []
             let now = Timestamp.now.milliseconds
             for member in history.fleet.members.values {
@@ -20,6 +28,7 @@ enum LedgerExamination {
                 alive.append((member.writer, greeting))
             }
             await connection.close()
+            if let finding = judge(strangers, of: stream, besides: user ?? "") { return finding }
             return judge(alive.sorted { $0.writer < $1.writer }, settings, remembered: history.submissions.count)
         } catch {
             switch error.code {
@@ -43,6 +52,16 @@ enum LedgerExamination {
             do throws(AMQPError) { return try await AMQPConnection.open(url, options: options) } catch { fault = error }
         }
         throw fault
+    }
+
+    private static func judge(_ strangers: [String: Int], of stream: ByteString, besides user: String) -> Finding? {
+        guard !strangers.isEmpty else { return nil }
+        let names = strangers.keys.sorted().prefix(5).joined(separator: ", ")
+        return .fault(
+            "journal",
+            "\(strangers.values.reduce(0, +)) messages of \(stream) are of users whose records do not count for \(user): \(names)",
+            remedy: "add them to journal.writers, or take their right to write to the ledger away"
+        )
     }
 
     private static func judge(
