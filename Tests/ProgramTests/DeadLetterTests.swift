@@ -87,7 +87,9 @@ extension ProgramTests {
                 let first = try #require(jobs.first)
                 #expect(String(decoding: first.body, as: UTF8.self) == ServiceFixture.job("number 0"))
                 let headers = try #require(first.properties.headers)
-                let names = Set(headers.entries.map(\.name.text)).subtracting(["x-delivery-count"])
+                let names = Set(headers.entries.map(\.name.text)).subtracting([
+                    "x-delivery-count", "x-acquired-count",
+                ])
                 #expect(names == ["x-job-id", "x-original-routing-key", "x-tenant", "x-replay-count"])
                 #expect(headers["x-replay-count"]?.integer == 1)
                 let left = try await service.broker.take(6, from: "jobs.dlq")
@@ -243,14 +245,11 @@ extension ProgramTests {
             try await ServiceFixture.with { service in
                 _ = try await service.run(["topology", "declare"])
                 try await service.publish([ServiceFixture.job()])
-                try await service.broker.withConnection { connection in
-                    // Returned once more than the queue's limit of deliveries allows.
-                    let consumer = try await connection.consume(from: "jobs", prefetch: 1)
-                    var count = 0
-                    for await delivery in consumer.deliveries {
-                        connection.reject(delivery.tag, requeue: true)
-                        count += 1
-                        if count == 21 { break }
+                // Lost once more than the queue's limit of deliveries allows: from 4.3 on only that counts.
+                for _ in 0...20 {
+                    try await service.broker.withConnection { connection in
+                        let consumer = try await connection.consume(from: "jobs", prefetch: 1)
+                        for await _ in consumer.deliveries { break }
                     }
                 }
                 try await service.waitFor(1, in: "jobs.dlq")

@@ -145,7 +145,8 @@ extension ProgramTests {
                 // Room again: with the same file all come to their end, and none twice.
                 _ = try await service.startWorker(["SEEDREAM_JOURNAL_STORE": store])
                 let replies = try await service.broker.takeReplies(ofJobs: 3000, from: "jobs.results")
-                #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" })
+                let failed = replies.map(\.json).filter { $0["status"]?.text != "submitted" }
+                #expect(failed.isEmpty, "\(failed.prefix(3)) \(limited.stderr.suffix(3000))")
                 #expect(try await service.count("accepted") == 3000)
                 #expect(try await service.count("duplicates") == 0)
                 #expect(try await service.ready("jobs.dlq") == 0)

@@ -259,12 +259,11 @@ extension LedgerJournal {
 
     /// Records of strangers have no effect on a replica that lives.
     ///
-    /// But one that starts beside workers of another user would
-    /// know nothing of what they submit, and they nothing of it.
+    /// But one that starts beside workers of another user would know nothing of what they submit, and they nothing of it.
     private func note(stranger user: String, _ body: [UInt8]) {
-        let isUpToDate = state.withLockedValue { $0.replica.isUpToDate && $0.strangersUntil == nil }
+        let isStarting = state.withLockedValue { !$0.wasReady }
         var isWorker = false
-        if !isUpToDate, let message = try? LedgerMessage(parsing: body) {
+        if isStarting, let message = try? LedgerMessage(parsing: body) {
             let age = Timestamp.now.milliseconds.subtractingReportingOverflow(message.at)
             isWorker =
                 !age.overflow && age.partialValue < options.patience.wholeMilliseconds
@@ -316,6 +315,7 @@ extension LedgerJournal {
                 state.silence.heard(from: message.replica)
             }
             let isReady = !wasReady && state.isReady
+            state.wasReady = state.wasReady || isReady
             return (
                 events, isReady ? state.ready.removeAll() : [], publishedAt.map { .now - $0 },
                 state.replica.state.count, changes + (isReady ? [.ready] : []), state.onFleetChange

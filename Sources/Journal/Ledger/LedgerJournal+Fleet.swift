@@ -178,6 +178,7 @@ extension LedgerJournal {
             state -> ([CheckedContinuation<Void, Never>], (@Sendable (FleetChange) -> Void)?) in
             guard let until = state.strangersUntil, now >= until else { return ([], nil) }
             state.strangersUntil = nil
+            state.wasReady = state.isReady
             return state.isReady ? (state.ready.removeAll(), state.onFleetChange) : ([], nil)
         }
         tell?(.ready)

@@ -104,6 +104,8 @@ package final class LedgerJournal: SubmissionJournal {
         var user: String?
         /// Users whose records do not count, and were told of.
         var strangers: Set<String> = []
+        /// Whether this replica could submit before: since then, strangers have no effect on it.
+        var wasReady = false
         /// Until when this replica submits nothing, because workers of another user may do so.
         var strangersUntil: ContinuousClock.Instant?
         /// Whether a message was read that only a newer version can read.
