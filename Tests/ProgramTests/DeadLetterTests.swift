@@ -87,9 +87,10 @@ extension ProgramTests {
                 let first = try #require(jobs.first)
                 #expect(String(decoding: first.body, as: UTF8.self) == ServiceFixture.job("number 0"))
                 let headers = try #require(first.properties.headers)
-                let names = Set(headers.entries.map(\.name.text)).subtracting([
-                    "x-delivery-count", "x-acquired-count",
-                ])
+                let names = Set(headers.entries.map(\.name.text))
+                    .subtracting([
+                        "x-delivery-count", "x-acquired-count",
+                    ])
                 #expect(names == ["x-job-id", "x-original-routing-key", "x-tenant", "x-replay-count"])
                 #expect(headers["x-replay-count"]?.integer == 1)
                 let left = try await service.broker.take(6, from: "jobs.dlq")

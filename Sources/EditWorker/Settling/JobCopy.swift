@@ -54,7 +54,8 @@ package struct JobCopy: Sendable {
     /// attempt's end has left: it would be read as this one's.
     package static func isDropped(_ name: ByteString) -> Bool {
         let text = name.text
-        return ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"].contains(text) || resultHeaders.contains(name)
+        return ["CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"].contains(text)
+            || resultHeaders.contains(name)
             || text.hasPrefix("x-first-death-") || text.hasPrefix("x-last-death-")
     }
 
