@@ -53,9 +53,11 @@ extension AMQPConnection {
             watcher.yield(.consumerCancelled)
         case .blocked(let reason):
             publishing.isBlocked = true
+            mailbox.withLockedValue { $0.isBlocked = true }
             watcher.yield(.blocked(reason: reason))
         case .unblocked:
             publishing.isBlocked = false
+            mailbox.withLockedValue { $0.isBlocked = false }
             publishing.unblockedAt = .now
             watcher.yield(.unblocked)
         case .channelClosed(let error), .connectionClosed(let error):

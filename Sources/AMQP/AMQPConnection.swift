@@ -32,6 +32,7 @@ package actor AMQPConnection {
     struct Mailbox {
         var commands: [Command] = []
         var isClosed = false
+        var isBlocked = false
     }
 
     /// Which connection of this process it is; part of every tag that it gives out.
@@ -110,6 +111,11 @@ package actor AMQPConnection {
     /// From any thread.
     package nonisolated var isOpen: Bool { mailbox.withLockedValue { !$0.isClosed } }
 
+    /// Whether the broker has stopped reading what is published here (`connection.blocked`).
+    ///
+    /// From any thread.
+    package nonisolated var isBlocked: Bool { mailbox.withLockedValue { $0.isBlocked } }
+
     // MARK: - Topology
 
     /// Declares a queue; an existing one with the same arguments is left as it is.
@@ -124,8 +130,9 @@ package actor AMQPConnection {
         }
     }
 
-    /// The name that the broker knows the user by, whatever the login was; nil if it does not say.
-    package func userName() throws(AMQPError) -> String? {
+    /// The name that the broker knows the user by, whatever the login was; the error is
+    /// `accessRefused` if it does not say.
+    package func userName() throws(AMQPError) -> String {
         try onSocket { socket throws(AMQPError) in try socket.userName() }
     }
 

@@ -29,19 +29,14 @@ package enum FleetOrder: Hashable, Sendable {
 
     /// Gives the order; it stands when this returns.
     ///
-    /// `writer` says who gives it. Throws `NotHeard` if a replica that lives takes no orders of this user, and otherwise
-    /// `AMQPError`, `notFound` if there is no ledger.
+    /// `writer` says who gives it. Throws `NotHeard` if a replica that lives takes no orders of this user, although the order
+    /// stands, and otherwise `AMQPError`, `notFound` if there is no ledger.
     package func give(
         by writer: String,
         in stream: ByteString,
         on connection: AMQPConnection
     ) async throws {
         let user = try await connection.userName()
-        if let user {
-            let deaf = try await FleetView.read(stream, greetings: true, on: connection).replicas
-                .filter { !$0.hears(user) }
-            guard deaf.isEmpty else { throw NotHeard(user: user, replicas: deaf.map(\.writer)) }
-        }
         let message = LedgerMessage(
             replica: "operator-\(String(UInt64.random(in: .min ... .max), radix: 36))",
             writer: writer,
@@ -54,13 +49,16 @@ package enum FleetOrder: Hashable, Sendable {
         properties.deliveryMode = 2
         properties.type = "seedream.ledger"
         properties.appID = "seedream-worker"
-        properties.userID = user.map { ByteString($0) }
+        properties.userID = ByteString(user)
         let publisher = try await connection.makePublisher()
         let outbound = OutboundMessage(routingKey: stream, properties: properties, body: message.encoded)
         switch try await publisher.publish(outbound) {
-        case .confirmed: return
+        case .confirmed: break
         case .returned: throw AMQPError(.notFound, "there is no ledger \(stream)")
         case .refused: throw AMQPError(.closedByBroker, "the broker refuses records for the ledger \(stream)")
         }
+        // Only now: an order that some hear is not to wait for those that do not.
+        let deaf = try await FleetView.read(stream, greetings: true, on: connection).replicas.filter { !$0.hears(user) }
+        guard deaf.isEmpty else { throw NotHeard(user: user, replicas: deaf.map(\.writer)) }
     }
 }

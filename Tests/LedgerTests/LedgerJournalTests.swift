@@ -324,4 +324,45 @@ struct LedgerJournalTests {
             }
         }
     }
+
+    @Test func `a connection that is lost leaves no doubt`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            let ledger = Self.ledger()
+            let first = try await ledger.attach(broker.connect("first"))
+            await ledger.waitUntilReady()
+            for index in 0..<5 { _ = try await ledger.begin(Self.request("job-\(index)")) }
+            await first.close()
+            try await eventually("it has noticed") { ledger.progress != nil }
+            let second = try await ledger.attach(broker.connect("second"))
+            await ledger.waitUntilReady()
+            // Nothing was lost: who reads all that is there knows all.
+            #expect(try await ledger.begin(Self.redelivered("new")) == .begun(mayBeDuplicate: false))
+            await ledger.close()
+            await second.close()
+        }
+    }
+
+    @Test func `an order before the first worker hides nothing`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                _ = try await connection.declare(
+                    QueueDeclaration(name: "q.ledger", arguments: ["x-queue-type": .text("stream")])
+                )
+                _ = try await connection.consume(from: "q", prefetch: 1)
+                let order = LedgerMessage(
+                    replica: "operator-1",
+                    writer: "x:1",
+                    number: 0,
+                    at: Self.moment.milliseconds,
+                    records: [.resume]
+                )
+                try await Self.write(String(decoding: order.encoded, as: UTF8.self), by: "guest", on: connection)
+                try await Self.with(broker) { ledger, _ in
+                    let answer = try await ledger.begin(Self.redelivered("b"))
+                    #expect(Self.isInDoubt(answer))
+                }
+            }
+        }
+    }
 }

@@ -153,22 +153,29 @@ struct LedgerSimulation {
         let last = replicas[index].ledger.lastRead
         if mutation == .readsOnWithNewMessages, last != nil {
             replicas[index].next = stream.count
-        } else if let last, !isContinued(after: last) {
-            replicas[index].ledger.startOver()
-            replicas[index].next = 0
+            greet(index)
         } else {
             replicas[index].next = last.map { Int($0.offset) + 1 } ?? 0
+            greet(index)
+            if let last, !isContinued(after: last) {
+                replicas[index].ledger.startOver()
+                replicas[index].next = 0
+                greet(index)
+            }
         }
+        replicas[index].hasPublisher = true
+    }
+
+    private mutating func greet(_ index: Int) {
         let hello = LedgerRecord.hello(LedgerGreeting(version: "1", settings: [:]))
         let greeting = replicas[index].ledger.greet([hello], at: Int64(now))
         append(greeting)
         replicas[index].ledger.confirmed(greeting.number)
-        replicas[index].hasPublisher = true
     }
 
     /// As `LedgerJournal.isContinued`.
     private func isContinued(after last: (replica: String, number: Int64, offset: Int64)) -> Bool {
-        guard stream.indices.contains(Int(last.offset)) else { return false }
+        guard stream.count - 1 > last.offset else { return false }
         let message = stream[Int(last.offset)]
         return message.replica == last.replica && message.number == last.number
     }

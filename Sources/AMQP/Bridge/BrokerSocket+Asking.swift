@@ -102,8 +102,8 @@ extension BrokerSocket {
 
     /// The name that the broker knows the user by: it says so in its refusal of a message under another name.
     ///
-    /// Nil if it refuses that for another reason. Source: RabbitMQ's "Validated User-ID".
-    func userName() throws(AMQPError) -> String? {
+    /// Source: RabbitMQ's "Validated User-ID".
+    func userName() throws(AMQPError) -> String {
         defer { arena.recycle() }
         do throws(AMQPError) {
             try withThrowawayChannel { channel throws(AMQPError) in
@@ -117,10 +117,16 @@ extension BrokerSocket {
                 _ = unsafe amqp_queue_declare(state, channel, arena.bytes("?"), 1, 0, 0, 0, amqp_table_t())
                 try checkReply("asking for the user's name")
             }
-            return nil
-        } catch  where isUsable {
-            return error.message.firstMatch(of: /authenticated user was '(.*)'/).map { String($0.1) }
+        } catch  where isUsable && error.code == .preconditionFailed {
+            if let name = error.message.firstMatch(of: /authenticated user was '(.*)'/) { return String(name.1) }
+        } catch  where isUsable && error.code == .notFound {
+            // The queue's refusal: the message was taken.
         }
+        throw AMQPError(
+            .accessRefused,
+            "the broker does not say under which name it knows this user",
+            remedy: "take the tag impersonator away from the user, or shorten the certificate's subject"
+        )
     }
 
     /// Deletes a queue with what is in it.

@@ -23,17 +23,15 @@ extension LedgerJournal {
         state.withLockedValue { $0.user = user }
         let isNew = try await establish(on: connection)
         let publisher = try await connection.makePublisher()
-        // Before the greeting: what follows it is of the stream that there is now.
-        let isLost = try await hasLostStream(isNew: isNew, on: connection)
-        if isLost { state.withLockedValue { $0.replica.startOver() } }
-        let greeting = try await greeting(isLost: isLost, on: connection)
-        let message = state.withLockedValue { $0.replica.greet(greeting, at: Timestamp.now.milliseconds) }
-        try await publish(message, by: publisher)
+        try await greet(isNew: isNew, by: publisher)
         let consumer = try await consume(on: connection)
         state.withLockedValue { state in
             state.publisher = publisher
             state.silence.connected()
             state.reported = nil
+            // What was written of it on the old connection may be lost.
+            state.toldKnown = false
+            state.lastCame = .now
         }
         startExpiring()
         // Not on the jobs' executor: a long ledger, or many records of others, would keep its loop from its sockets.
@@ -86,31 +84,35 @@ extension LedgerJournal {
         }
     }
 
-    /// Whether the stream is not the one that was read, or has lost its end.
-    private func hasLostStream(isNew: Bool, on connection: AMQPConnection) async throws(AMQPError) -> Bool {
-        guard let last = state.withLockedValue({ $0.replica.lastRead }) else { return false }
-        guard !isNew else { return true }
-        do throws(AMQPError) {
-            return try await !isContinued(after: last, on: connection)
-        } catch {
-            // An empty one, which somebody else has made, says nothing at all.
-            guard error.code == .timedOut, try await connection.inspect(queue: options.stream.name).messageCount == 0
-            else { throw error }
-            return true
-        }
-    }
-
-    /// The first records of a connection.
+    /// Greets the others; says what is in doubt if the stream is not the one that was read, or has lost its end.
     ///
     /// What was delivered before, and stands nowhere in this stream, may have been submitted: from the very first message on.
     /// Whether an empty stream is empty no broker tells reliably, but the offset of that message does.
-    private func greeting(isLost: Bool, on connection: AMQPConnection) async throws(AMQPError) -> [LedgerRecord] {
+    private func greet(isNew: Bool, by publisher: Publisher) async throws(AMQPError) {
         var greeting = options.greeting
         greeting.settings["amqp.user"] = state.withLockedValue { $0.user }
         let hello = LedgerRecord.hello(greeting)
-        guard !isLost else { return [.born(doubtSeconds: Self.longestDoubt), hello] }
-        guard state.withLockedValue({ $0.replica.lastRead }) == nil else { return [hello] }
-        return [.born(doubtSeconds: try await doubt(on: connection), ifFirst: true), hello]
+        let (last, isStartingOver) = state.withLockedValue { ($0.replica.lastRead, $0.replica.isStartingOver) }
+        guard last != nil || isStartingOver else {
+            let doubt = try await doubt(on: publisher.connection)
+            return try await greet([.born(doubtSeconds: doubt, ifFirst: true), hello], by: publisher)
+        }
+        if let last {
+            var isContinued = false
+            if !isNew {
+                // First of all: behind what was read there is something to be found now, if that still stands there.
+                try await greet([hello], by: publisher)
+                isContinued = try await self.isContinued(after: last, on: publisher.connection)
+            }
+            if !isContinued { state.withLockedValue { $0.replica.startOver() } }
+            guard !isContinued || isStartingOver else { return }
+        }
+        try await greet([.born(doubtSeconds: Self.longestDoubt), hello], by: publisher)
+    }
+
+    private func greet(_ records: [LedgerRecord], by publisher: Publisher) async throws(AMQPError) {
+        let message = state.withLockedValue { $0.replica.greet(records, at: Timestamp.now.milliseconds) }
+        try await publish(message, by: publisher)
     }
 
     /// For how long deliveries may come back that somebody had before there was this ledger, in seconds.
@@ -163,7 +165,8 @@ extension LedgerJournal {
         after last: (replica: String, number: Int64, offset: Int64),
         on connection: AMQPConnection
     ) async throws(AMQPError) -> Bool {
-        // A stream that ends before would keep us waiting.
+        // A stream that ends before would keep us waiting. The last chunk is the greeting's, and a later one than that of what
+        // was read.
         guard let end = try await first(.last, on: connection).streamOffset, end > last.offset else { return false }
         let delivery = try await first(.at(last.offset), on: connection)
         guard delivery.streamOffset == last.offset, let message = try? LedgerMessage(parsing: delivery.body) else {
@@ -218,6 +221,7 @@ extension LedgerJournal {
         let start = Timestamp.now.milliseconds
         var first: Int64?
         for await delivery in consumer.deliveries {
+            state.withLockedValue { $0.lastCame = .now }
             if let offset = delivery.streamOffset {
                 if let message = message(of: delivery, at: offset) {
                     first = first ?? message.at
@@ -267,7 +271,7 @@ extension LedgerJournal {
             let age = Timestamp.now.milliseconds.subtractingReportingOverflow(message.at)
             isWorker =
                 !age.overflow && age.partialValue < options.patience.wholeMilliseconds
-                && message.records.contains { $0.kind == "alive" || $0.kind == "begin" }
+                && message.records.contains { ["hello", "alive", "begin"].contains($0.kind) }
         }
         let isNew = state.withLockedValue { state in
             if isWorker { state.strangersUntil = .now + options.patience }
@@ -368,9 +372,13 @@ extension LedgerJournal {
             return pump()
         }
         // Lost with the connection, or the stream is gone: on another connection it is published again.
-        state.withLockedValue { state in
-            if state.publisher === publisher { state.publisher = nil }
+        let tell = state.withLockedValue { state -> (@Sendable (FleetChange) -> Void)? in
+            guard state.publisher === publisher else { return nil }
+            state.publisher = nil
+            guard case .failure(let error) = result, error.code == .timedOut else { return nil }
+            return state.onFleetChange
         }
+        tell?(.silent)
         Task { await publisher.connection.close() }
     }
 

@@ -119,7 +119,8 @@ extension LedgerJournal {
         let fleet = state.replica.state.fleet
         // After the replay, all that stands; then what is new.
         let (pause, closure) = wasUpToDate ? (pause, closure) : (nil, nil)
-        if fleet.pause != pause { changes.append(fleet.pause == nil ? .resumed : .paused) }
+        // Also an order that was taken back meanwhile.
+        if !wasUpToDate || fleet.pause != pause { changes.append(fleet.pause == nil ? .resumed : .paused) }
         if fleet.closure?.offset != closure?.offset {
             if let closed = fleet.closure {
                 if closed.replica != state.replica.name || !wasUpToDate {
@@ -149,10 +150,12 @@ extension LedgerJournal {
             let used = state.replica.state.budgetUsed(at: time)
             let left = options.budget.flatMap { budget in used.map { max(0, budget.count - $0) } }
             let members = state.replica.state.fleet.alive(at: time, within: Self.shownSilence)
-            guard state.isReady, !state.isClosed else { return (nil, false, members, left) }
-            if let waiting = state.silence.waiting(at: now), waiting > Self.longestSilence {
-                return (state.publisher, false, members, left)
-            }
+            guard let publisher = state.publisher, !state.isClosed else { return (nil, false, members, left) }
+            if publisher.connection.isBlocked { state.silence.held(at: now) }
+            let waiting =
+                state.replica.isUpToDate ? state.silence.waiting(at: now) ?? .zero : now - state.lastCame
+            if waiting > Self.longestSilence { return (publisher, false, members, left) }
+            guard state.isReady else { return (nil, false, members, left) }
             let new = (gate: state.gate?(), paused: state.replica.state.fleet.pause?.reason)
             let hasChanged = state.reported.map { $0 != new } ?? true
             guard hasChanged || state.silence.isDue(at: now) else { return (nil, false, members, left) }

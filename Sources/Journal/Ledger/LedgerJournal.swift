@@ -99,6 +99,8 @@ package final class LedgerJournal: SubmissionJournal {
         /// How much of the stream was read, in percent, until all was.
         var progress = 0
         var toldKnown = false
+        /// When the last message of the stream came on this connection, or it began.
+        var lastCame = ContinuousClock.now
         var isClosed = false
         /// The user of the connection; nil if only the broker knows it.
         var user: String?

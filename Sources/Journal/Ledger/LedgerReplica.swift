@@ -64,7 +64,8 @@ package struct LedgerReplica: Sendable {
     private var submitting: [String: (request: JournalRequest, offset: Int64)] = [:]
     private var lastNumber: Int64 = -1
     private var greeting: Int64 = -1
-    private var isStartingOver = false
+    /// Whether what was known of a lost stream does not stand in the new one yet.
+    package private(set) var isStartingOver = false
     /// Whether the connection before ended while a lost stream was written again.
     private var wasRewriting = false
     private var phase = Phase.greeting
@@ -261,7 +262,7 @@ package struct LedgerReplica: Sendable {
         state = LedgerState(retention: retention, budget: budget)
         lastRead = nil
         // Once more before the first was done: what is missing is still what was before that.
-        if !isStartingOver { firstAfterLoss = lastNumber + 1 }
+        if !isStartingOver { firstAfterLoss = phase == .greeting ? greeting : lastNumber + 1 }
         isStartingOver = true
         lastSurvivor = -1
     }

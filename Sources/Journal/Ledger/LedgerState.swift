@@ -44,8 +44,8 @@ package struct LedgerState: Sendable {
     private var finished = LedgerTable()
     /// The number of the last message of each replica.
     private var numbers: [String: Int64] = [:]
-    /// Whether all that was read so far does not count.
-    private var isPrecededByNothing = false
+    /// Whether no replica has greeted so far, since the stream's beginning or since what does not count.
+    private var isBeginning = false
     /// The time of the latest record, in milliseconds since 1970.
     package private(set) var latest: Int64 = 0
     /// Until when deliveries may come back that were submitted before there was a ledger; nil if none can.
@@ -99,10 +99,12 @@ package struct LedgerState: Sendable {
     /// Applies a message; the answers to its `begin` records, in their order.
     package mutating func apply(_ message: LedgerMessage, at offset: Int64) -> [Answer] {
         guard !hasApplied(message) else { return [] }
+        if offset == 0 { isBeginning = true }
         numbers[message.replica] = message.number
         latest = max(latest, message.at)
-        let isFirst = offset == 0 || isPrecededByNothing
-        isPrecededByNothing = false
+        let isFirst = isBeginning
+        // An order that somebody gives before there is a worker hides nothing.
+        if message.records.contains(where: { $0.kind == "hello" }) { isBeginning = false }
         fleet.heard(from: message)
         var answers: [Answer] = []
         for record in message.records {
@@ -129,7 +131,7 @@ package struct LedgerState: Sendable {
     /// Those before the first that does are as if they were not there: who writes
     /// one early, or a user whose records no longer count, must not hide that the ledger begins here.
     package mutating func skip() {
-        if numbers.isEmpty { isPrecededByNothing = true }
+        if numbers.isEmpty { isBeginning = true }
     }
 
     /// Forgets what is older than the retention.

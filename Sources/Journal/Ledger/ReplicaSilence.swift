@@ -39,7 +39,12 @@ package struct ReplicaSilence: Sendable {
 
     /// A heartbeat is written.
     package mutating func sent(at now: ContinuousClock.Instant) {
-        sentAt = now
+        sentAt = sentAt ?? now
+    }
+
+    /// The broker does not read what is sent, and has said so: the waiting begins when it does again.
+    package mutating func held(at now: ContinuousClock.Instant) {
+        if sentAt != nil { sentAt = now }
     }
 
     /// For how long the heartbeat that is on its way has not come back; nil if there is none.

@@ -12,7 +12,8 @@ enum LedgerExamination {
         do throws(AMQPError) {
             let connection = try await open(settings)
             var history = LedgerHistory()
-            let user = try await connection.userName()
+            // Of the URL: what is asked of the broker waits while it reads nothing.
+            let user = settings.amqpURLs.first?.credentials?.user
             let writers = LedgerWriters(user: user, others: settings.journalWriters)
             var strangers: [String: Int] = [:]
             try await LedgerReader.read(
