@@ -29,14 +29,19 @@ package enum FleetOrder: Hashable, Sendable {
 
     /// Gives the order; it stands when this returns.
     ///
-    /// `writer` says who gives it. Throws `NotHeard` if a replica that lives takes no orders of this user, although the order
-    /// stands, and otherwise `AMQPError`, `notFound` if there is no ledger.
+    /// `writer` says who gives it. Throws `NotHeard` if a replica that lives takes no orders of this user; the order stands all
+    /// the same if others do. Otherwise `AMQPError`, `notFound` if there is no ledger.
     package func give(
         by writer: String,
         in stream: ByteString,
         on connection: AMQPConnection
     ) async throws {
         let user = try await connection.userName()
+        let replicas = try await FleetView.read(stream, greetings: true, on: connection).replicas
+        let deaf = replicas.filter { !$0.hears(user) }
+        let fault = deaf.isEmpty ? nil : NotHeard(user: user, replicas: deaf.map(\.writer))
+        // It would have its effect later, once somebody counts the user.
+        if let fault, deaf.count == replicas.count { throw fault }
         let message = LedgerMessage(
             replica: "operator-\(String(UInt64.random(in: .min ... .max), radix: 36))",
             writer: writer,
@@ -57,8 +62,6 @@ package enum FleetOrder: Hashable, Sendable {
         case .returned: throw AMQPError(.notFound, "there is no ledger \(stream)")
         case .refused: throw AMQPError(.closedByBroker, "the broker refuses records for the ledger \(stream)")
         }
-        // Only now: an order that some hear is not to wait for those that do not.
-        let deaf = try await FleetView.read(stream, greetings: true, on: connection).replicas.filter { !$0.hears(user) }
-        guard deaf.isEmpty else { throw NotHeard(user: user, replicas: deaf.map(\.writer)) }
+        if let fault { throw fault }
     }
 }
