@@ -99,7 +99,7 @@ package enum JournalAnswer: Hashable, Sendable {
 
 /// How a submission ended, for the journal.
 package enum JournalVerdict: Hashable, Sendable {
-    /// Accepted, at that moment; nil for now.
+    /// Accepted at that moment; nil means when it is written.
     case accepted(taskID: String, at: Timestamp? = nil)
     /// The job has failed; with `charged: maybe` nobody knows whether it was accepted.
     indirect case failed(JobFailure)
