@@ -130,8 +130,7 @@ package actor AMQPConnection {
         }
     }
 
-    /// The name that the broker knows the user by, whatever the login was; the error is
-    /// `accessRefused` if it does not say.
+    /// The name that the broker knows the user by, whatever the login was; the error is `accessRefused` if it does not say.
     package func userName() throws(AMQPError) -> String {
         try onSocket { socket throws(AMQPError) in try socket.userName() }
     }

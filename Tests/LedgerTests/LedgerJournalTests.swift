@@ -342,7 +342,8 @@ struct LedgerJournalTests {
         }
     }
 
-    @Test func `an order before the first worker hides nothing`() async throws {
+    @Test(arguments: [LedgerRecord.resume, .hello(LedgerGreeting(version: "1", settings: [:]))])
+    func `neither an order nor a greeting before the first doubt hides it`(_ record: LedgerRecord) async throws {
         try await TestBroker.withVirtualHost { broker in
             try await broker.withConnection { connection in
                 _ = try await connection.declare(QueueDeclaration(name: "q"))
@@ -355,7 +356,7 @@ struct LedgerJournalTests {
                     writer: "x:1",
                     number: 0,
                     at: Self.moment.milliseconds,
-                    records: [.resume]
+                    records: [record]
                 )
                 try await Self.write(String(decoding: order.encoded, as: UTF8.self), by: "guest", on: connection)
                 try await Self.with(broker) { ledger, _ in

@@ -38,7 +38,7 @@ package enum LedgerRecord: Hashable, Sendable {
     case bye
     /// For so many seconds deliveries may come back that were submitted before there was this ledger.
     ///
-    /// If it says so only for an empty stream, it counts only as the first message of all.
+    /// With `ifFirst` it counts only if it is the first in a stream that is known from its beginning.
     case born(doubtSeconds: Int64, ifFirst: Bool = false)
     /// All deliveries from before the ledger have come back.
     case known

@@ -44,7 +44,7 @@ package struct LedgerState: Sendable {
     private var finished = LedgerTable()
     /// The number of the last message of each replica.
     private var numbers: [String: Int64] = [:]
-    /// Whether no replica has greeted so far, since the stream's beginning or since what does not count.
+    /// Whether no replica has said so far what is in doubt, since the stream's beginning or since what does not count.
     private var isBeginning = false
     /// The time of the latest record, in milliseconds since 1970.
     package private(set) var latest: Int64 = 0
@@ -103,8 +103,8 @@ package struct LedgerState: Sendable {
         numbers[message.replica] = message.number
         latest = max(latest, message.at)
         let isFirst = isBeginning
-        // An order that somebody gives before there is a worker hides nothing.
-        if message.records.contains(where: { $0.kind == "hello" }) { isBeginning = false }
+        // An order, or the greeting of a replica that died before it could say what is in doubt, hides nothing.
+        if message.records.contains(where: { $0.kind == "born" }) { isBeginning = false }
         fleet.heard(from: message)
         var answers: [Answer] = []
         for record in message.records {
@@ -128,8 +128,8 @@ package struct LedgerState: Sendable {
 
     /// Passes over a message that does not count.
     ///
-    /// Those before the first that does are as if they were not there: who writes
-    /// one early, or a user whose records no longer count, must not hide that the ledger begins here.
+    /// Those before the first that does are as if they were not there: neither somebody who writes early nor a user whose
+    /// records no longer count must hide that the ledger begins here.
     package mutating func skip() {
         if numbers.isEmpty { isBeginning = true }
     }
