@@ -80,7 +80,16 @@ let package = Package(
         .target(
             name: "Journal",
             dependencies: [
-                "AMQP", "CSQLite", "EditJob", "JSON", "SharedValues", "ThreadExecutor",
+                "CSQLite", "EditJob", "JSON", "SharedValues", "ThreadExecutor",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+            ],
+            swiftSettings: strict
+        ),
+        .target(
+            name: "Ledger",
+            dependencies: [
+                "AMQP", "EditJob", "JSON", "Journal", "SharedValues",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
@@ -89,7 +98,7 @@ let package = Package(
         .target(
             name: "EditWorker",
             dependencies: [
-                "AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues", "ThreadExecutor",
+                "AMQP", "EditJob", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues", "ThreadExecutor",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
@@ -99,7 +108,7 @@ let package = Package(
         ),
         .target(
             name: "OperatorTools",
-            dependencies: ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SharedValues"],
+            dependencies: ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SharedValues"],
             exclude: ["README.md"],
             swiftSettings: strict
         ),
@@ -152,7 +161,8 @@ let package = Package(
         .target(
             name: "Console",
             dependencies: [
-                "AMQP", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "OperatorTools", "SeedreamAPI",
+                "AMQP", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "Ledger", "OperatorTools",
+                "SeedreamAPI",
                 "SharedValues",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -164,7 +174,7 @@ let package = Package(
         .executableTarget(
             name: "seedream-worker",
             dependencies: [
-                "AMQP", "CAllocator", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal",
+                "AMQP", "CAllocator", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "Ledger",
                 "OperatorTools", "Prometheus", "SandboxAPI", "SeedreamAPI", "SharedValues", "ThreadExecutor",
                 "WorkerSettings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -226,7 +236,7 @@ let package = Package(
         ),
         .executableTarget(
             name: "ledger-record-fuzzer",
-            dependencies: ["EditJob", "Fuzzing", "Journal"],
+            dependencies: ["EditJob", "Fuzzing", "Journal", "Ledger", "SharedValues"],
             path: "Tests/Fuzzing/LedgerRecord",
             exclude: ["Corpus"],
             swiftSettings: strict
@@ -235,7 +245,7 @@ let package = Package(
         .executableTarget(
             name: "job-benchmarks",
             dependencies: [
-                "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SeedreamAPI", "SharedValues",
+                "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues",
                 .product(name: "Benchmark", package: "swift-benchmark"),
             ],
             path: "Tests/Benchmarks",
@@ -290,7 +300,8 @@ let package = Package(
         .testTarget(
             name: "EditWorkerTests",
             dependencies: [
-                "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SeedreamAPI", "SharedValues", "TestSupport",
+                "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues",
+                "TestSupport",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
@@ -299,7 +310,7 @@ let package = Package(
         ),
         .testTarget(
             name: "LedgerTests",
-            dependencies: ["AMQP", "EditJob", "JSON", "Journal", "SharedValues", "TestSupport"],
+            dependencies: ["AMQP", "EditJob", "JSON", "Journal", "Ledger", "SharedValues", "TestSupport"],
             swiftSettings: strict
         ),
         .testTarget(

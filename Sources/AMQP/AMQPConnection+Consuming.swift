@@ -19,6 +19,8 @@ struct ConsumingState {
     /// By the tag at the broker.
     var registrations: [ByteString: Registration] = [:]
     var queues: [ByteString: DeliveryQueue] = [:]
+    /// Consumers that the broker has ended.
+    var cancelledByBroker: Set<ByteString> = []
     /// Of the consumer that limits what is read; the others of its connection wait with it.
     var readAhead: ReadAhead?
     /// When the last acknowledgement or rejection was sent.
@@ -111,6 +113,11 @@ extension AMQPConnection {
             forgetConsumer(tag)
             throw error
         }
+    }
+
+    /// See `Consumer.closeIfCancelled`.
+    func closeIfCancelled(_ consumer: ByteString) {
+        if consuming.cancelledByBroker.remove(consumer) != nil { close() }
     }
 
     /// See `Consumer.cancel`.

@@ -48,8 +48,9 @@ extension AMQPConnection {
             returned(message, .returned(replyCode: replyCode, replyText: replyText))
         case .confirmed(let number, let multiple): confirmed(number, multiple: multiple)
         case .refused(let number, let multiple): refused(number, multiple: multiple)
-        case .consumerCancelled(let consumer):
-            forgetConsumer(consumer)
+        case .consumerCancelled(let tag):
+            if let consumer = consuming.registrations[tag]?.consumer { consuming.cancelledByBroker.insert(consumer) }
+            forgetConsumer(tag)
             watcher.yield(.consumerCancelled)
         case .blocked(let reason):
             publishing.isBlocked = true

@@ -3,6 +3,7 @@ import EditJob
 import EditWorker
 import JSON
 import Journal
+import Ledger
 import NIOHTTP1
 import OperatorTools
 import SeedreamAPI

@@ -125,6 +125,7 @@ package struct EditWorkerService: Sendable {
         }
         health.consuming(false)
         watch.cancel()
+        await consumer.closeIfCancelled()
     }
 
     /// Takes one job to its end while the gate is closed: its outcome decides for all.
@@ -141,6 +142,7 @@ package struct EditWorkerService: Sendable {
         }
         health.consuming(false)
         watch.cancel()
+        await consumer.closeIfCancelled()
     }
 
     private func consume(prefetch: UInt16) async -> Consumer? {

@@ -62,6 +62,11 @@ package final class JournalDesk: Sendable {
         }
     }
 
+    /// Whether a delivery may have been submitted by a worker of which the store knows nothing; to be asked when it comes.
+    package func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark {
+        journal.mark(wasDeliveredBefore: wasDeliveredBefore, awaitsVerdict: awaitsVerdict)
+    }
+
     /// Whether a job that was begun may still be submitted; to be asked right before the request is sent.
     package func maySubmit(_ request: JournalRequest) -> Bool { request.isAnonymous || journal.maySubmit(request.id) }
 

@@ -19,6 +19,10 @@ package protocol SubmissionJournal: Sendable {
     /// Notes that the delivery which a job was refused with is acknowledged: what comes later under the id is another
     /// publication. Throws `JournalFault`; the refusal is then told to that one too, if it is delivered again.
     func acknowledged(_ id: String) async throws(JournalFault)
+    /// Whether a delivery may have been submitted by a worker of which the store knows nothing; to be asked when it comes.
+    ///
+    /// With `awaitsVerdict` it is the copy of one that was under way elsewhere. From any thread, without waiting.
+    func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark
     /// Whether a job that was begun may still be submitted: a store that others share may have lost it meanwhile.
     ///
     /// From any thread, without waiting; to be asked right before the request is sent.
@@ -39,11 +43,28 @@ extension SubmissionJournal {
 
     package func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool { false }
 
+    package func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark {
+        DeliveryMark(isInDoubt: wasDeliveredBefore)
+    }
+
     package func maySubmit(_ id: String) -> Bool { true }
 
     package func mayTellLate(_ id: String) -> Bool { true }
 
     package func waitUntilReady() async {}
+}
+
+/// What a store knew when a delivery came.
+package struct DeliveryMark: Hashable, Sendable {
+    /// Whether a worker may have submitted it of which the store knows nothing.
+    package var isInDoubt: Bool
+    /// How often a shared store had lost what it knew until then, if the delivery was one before.
+    package var losses: Int?
+
+    package init(isInDoubt: Bool, losses: Int? = nil) {
+        self.isInDoubt = isInDoubt
+        self.losses = losses
+    }
 }
 
 /// A job that wants to be submitted.
@@ -67,6 +88,8 @@ package struct JournalRequest: Hashable, Sendable {
     package var retriesUnfinished = false
     /// Whether the job was delivered before, perhaps to a worker that submitted it and whose journal is another.
     package var mayBeSubmittedElsewhere = false
+    /// See `DeliveryMark`; nil for a first delivery.
+    package var lossesAtDelivery: Int?
     /// Whether the job has no id of its own: it cannot be recognised when it comes again, and nothing is remembered.
     package var isAnonymous = false
 

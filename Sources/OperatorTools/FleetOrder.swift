@@ -1,6 +1,6 @@
 package import AMQP
 import EditJob
-import Journal
+import Ledger
 
 /// What a person tells all replicas, through the ledger.
 package enum FleetOrder: Hashable, Sendable {
@@ -8,10 +8,11 @@ package enum FleetOrder: Hashable, Sendable {
     case pause(reason: String)
     case resume
 
-    private var record: LedgerRecord {
+    /// The order as it is written; it ends the pause that was seen, and none that somebody orders meanwhile.
+    private func record(for fleet: FleetView) -> LedgerRecord {
         switch self {
         case .pause(let reason): .pause(reason: reason)
-        case .resume: .resume
+        case .resume: .resume(pause: fleet.pausedBy)
         }
     }
 
@@ -37,7 +38,8 @@ package enum FleetOrder: Hashable, Sendable {
         on connection: AMQPConnection
     ) async throws {
         let user = try await connection.userName()
-        let replicas = try await FleetView.read(stream, greetings: true, on: connection).replicas
+        let fleet = try await FleetView.read(stream, on: connection)
+        let replicas = fleet.replicas
         let deaf = replicas.filter { !$0.hears(user) }
         let fault = deaf.isEmpty ? nil : NotHeard(user: user, replicas: deaf.map(\.writer))
         // It would have its effect later, once somebody counts the user.
@@ -47,7 +49,7 @@ package enum FleetOrder: Hashable, Sendable {
             writer: writer,
             number: 0,
             at: Timestamp.now.milliseconds,
-            records: [record]
+            records: [record(for: fleet)]
         )
         var properties = MessageProperties()
         properties.contentType = "application/json"

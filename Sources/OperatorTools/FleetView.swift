@@ -1,7 +1,7 @@
 package import AMQP
 package import EditJob
 package import JSON
-package import Journal
+package import Ledger
 import SharedValues
 
 /// The fleet as a person looks at it.
@@ -17,9 +17,9 @@ package struct FleetView: Sendable {
 
         /// Whether records of a broker user count for it; as far as it has said.
         func hears(_ user: String) -> Bool {
-            guard let greeting, let own = greeting.settings["amqp.user"] else { return true }
-            let others = greeting.settings["journal.writers"]?.split(separator: ",").map { WildcardPattern($0) } ?? []
-            return LedgerWriters(user: own, others: others).counts(user)
+            guard let own = report?.user ?? greeting?.settings["amqp.user"] else { return true }
+            let others = (report?.writers ?? greeting?.settings["journal.writers"])?.split(separator: ",")
+            return LedgerWriters(user: own, others: others?.map { WildcardPattern($0) } ?? []).counts(user)
         }
 
         /// Nil if it has not said.
@@ -29,6 +29,11 @@ package struct FleetView: Sendable {
     package let replicas: [Replica]
     /// The order to pause, if it was read; `pausedFor` says whether they pause.
     package let pause: FleetState.Pause?
+    /// The message that has paused the fleet; nil if it is not, or nobody knows it.
+    package var pausedBy: LedgerMessage.ID? {
+        pause?.message ?? (pausedFor == nil ? nil : replicas.lazy.compactMap(\.report?.pause).first)
+    }
+
     /// Why the fleet is paused, empty if nobody gave a reason; nil if it is not.
     package let pausedFor: String?
     /// Why the gate is closed for all; nil if it is not.
@@ -43,22 +48,19 @@ package struct FleetView: Sendable {
 
     /// Reads what the replicas have said of themselves; nobody is asked.
     ///
-    /// With `greetings` it reads as far back as it takes to know what each has said at its start. The error is `notFound` if
-    /// there is no ledger.
+    /// The error is `notFound` if there is no ledger.
     package static func read(
         _ stream: ByteString,
-        greetings: Bool = false,
         on connection: AMQPConnection
     ) async throws(AMQPError) -> FleetView {
         _ = try await connection.inspect(queue: stream)
         var fleet = FleetState()
         let from = UInt64(max(0, Timestamp.now.seconds - lookBack))
-        try await LedgerReader.read(stream, from: .time(from), on: connection) { fleet.read($0, at: $1) }
-        let isGreetingMissing = greetings && fleet.members.values.contains { $0.greeting == nil }
-        if isGreetingMissing || fleet.members.values.allSatisfy({ $0.report == nil }) {
+        try await LedgerReader.read(stream, from: .time(from), on: connection) { message, _ in fleet.read(message) }
+        if fleet.members.values.allSatisfy({ $0.report == nil }) {
             // Nobody has reported lately: what was said before still holds.
             fleet = FleetState()
-            try await LedgerReader.read(stream, on: connection) { fleet.read($0, at: $1) }
+            try await LedgerReader.read(stream, on: connection) { message, _ in fleet.read(message) }
         }
         var replicas: [Replica] = []
         let now = Timestamp.now.milliseconds

@@ -1,5 +1,6 @@
 import EditJob
-package import Journal
+import Journal
+package import Ledger
 
 /// What was submitted, put together from the messages of a ledger in their order.
 package struct LedgerHistory: Sendable {
@@ -31,7 +32,7 @@ package struct LedgerHistory: Sendable {
             case .begin(let request):
                 guard case .begun? = answers.next()?.answer else { continue }
                 last[request.id] = submissions.count
-                submissions.append(SubmissionRecord(request, message, at: offset))
+                submissions.append(SubmissionRecord(request, message))
             case .end(let id, let verdict): end(id, verdict, message)
             case .abandon(let id, let begun): abandon(id, begun, message)
             case .followed(let id, let taskID, let code):
@@ -39,7 +40,7 @@ package struct LedgerHistory: Sendable {
                     continue
                 }
                 submissions[place].followed = code ?? "completed"
-            case .hello, .bye, .settled, .born, .known, .slots, .closed, .probe, .opened, .pause, .resume, .alive,
+            case .hello, .bye, .settled, .gap, .known, .slots, .closed, .probe, .opened, .pause, .resume, .alive,
                 .unknown:
                 break
             }
@@ -51,8 +52,8 @@ package struct LedgerHistory: Sendable {
         guard
             let place = last[id]
                 .flatMap({ last in
-                    submissions[last].replica == message.replica
-                        ? last : submissions.lastIndex { $0.jobID == id && $0.replica == message.replica }
+                    submissions[last].begun.replica == message.replica
+                        ? last : submissions.lastIndex { $0.jobID == id && $0.begun.replica == message.replica }
                 })
         else { return }
         submissions[place].endedAt = Timestamp(milliseconds: message.at)
@@ -71,8 +72,8 @@ package struct LedgerHistory: Sendable {
         }
     }
 
-    private mutating func abandon(_ id: String, _ begun: Int64, _ message: LedgerMessage) {
-        guard let place = last[id], submissions[place].offset == begun, submissions[place].result == .running else {
+    private mutating func abandon(_ id: String, _ begun: LedgerMessage.ID, _ message: LedgerMessage) {
+        guard let place = last[id], submissions[place].begun == begun, submissions[place].result == .running else {
             return
         }
         submissions[place].result = .unknown

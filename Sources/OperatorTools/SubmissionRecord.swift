@@ -1,6 +1,7 @@
 package import EditJob
 package import JSON
 import Journal
+import Ledger
 
 /// One submission of a job, as the ledger tells it.
 package struct SubmissionRecord: Hashable, Sendable {
@@ -29,8 +30,8 @@ package struct SubmissionRecord: Hashable, Sendable {
     package internal(set) var code: String?
     /// How its task ended, if it was followed: `completed`, or why there are no images.
     package internal(set) var followed: String?
-    let replica: String
-    let offset: Int64
+    /// The message with which it was begun.
+    let begun: LedgerMessage.ID
 
     /// `yes`, `no` or `maybe`.
     package var charged: String {
@@ -60,11 +61,10 @@ package struct SubmissionRecord: Hashable, Sendable {
         return .object(members)
     }
 
-    init(_ request: JournalRequest, _ message: LedgerMessage, at offset: Int64) {
+    init(_ request: JournalRequest, _ message: LedgerMessage) {
         jobID = request.id
         worker = message.writer
-        replica = message.replica
-        self.offset = offset
+        begun = message.id
         submittedAt = Timestamp(milliseconds: message.at)
         images = request.images
     }

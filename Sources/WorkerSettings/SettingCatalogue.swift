@@ -50,6 +50,13 @@ package enum SettingCatalogue {
             settings.queueName = text
         },
         choice("queue.type", "quorum", "The type of all queues.", \.queueType),
+        duration(
+            "queue.consumerTimeout",
+            "30m",
+            "At least the broker's consumer_timeout, which no client can ask for.",
+            \.consumerTimeout,
+            from: .seconds(1)
+        ),
         choice(
             "queue.topology",
             "declare",

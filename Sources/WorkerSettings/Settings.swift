@@ -12,6 +12,8 @@ package struct Settings: Sendable {
     package var amqpHeartbeat = Duration.zero
     package var queueName = ""
     package var queueType = QueueType.quorum
+    /// How long the broker lets a delivery be unacknowledged (RabbitMQ's "Consumers", "Delivery Acknowledgement Timeout").
+    package var consumerTimeout = Duration.seconds(1800)
     package var queueTopology = TopologyMode.declare
     package var apiBaseURL = ""
     package var apiToken: APIToken?
@@ -48,6 +50,10 @@ package struct Settings: Sendable {
     package var httpListen: ListenAddress?
     package var logLevel = Logger.Level.info
     package var logFormat = LogFormat.auto
+
+    /// After a silence of that length a replica is gone: a submission under way, and what it takes to notice that a connection
+    /// is gone and to make another.
+    package var ledgerPatience: Duration { max(.seconds(40), apiTimeout + apiConnectTimeout + .seconds(15)) }
 
     /// The files for TLS to the broker.
     package var amqpTLS: AMQPConnectionOptions.TLS {

@@ -1,5 +1,6 @@
 import EditJob
 import Journal
+import Ledger
 import OperatorTools
 import SharedValues
 

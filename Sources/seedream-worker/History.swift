@@ -5,6 +5,7 @@ import EditWorker
 import Glibc
 import JSON
 import Journal
+import Ledger
 import OperatorTools
 import WorkerSettings
 

@@ -100,6 +100,7 @@ struct UnknownFieldsFlags: SettingFlags {
 
 struct WorkerFlags: SettingFlags {
     @Option(help: .setting("queue.topology")) var queueTopology: String?
+    @Option(help: .setting("queue.consumerTimeout")) var queueConsumerTimeout: String?
     @Option(help: .setting("api.baseUrl")) var apiBaseUrl: String?
     @Option(help: .setting("api.token")) var apiToken: String?
     @Option(help: .setting("api.tokenFile")) var apiTokenFile: String?

@@ -3,6 +3,7 @@ import EditJob
 import EditWorker
 import HealthAPI
 import Journal
+import Ledger
 import Logging
 import NIOCore
 import NIOPosix
@@ -131,20 +132,25 @@ struct WorkerComposition {
         observer: any LedgerJournal.Observer
     ) -> LedgerJournal? {
         guard let stream = settings.topology.ledger else { return nil }
-        var options = LedgerJournal.Options(
-            stream: stream,
-            jobs: settings.queues.jobs,
-            retention: settings.journalRetention,
-            // A submission under way, and what it takes to notice that a connection is gone and to make another.
-            patience: max(.seconds(40), settings.apiTimeout + settings.apiConnectTimeout + .seconds(15)),
+        var replica = LedgerReplica.Options(
+            name: LedgerJournal.freshName,
             writer: identity.name,
             greeting: LedgerGreeting(version: identity.version, settings: settings.sharedByReplicas),
+            startedAt: Timestamp.now.milliseconds,
+            retention: settings.journalRetention,
+            patience: settings.ledgerPatience
+        )
+        replica.consumerTimeout = settings.consumerTimeout
+        replica.writers = settings.journalWriters
+        replica.countsHolders = settings.queueType == .quorum
+        replica.rateLimit = settings.fleetRateLimit
+        replica.budget = settings.fleetBudget
+        var options = LedgerJournal.Options(
+            replica: replica,
+            stream: stream,
+            jobs: settings.queues.jobs,
             mayDeclare: settings.queueTopology == .declare
         )
-        options.writers = settings.journalWriters
-        options.countsHolders = settings.queueType == .quorum
-        options.rateLimit = settings.fleetRateLimit
-        options.budget = settings.fleetBudget
         options.executor = executor
         return LedgerJournal(options, observer: observer)
     }
@@ -175,20 +181,24 @@ private struct BrokerParts {
         let topology = Topology(queues: settings.queues, type: settings.queueType, mode: settings.queueTopology)
         self.topology = topology
         self.health = health
-        func options(_ purpose: String, largestBody: Int = settings.maxMessageBytes) -> AMQPConnectionOptions {
+        func options(_ purpose: String) -> AMQPConnectionOptions {
             var options = AMQPConnectionOptions(name: "seedream-worker \(identity.name) \(purpose)")
             options.product = "seedream-worker"
             options.heartbeat = settings.amqpHeartbeat
             options.tls = settings.amqpTLS
             // Whatever a producer sends, memory is bounded: by this for each job in flight, and by the room for larger ones.
-            options.largestBody = largestBody
+            options.largestBody = settings.maxMessageBytes
+            guard purpose == BrokerRole.ledger.rawValue else { return options }
+            // A record that is not kept whole would be one that is not known.
+            options.largestBody = 16 << 20
+            // A node that is frozen is given up after 20 s: no question may hold that up for longer.
+            options.rpcTimeout = .seconds(8)
             return options
         }
         func link<Session>(_ role: BrokerRole, _ setup: @escaping BrokerLink<Session>.Setup) -> BrokerLink<Session> {
             BrokerLink(
                 urls: settings.amqpURLs,
-                // A record that is not kept whole would be one that is not known.
-                options: role == .ledger ? options(role.rawValue, largestBody: 16 << 20) : options(role.rawValue),
+                options: options(role.rawValue),
                 role: role,
                 health: health,
                 logger: logger,

@@ -1,4 +1,5 @@
 import Journal
+import Ledger
 import SeedreamAPI
 import SharedValues
 import TestSupport

@@ -1,4 +1,4 @@
-import Journal
+import Ledger
 import SharedValues
 import TestSupport
 import Testing

@@ -1,6 +1,7 @@
 import AMQP
 import EditJob
 import Journal
+import Ledger
 import SharedValues
 import TestSupport
 import Testing
@@ -21,17 +22,22 @@ struct LedgerJournalTests {
         patience: Duration = .seconds(60),
         writers: [WildcardPattern] = []
     ) -> LedgerJournal {
-        var options = LedgerJournal.Options(
-            stream: QueueDeclaration(name: "q.ledger", arguments: ["x-queue-type": .text("stream")]),
-            jobs: "q",
-            retention: .seconds(3600),
-            patience: patience,
+        var replica = LedgerReplica.Options(
+            name: LedgerJournal.freshName,
             writer: "test:1",
             greeting: LedgerGreeting(version: "1", settings: [:]),
+            startedAt: 0,
+            retention: .seconds(3600),
+            patience: patience
+        )
+        replica.writers = writers
+        replica.heartbeat = min(ReplicaSilence.interval, patience / 3)
+        let options = LedgerJournal.Options(
+            replica: replica,
+            stream: QueueDeclaration(name: "q.ledger", arguments: ["x-queue-type": .text("stream")]),
+            jobs: "q",
             mayDeclare: true
         )
-        options.writers = writers
-        options.heartbeat = min(ReplicaSilence.interval, patience / 3)
         return LedgerJournal(options, observer: Quiet())
     }
 
@@ -165,9 +171,12 @@ struct LedgerJournalTests {
         }
     }
 
-    private static func redelivered(_ id: String) -> JournalRequest {
+    /// A job that was delivered before, and comes to this replica now.
+    private static func redelivered(_ id: String, to ledger: LedgerJournal) -> JournalRequest {
         var request = request(id)
-        request.mayBeSubmittedElsewhere = true
+        let mark = ledger.mark(wasDeliveredBefore: true, awaitsVerdict: false)
+        request.mayBeSubmittedElsewhere = mark.isInDoubt
+        request.lossesAtDelivery = mark.losses
         return request
     }
 
@@ -184,14 +193,14 @@ struct LedgerJournalTests {
                 )
                 // Somebody works at the queue, and may hold what was submitted.
                 _ = try await connection.consume(from: "q", prefetch: 1)
-                try await Self.with(broker) { ledger, _ in
-                    let answer = try await ledger.begin(Self.redelivered("a"))
+                try await Self.with(broker, patience: .seconds(3)) { ledger, _ in
+                    let answer = try await ledger.begin(Self.redelivered("a", to: ledger))
                     #expect(Self.isInDoubt(answer))
                     #expect(try await ledger.begin(Self.request("b")) == .begun(mayBeDuplicate: false))
                 }
                 // The next one reads that from the stream.
-                try await Self.with(broker) { ledger, _ in
-                    let answer = try await ledger.begin(Self.redelivered("c"))
+                try await Self.with(broker, patience: .seconds(3)) { ledger, _ in
+                    let answer = try await ledger.begin(Self.redelivered("c", to: ledger))
                     #expect(Self.isInDoubt(answer))
                 }
             }
@@ -225,7 +234,7 @@ struct LedgerJournalTests {
                     }
                     #expect(try await newcomer.begin(Self.request("open")) == .inFlight)
                     // What neither knows may have been submitted.
-                    #expect(try await Self.isInDoubt(newcomer.begin(Self.redelivered("elsewhere"))))
+                    #expect(try await Self.isInDoubt(newcomer.begin(Self.redelivered("elsewhere", to: newcomer))))
                 }
                 await ledger.close()
                 await next.close()
@@ -288,9 +297,9 @@ struct LedgerJournalTests {
                         _ = try await guest.declare(QueueDeclaration(name: "q"))
                         // Somebody works at the queue, and may hold what was submitted.
                         _ = try await guest.consume(from: "q", prefetch: 1)
-                        try await Self.with(broker) { ledger, _ in
+                        try await Self.with(broker, patience: .seconds(3)) { ledger, _ in
                             #expect(try await ledger.begin(Self.request("a")) == .begun(mayBeDuplicate: false))
-                            #expect(try await Self.isInDoubt(ledger.begin(Self.redelivered("b"))))
+                            #expect(try await Self.isInDoubt(ledger.begin(Self.redelivered("b", to: ledger))))
                             try await Self.write(accepted, by: user, on: connection)
                             try await Self.write(accepted, by: nil, on: connection)
                             try await ledger.finish("a", .accepted(taskID: "t-a", at: Self.moment))
@@ -336,13 +345,13 @@ struct LedgerJournalTests {
             let second = try await ledger.attach(broker.connect("second"))
             await ledger.waitUntilReady()
             // Nothing was lost: who reads all that is there knows all.
-            #expect(try await ledger.begin(Self.redelivered("new")) == .begun(mayBeDuplicate: false))
+            #expect(try await ledger.begin(Self.redelivered("new", to: ledger)) == .begun(mayBeDuplicate: false))
             await ledger.close()
             await second.close()
         }
     }
 
-    @Test(arguments: [LedgerRecord.resume, .hello(LedgerGreeting(version: "1", settings: [:]))])
+    @Test(arguments: [LedgerRecord.resume(pause: nil), .hello(LedgerGreeting(version: "1", settings: [:]))])
     func `neither an order nor a greeting before the first doubt hides it`(_ record: LedgerRecord) async throws {
         try await TestBroker.withVirtualHost { broker in
             try await broker.withConnection { connection in
@@ -359,8 +368,8 @@ struct LedgerJournalTests {
                     records: [record]
                 )
                 try await Self.write(String(decoding: order.encoded, as: UTF8.self), by: "guest", on: connection)
-                try await Self.with(broker) { ledger, _ in
-                    let answer = try await ledger.begin(Self.redelivered("b"))
+                try await Self.with(broker, patience: .seconds(3)) { ledger, _ in
+                    let answer = try await ledger.begin(Self.redelivered("b", to: ledger))
                     #expect(Self.isInDoubt(answer))
                 }
             }

@@ -1,110 +1,616 @@
 import EditJob
 import Journal
+import Ledger
 import TestSupport
 import Testing
 
-/// One replica's part, without a broker: a stream that it writes and reads by itself.
+/// One replica's part, told by events: the stream and its broker are a list.
 struct LedgerReplicaTests {
-    private struct Stream {
-        var replica = LedgerReplica(name: "a", writer: "h:1", retention: 1 << 40)
-        var messages: [LedgerMessage] = []
+    /// A broker that answers at once, and a shell that does what it is told.
+    private struct World {
+        var replica: LedgerReplica
+        var stream: [[UInt8]] = []
+        var first = 0
+        var jobs = LedgerEvent.JobQueue.seen(ready: 0, consumers: 0)
+        var now = 0
+        var link = 0
+        var next = 0
+        var isReading = false
+        /// What is published and not in the stream yet, unless `isHeld`.
+        var outgoing: [(number: Int64?, body: [UInt8])] = []
+        var isHeld = false
+        var answers: [LedgerEvent.Waiter: LedgerEffect.Answer] = [:]
+        var told: [FleetChange] = []
+        private let start = ContinuousClock.now
 
-        mutating func read(_ message: LedgerMessage) -> [LedgerReplica.Event] {
-            messages.append(message)
-            return replica.read(message, at: Int64(messages.count - 1))
+        init(_ name: String = "a", _ change: (inout LedgerReplica.Options) -> Void = { _ in }) {
+            var options = LedgerReplica.Options(
+                name: name,
+                writer: "h:1",
+                greeting: LedgerGreeting(version: "1", settings: [:]),
+                startedAt: 0,
+                retention: .seconds(1 << 30),
+                patience: .seconds(40)
+            )
+            change(&options)
+            replica = LedgerReplica(options)
         }
 
-        /// Publishes and reads back all that waits.
-        mutating func pump() {
-            while let message = replica.next(at: 1) {
-                _ = read(message)
-                replica.confirmed(message.number)
+        mutating func tell(_ event: LedgerEvent) {
+            let moment = LedgerMoment(monotonic: start + .milliseconds(now), wall: 1_700_000_000_000 + Int64(now))
+            for effect in replica.handle(event, at: moment) {
+                switch effect {
+                case .inspectJobs: tell(.sawJobs(jobs, link: link))
+                case .greet(let number, let body):
+                    stream.append(body)
+                    tell(.confirmed(number, link: link))
+                case .look(let offset):
+                    let message = message(at: max(Int(offset), first))
+                    tell(.saw(message?.id, at: message == nil ? nil : max(offset, Int64(first)), link: link))
+                case .lookFirst: tell(.sawFirst(Int64(first), link: link))
+                case .consume(let offset): (next, isReading) = (offset.map { Int($0) } ?? first, true)
+                case .publish(let number, let body): outgoing.append((number, body))
+                case .flushSoon: tell(.flush)
+                case .fetch(let id, let offset, let waiter):
+                    let acceptance = message(at: Int(offset)).flatMap { Acceptance(of: id, in: $0) }
+                    tell(.fetched(acceptance, isAnswer: true, waiter))
+                case .answer(let waiter, let answer): answers[waiter] = answer
+                case .tell(let change): told.append(change)
+                default: break
+                }
+            }
+        }
+
+        func message(at offset: Int) -> LedgerMessage? {
+            stream.indices.contains(offset - first) ? try? LedgerMessage(parsing: stream[offset - first]) : nil
+        }
+
+        /// Lets everything come that is on its way.
+        mutating func settle() {
+            while true {
+                if !isHeld, !outgoing.isEmpty {
+                    let (number, body) = outgoing.removeFirst()
+                    stream.append(body)
+                    if let number { tell(.confirmed(number, link: link)) }
+                } else if isReading, max(next, first) < first + stream.count {
+                    next = max(next, first)
+                    next += 1
+                    tell(.read(stream[next - 1 - first], user: "u", at: Int64(next - 1), link: link))
+                } else {
+                    return
+                }
             }
         }
 
         mutating func connect() {
-            let greeting = replica.greet([.hello(LedgerGreeting(version: "1", settings: [:]))], at: 1)
-            replica.confirmed(greeting.number)
-            _ = read(greeting)
+            link += 1
+            (isReading, outgoing) = (false, [])
+            tell(.connected(link: link, user: "u"))
+            settle()
         }
 
-        mutating func lose() {
-            messages = []
-            replica.startOver()
+        mutating func cut() {
+            tell(.disconnected(link: link, isSilent: false))
+            (isReading, outgoing) = (false, [])
         }
+
+        /// The stream is deleted, and made again by the next one.
+        mutating func lose() {
+            cut()
+            (stream, first) = ([], 0)
+        }
+
+        mutating func wait(_ seconds: Int) {
+            for _ in 0..<seconds * 4 {
+                now += 250
+                tell(.tick(gate: nil, isBlocked: false))
+                settle()
+            }
+        }
+
+        /// Another replica, or somebody, writes.
+        mutating func write(_ records: [LedgerRecord], by name: String, _ number: Int64) {
+            let message = LedgerMessage(
+                replica: name,
+                writer: "h:2",
+                number: number,
+                at: 1_700_000_000_000 + Int64(now),
+                records: records
+            )
+            stream.append(message.encoded)
+        }
+
+        /// What is said to a job that wants to be submitted; nil as long as it waits.
+        mutating func begin(_ id: String, isInDoubt: Bool = false) -> JournalAnswer? {
+            var request = JournalRequest(id: id, digest: BodyDigest(Array(id.utf8)))
+            request.mayBeSubmittedElsewhere = isInDoubt
+            let waiter = answers.count + 1000 * (link + 1) + now
+            tell(.wants(request, waiter))
+            settle()
+            guard case .job(let answer)? = answers[waiter] else { return nil }
+            return answer
+        }
+
+        mutating func accept(_ id: String) {
+            tell(.writes(.end(id: id, .accepted(taskID: "t-\(id)")), nil))
+            settle()
+        }
+
+        var records: [LedgerRecord] {
+            stream.compactMap { try? LedgerMessage(parsing: $0) }.flatMap(\.records)
+        }
+
+        var moment: LedgerMoment { LedgerMoment(monotonic: start + .milliseconds(now), wall: 0) }
     }
 
-    private static func begin(_ id: String) -> LedgerRecord {
-        .begin(JournalRequest(id: id, digest: BodyDigest(Array(id.utf8))))
+    private static let greeting = LedgerRecord.hello(LedgerGreeting(version: "1", settings: [:]))
+
+    private static func accepted(_ id: String) -> JournalAnswer {
+        .accepted(
+            taskID: "t-\(id)",
+            attempts: 1,
+            mayBeDuplicate: false,
+            at: Timestamp(milliseconds: 1_700_000_000_000)
+        )
     }
 
     @Test func `what a lost stream held is written again before anything is let go`() {
-        var stream = Stream()
-        stream.connect()
+        var world = World()
+        world.connect()
         // More than one message holds.
-        for index in 0..<900 {
-            stream.replica.write(Self.begin("job-\(index)"))
-            stream.replica.write(.end(id: "job-\(index)", .accepted(taskID: "t", at: nil)))
-            if index % 9 == 0 { stream.pump() }
+        for index in 0..<300 {
+            #expect(world.begin("job-\(index)") == .begun(mayBeDuplicate: false))
+            world.accept("job-\(index)")
         }
-        stream.pump()
-        stream.lose()
-        stream.connect()
-        #expect(!stream.replica.isUpToDate && stream.replica.maySend)
+        #expect(world.begin("open") == .begun(mayBeDuplicate: false))
+        world.lose()
+        world.isHeld = true
+        world.connect()
         // What comes meanwhile waits behind it.
-        stream.replica.write(Self.begin("new"))
-        var rewritten: [String] = []
-        while !stream.replica.isUpToDate {
-            guard let message = stream.replica.next(at: 2) else { break }
-            rewritten += message.records.compactMap { if case .end(let id, _) = $0 { id } else { nil } }
-            let isNew = message.records.contains(Self.begin("new"))
-            #expect(!isNew)
-            _ = stream.read(message)
-            stream.replica.confirmed(message.number)
+        #expect(!world.replica.isReady && world.begin("new") == nil)
+        world.isHeld = false
+        world.settle()
+        #expect(world.replica.isReady)
+        var newcomer = World("b")
+        newcomer.stream = world.stream
+        newcomer.connect()
+        for index in 0..<300 {
+            let answer = newcomer.replica.state.answer(
+                to: JournalRequest(id: "job-\(index)", digest: BodyDigest(Array("job-\(index)".utf8))),
+                by: "b",
+                at: 0
+            )
+            guard case .accepted = answer.answer else { return #expect(Bool(false), "job-\(index) is not known") }
         }
-        #expect(stream.replica.isUpToDate)
-        #expect(Set(rewritten).count == 900)
-        stream.pump()
-        #expect(stream.replica.isSubmitting("new"))
+        #expect(world.replica.maySubmit("open", at: world.moment))
+        #expect(newcomer.replica.state.isHeld("open", by: .init(replica: "a", number: 602)))
     }
 
     @Test func `a begin that lost its race is not written again, where it would win`() {
-        var stream = Stream()
-        stream.connect()
-        let other = LedgerMessage(replica: "b", writer: "h:2", number: 0, at: 1, records: [Self.begin("job")])
-        stream.replica.write(Self.begin("job"))
-        // The other one's comes first.
-        _ = stream.read(other)
-        stream.pump()
-        #expect(!stream.replica.isSubmitting("job"))
-        stream.lose()
-        stream.connect()
-        stream.pump()
-        let kinds = stream.messages.flatMap(\.records).map(\.kind)
-        #expect(kinds == ["hello"])
+        var world = World()
+        world.connect()
+        // The other one's comes first, and is not read yet.
+        let request = JournalRequest(id: "job", digest: BodyDigest(Array("job".utf8)))
+        world.isReading = false
+        world.write([.begin(request)], by: "b", 0)
+        #expect(world.begin("job") == nil)
+        world.isReading = true
+        world.settle()
+        #expect(world.answers.values.contains(.job(.inFlight)))
+        world.lose()
+        world.connect()
+        let begins = world.stream.compactMap { try? LedgerMessage(parsing: $0) }
+            .filter { $0.records.contains { $0.kind == "begin" } }
+        #expect(begins.map(\.replica) == ["b"])
     }
 
     @Test func `a stream that is lost again while it is written loses nothing more`() {
-        var stream = Stream()
-        stream.connect()
-        for index in 0..<500 {
-            stream.replica.write(Self.begin("job-\(index)"))
-            stream.replica.write(.end(id: "job-\(index)", .accepted(taskID: "t", at: nil)))
-            if index % 50 == 0 { stream.pump() }
+        var world = World()
+        world.connect()
+        for index in 0..<200 {
+            #expect(world.begin("job-\(index)") == .begun(mayBeDuplicate: false))
+            world.accept("job-\(index)")
         }
-        stream.pump()
-        for _ in 0..<3 {
-            stream.lose()
-            stream.connect()
-            // One message of several, and then the connection ends.
-            guard let message = stream.replica.next(at: 2) else { break }
-            _ = stream.read(message)
+        for round in 0..<3 {
+            world.lose()
+            world.isHeld = true
+            world.connect()
+            // A part of it, and then the connection ends.
+            world.stream += world.outgoing.prefix(20 * round).map(\.body)
+            world.settle()
+            #expect(!world.replica.isReady)
         }
-        stream.lose()
-        stream.connect()
-        stream.pump()
-        #expect(stream.replica.isUpToDate)
-        let ends = stream.messages.flatMap(\.records).compactMap { if case .end(let id, _) = $0 { id } else { nil } }
-        #expect(Set(ends).count == 500)
+        world.lose()
+        world.isHeld = false
+        world.connect()
+        #expect(world.replica.isReady)
+        let ends = Set(world.records.compactMap { if case .end(let id, _) = $0 { id } else { nil } })
+        #expect(ends.count == 200)
     }
+
+    @Test func `an acceptance is found where it stands in a stream that was made again`() {
+        var world = World()
+        world.connect()
+        for id in ["a", "b", "c"] {
+            #expect(world.begin(id) == .begun(mayBeDuplicate: false))
+            world.accept(id)
+        }
+        world.lose()
+        world.connect()
+        #expect(world.begin("b") == Self.accepted("b"))
+        // One whose record is gone for good is unknown, and not new.
+        world.cut()
+        world.stream[world.stream.count - 1] =
+            LedgerMessage(
+                replica: "x",
+                writer: "",
+                number: 0,
+                at: 0,
+                records: [.bye]
+            )
+            .encoded
+        world.connect()
+        #expect(world.begin("c") != .begun(mayBeDuplicate: false))
+    }
+
+    // MARK: - What may come back
+
+    @Test func `a stream of which nobody has said what it covers puts what comes back in doubt`() {
+        var world = World()
+        world.jobs = .seen(ready: 3, consumers: 0)
+        world.connect()
+        #expect(world.replica.isReady && !world.replica.isCovered)
+        // One that comes for the first time ends it, since nobody held any.
+        world.tell(.delivered(wasBefore: false))
+        world.settle()
+        #expect(world.replica.isCovered)
+    }
+
+    @Test func `as long as somebody may hold a delivery it ends only when the broker has taken all of them back`() {
+        var world = World { $0.consumerTimeout = .seconds(100) }
+        world.jobs = .seen(ready: 0, consumers: 1)
+        world.connect()
+        #expect(!world.replica.isReady)
+        world.wait(41)
+        #expect(world.replica.isReady && !world.replica.isCovered)
+        world.tell(.delivered(wasBefore: false))
+        world.wait(50)
+        #expect(!world.replica.isCovered)
+        world.wait(60)
+        #expect(world.replica.isCovered)
+    }
+
+    @Test func `a queue that forgets who holds deliveries is not believed that nobody does`() {
+        var world = World {
+            $0.countsHolders = false
+            $0.consumerTimeout = .seconds(100)
+        }
+        world.connect()
+        world.tell(.delivered(wasBefore: false))
+        world.settle()
+        #expect(world.replica.isReady && !world.replica.isCovered)
+        world.jobs = .seen(ready: 0, consumers: 1)
+        world.wait(101)
+        #expect(world.replica.isCovered)
+    }
+
+    @Test func `a newcomer is covered if the stream still has all that may come back`() {
+        var world = World()
+        world.connect()
+        #expect(world.begin("job") == .begun(mayBeDuplicate: false))
+        world.accept("job")
+        world.wait(15)
+        for (cut, isCovered) in [(0, true), (world.stream.count - 1, false)] {
+            var newcomer = World("b")
+            newcomer.jobs = .seen(ready: 1, consumers: 1)
+            newcomer.stream = Array(world.stream.dropFirst(cut))
+            newcomer.first = cut
+            newcomer.connect()
+            #expect(newcomer.replica.isCovered == isCovered)
+            // Those who know more are heard first.
+            #expect(newcomer.replica.isReady == isCovered)
+        }
+    }
+
+    @Test func `what was delivered long ago is known to have come back, however much of the stream is cut off`() {
+        var world = World { $0.consumerTimeout = .seconds(60) }
+        world.connect()
+        world.jobs = .seen(ready: 0, consumers: 1)
+        world.wait(200)
+        let known = world.replica.state.knownFrom ?? 0
+        #expect(known > 0)
+        var newcomer = World("b")
+        newcomer.jobs = .seen(ready: 1, consumers: 1)
+        newcomer.stream = Array(world.stream.dropFirst(Int(known)))
+        newcomer.first = Int(known)
+        newcomer.connect()
+        #expect(newcomer.replica.isCovered && newcomer.replica.isReady)
+    }
+
+    @Test func `a gap is told first, ends what was known, and nobody starts before those who live were heard`() {
+        var world = World()
+        world.connect()
+        world.write([Self.greeting], by: "b", 0)
+        world.settle()
+        #expect(world.replica.isCovered)
+        world.lose()
+        world.connect()
+        let kinds = world.records.map(\.kind)
+        #expect(kinds.filter { $0 == "gap" }.count == 1)
+        #expect(!world.replica.isCovered && !world.replica.isReady)
+        world.write([Self.greeting], by: "b", 1)
+        world.settle()
+        #expect(!world.replica.isReady)
+        world.write([.alive(LedgerReport(version: "1", since: 0, inFlight: 0))], by: "b", 2)
+        world.settle()
+        #expect(world.replica.isReady)
+    }
+
+    @Test func `a pause and a closure survive the stream`() {
+        var world = World()
+        world.connect()
+        world.write([.pause(reason: "price")], by: "operator", 0)
+        world.write([.closed(reason: "credits", milliseconds: 60_000, isHeld: false)], by: "b", 7)
+        world.settle()
+        // Longer ago than messages are kept.
+        for index in 0..<1100 {
+            world.write([.settled(id: "x-\(index)")], by: "c", Int64(index))
+        }
+        world.settle()
+        world.lose()
+        world.connect()
+        var newcomer = World("n")
+        newcomer.stream = world.stream
+        newcomer.connect()
+        #expect(newcomer.replica.state.fleet.pause?.reason == "price")
+        #expect(newcomer.replica.state.fleet.closure?.message == .init(replica: "b", number: 7))
+    }
+
+    // MARK: - Others
+
+    @Test func `who has greeted is answered at once`() {
+        var world = World()
+        world.connect()
+        world.wait(1)
+        let count = world.records.filter { $0.kind == "alive" }.count
+        world.write([Self.greeting], by: "b", 0)
+        world.settle()
+        world.wait(1)
+        #expect(world.records.filter { $0.kind == "alive" }.count == count + 1)
+    }
+
+    @Test func `a job of one that is silent for long enough is given up, by the message that began it`() {
+        var world = World()
+        world.connect()
+        let request = JournalRequest(id: "job", digest: BodyDigest(Array("job".utf8)))
+        world.write([Self.greeting, .begin(request)], by: "b", 0)
+        world.settle()
+        world.wait(35)
+        #expect(world.begin("job") == .inFlight)
+        world.wait(20)
+        #expect(world.begin("job") == .doubtful(attempts: 1))
+        let abandoned = world.records.contains(.abandon(id: "job", begun: .init(replica: "b", number: 0)))
+        #expect(abandoned)
+    }
+
+    @Test func `a replica that has slept submits nothing before it has heard of itself`() {
+        var world = World()
+        world.connect()
+        world.wait(15)
+        #expect(world.begin("job") == .begun(mayBeDuplicate: false))
+        #expect(world.replica.maySubmit("job", at: world.moment))
+        world.now += 60_000
+        #expect(!world.replica.maySubmit("job", at: world.moment))
+        world.wait(11)
+        #expect(world.replica.maySubmit("job", at: world.moment))
+    }
+
+    @Test
+    func `a record that does not come back ends the connection, unless the broker has said that it does not read`() {
+        var world = World()
+        world.connect()
+        world.wait(1)
+        world.isHeld = true
+        for _ in 0..<200 {
+            world.now += 250
+            world.tell(.tick(gate: nil, isBlocked: true))
+        }
+        #expect(!world.told.contains(.silent))
+        for _ in 0..<90 {
+            world.now += 250
+            world.tell(.tick(gate: nil, isBlocked: false))
+        }
+        #expect(world.told.contains(.silent) && !world.replica.isReady)
+    }
+
+    @Test func `a stream that is silent before the replica is ready ends the connection too`() {
+        var world = World()
+        world.link = 1
+        world.tell(.connected(link: 1, user: "u"))
+        // The greeting is there, and nothing comes.
+        for _ in 0..<100 {
+            world.now += 250
+            world.tell(.tick(gate: nil, isBlocked: false))
+        }
+        #expect(world.told.contains(.silent))
+    }
+
+    @Test func `what an old connection still brings counts for nothing`() {
+        var world = World()
+        world.connect()
+        world.cut()
+        world.write([.pause(reason: "late")], by: "b", 0)
+        let body = world.stream[world.stream.count - 1]
+        world.tell(.read(body, user: "u", at: Int64(world.stream.count - 1), link: world.link))
+        #expect(world.replica.state.fleet.pause == nil)
+        world.connect()
+        #expect(world.replica.state.fleet.pause?.reason == "late")
+    }
+
+    @Test func `a pause that was taken back while nobody read is told`() {
+        var world = World()
+        world.connect()
+        world.write([.pause(reason: "p")], by: "o", 0)
+        world.settle()
+        #expect(world.told.last == .paused)
+        world.cut()
+        world.write([.resume(pause: .init(replica: "o", number: 0))], by: "p", 0)
+        world.connect()
+        #expect(world.told.suffix(2) == [.resumed, .ready])
+    }
+
+    @Test func `the goodbye carries what was not written yet`() {
+        var world = World()
+        world.connect()
+        world.isHeld = true
+        world.tell(.writes(.settled(id: "one"), nil))
+        world.tell(.writes(.settled(id: "two"), nil))
+        world.tell(.closes)
+        let last = world.outgoing.last.flatMap { try? LedgerMessage(parsing: $0.body) }
+        #expect(last?.records == [.settled(id: "two"), .bye])
+    }
+
+    @Test func `an acceptance that stood behind the end of a stream that was made again is unknown at once`() {
+        var world = World()
+        world.connect()
+        #expect(world.begin("job") == .begun(mayBeDuplicate: false))
+        world.accept("job")
+        // More than is kept.
+        for index in 0..<1100 {
+            world.write([.settled(id: "x-\(index)")], by: "c", Int64(index))
+        }
+        world.settle()
+        #expect(world.begin("late") == .begun(mayBeDuplicate: false))
+        world.accept("late")
+        for index in 0..<1100 {
+            world.write([.settled(id: "x-\(index)")], by: "d", Int64(index))
+        }
+        world.settle()
+        world.lose()
+        world.connect()
+        #expect(world.replica.state.count == 2 && world.stream.count < 1100)
+        #expect(world.begin("late") == .doubtful(attempts: 1))
+    }
+
+    @Test func `a delivery that came before the stream was lost is in doubt after it`() {
+        var world = World()
+        world.connect()
+        #expect(world.replica.isCovered)
+        var request = JournalRequest(id: "job", digest: BodyDigest(Array("job".utf8)))
+        request.lossesAtDelivery = world.replica.losses
+        world.lose()
+        world.connect()
+        world.tell(.wants(request, 7))
+        world.settle()
+        guard case .job(.failed(let failure, _, _))? = world.answers[7] else {
+            return #expect(Bool(false), "\(String(describing: world.answers[7]))")
+        }
+        #expect(failure.code == .outcomeUnknown)
+    }
+
+    @Test func `what was on its way when the doubt ended is in doubt still`() {
+        var world = World()
+        world.jobs = .seen(ready: 3, consumers: 0)
+        world.connect()
+        world.tell(.delivered(wasBefore: false))
+        world.settle()
+        #expect(world.replica.isCovered && world.replica.doubtsDeliveries(at: world.moment))
+        world.wait(4)
+        #expect(!world.replica.doubtsDeliveries(at: world.moment))
+    }
+
+    @Test func `as long as a delivery in doubt may have no end nobody says that all have come back`() {
+        var world = World()
+        world.jobs = .seen(ready: 3, consumers: 0)
+        world.connect()
+        world.tell(.delivered(wasBefore: true))
+        world.tell(.delivered(wasBefore: false))
+        world.settle()
+        #expect(!world.replica.isCovered)
+        world.wait(41)
+        world.tell(.delivered(wasBefore: false))
+        world.settle()
+        #expect(world.replica.isCovered)
+    }
+
+    @Test func `a gap that another has found ends what was seen of the job queue`() {
+        var world = World { $0.consumerTimeout = .seconds(60) }
+        world.connect()
+        world.jobs = .seen(ready: 1, consumers: 1)
+        world.wait(70)
+        world.write([.gap], by: "b", 0)
+        world.settle()
+        #expect(!world.replica.isCovered)
+        world.tell(.delivered(wasBefore: false))
+        world.settle()
+        #expect(!world.replica.isCovered)
+        world.wait(61)
+        world.tell(.delivered(wasBefore: false))
+        world.settle()
+        #expect(world.replica.isCovered)
+    }
+
+    @Test func `a queue that seems to have no consumer at all is not believed to be empty`() {
+        var world = World { $0.consumerTimeout = .seconds(60) }
+        world.jobs = .seen(ready: 1, consumers: 1)
+        world.connect()
+        world.wait(41)
+        // Without a leader it says so, although this replica itself consumes from it.
+        world.jobs = .seen(ready: 0, consumers: 0)
+        world.wait(120)
+        #expect(!world.replica.isCovered)
+        world.jobs = .seen(ready: 0, consumers: 1)
+        world.wait(10)
+        #expect(world.replica.isCovered)
+    }
+
+    @Test func `offsets that are used again after a lost tail are read`() {
+        var world = World()
+        world.connect()
+        // Nobody's: it counts for nothing, and is the last one that was read.
+        world.stream.append(Array("rubbish".utf8))
+        world.settle()
+        world.cut()
+        world.stream.removeLast()
+        world.link += 1
+        world.tell(.connected(link: world.link, user: "u"))
+        world.write([.pause(reason: "new")], by: "b", 0)
+        world.settle()
+        #expect(world.replica.isReady && world.replica.state.fleet.pause?.reason == "new")
+    }
+
+    @Test func `those who know are not taken for heard because newcomers report`() {
+        var world = World()
+        world.jobs = .seen(ready: 1, consumers: 2)
+        world.connect()
+        #expect(!world.replica.isReady)
+        world.write([.alive(LedgerReport(version: "1", since: 0, inFlight: 0))], by: "b", 0)
+        world.settle()
+        #expect(!world.replica.isReady)
+        world.wait(41)
+        #expect(world.replica.isReady)
+    }
+
+    @Test func `a newer version stops a replica until the stream has dropped its messages`() {
+        var world = World()
+        world.connect()
+        world.stream.append(Array(#"{"v":2,"replica":"x","n":0,"at":1,"records":[]}"#.utf8))
+        world.settle()
+        #expect(!world.replica.isReady)
+        world.wait(301)
+        #expect(!world.replica.isReady)
+        world.first = world.stream.count
+        world.stream = []
+        world.wait(301)
+        #expect(world.replica.isReady)
+    }
+}
+
+/// Its rows would fill the report of a failure.
+extension LedgerReplica: CustomTestStringConvertible {
+    package var testDescription: String { "a replica" }
+}
+
+extension LedgerState: CustomTestStringConvertible {
+    package var testDescription: String { "a state" }
 }

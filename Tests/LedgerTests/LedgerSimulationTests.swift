@@ -18,22 +18,19 @@ struct LedgerSimulationTests {
                 Issue.record("seed \(seed): \(error)")
                 return
             }
-            total.submissions += simulation.tally.submissions
-            total.accepted += simulation.tally.accepted
-            total.unknown += simulation.tally.unknown
-            total.crashes += simulation.tally.crashes
-            total.abandoned += simulation.tally.abandoned
+            total += simulation.tally
         }
         // Something must have happened in them.
-        #expect(total.submissions > Int(Self.schedules))
-        #expect(total.accepted > total.submissions / 2)
-        #expect(total.crashes > Int(Self.schedules) / 10)
-        #expect(total.abandoned > 0 && total.unknown > 0)
+        #expect(total.submissions > Int(Self.schedules), "\(total)")
+        #expect(total.accepted > total.submissions / 2, "\(total)")
+        #expect(total.crashes > Int(Self.schedules) / 10, "\(total)")
+        #expect(total.losses > Int(Self.schedules) / 10, "\(total)")
+        #expect(total.unknown > 0, "\(total)")
     }
 
     @Test(arguments: LedgerSimulation.Mutation.allCases)
     func `a rule that is broken is missed`(_ mutation: LedgerSimulation.Mutation) {
-        for seed in 0..<20_000 {
+        for seed in 0..<3000 {
             var simulation = LedgerSimulation(seed: UInt64(seed), mutation: mutation)
             do { try simulation.run() } catch { return }
         }

@@ -1,6 +1,7 @@
 import EditJob
 import JSON
 import Journal
+import Ledger
 import TestSupport
 import Testing
 
@@ -47,7 +48,7 @@ struct LedgerStateTests {
         #expect(ledger.write([.begin(Self.request())], by: "a").map(\.answer) == [.begun(mayBeDuplicate: false)])
         let second = ledger.write([.begin(Self.request())], by: "b")
         #expect(second.map(\.answer) == [.inFlight])
-        #expect(second.first?.holder == LedgerState.Holder(replica: "a", offset: 0))
+        #expect(second.first?.holder == LedgerMessage.ID(replica: "a", number: 0))
         // The end of somebody who has not begun it says nothing.
         ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "b")
         #expect(ledger.ask(Self.request()) == .inFlight)
@@ -60,14 +61,14 @@ struct LedgerStateTests {
     @Test func `an acceptance behind the record that gave the job up is late, and its replica's to tell`() {
         var ledger = Ledger()
         ledger.write([.begin(Self.request())], by: "a")
-        ledger.write([.abandon(id: "j", offset: 0)], by: "b")
+        ledger.write([.abandon(id: "j", begun: .init(replica: "a", number: 0))], by: "b")
         #expect(ledger.state.lateHolder(of: "j") == nil)
         ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "a")
         #expect(ledger.state.lateHolder(of: "j") == "a")
         // One that came in time is nobody's to tell but of who has the job.
         ledger.write([.begin(Self.request("k"))], by: "a")
         ledger.write([.end(id: "k", .accepted(taskID: "t"))], by: "a")
-        ledger.write([.abandon(id: "k", offset: 3)], by: "b")
+        ledger.write([.abandon(id: "k", begun: .init(replica: "a", number: 2))], by: "b")
         #expect(ledger.state.lateHolder(of: "k") == nil)
     }
 
@@ -110,9 +111,9 @@ struct LedgerStateTests {
     @Test func `an abandoned job is in doubt, until its replica says how it ended`() {
         var ledger = Ledger()
         ledger.write([.begin(Self.request())], by: "a")
-        ledger.write([.abandon(id: "j", offset: 7)], by: "b")
+        ledger.write([.abandon(id: "j", begun: .init(replica: "a", number: 7))], by: "b")
         #expect(ledger.ask(Self.request()) == .inFlight)
-        ledger.write([.abandon(id: "j", offset: 0)], by: "b")
+        ledger.write([.abandon(id: "j", begun: .init(replica: "a", number: 0))], by: "b")
         #expect(ledger.ask(Self.request()) == .doubtful(attempts: 1))
         ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "a")
         #expect(
@@ -125,7 +126,7 @@ struct LedgerStateTests {
         var request = Self.request()
         request.retriesUnfinished = true
         ledger.write([.begin(request)], by: "a")
-        ledger.write([.abandon(id: "j", offset: 0)], by: "b")
+        ledger.write([.abandon(id: "j", begun: .init(replica: "a", number: 0))], by: "b")
         #expect(ledger.write([.begin(request)], by: "b").map(\.answer) == [.begun(mayBeDuplicate: true, earlier: 1)])
         ledger.write([.end(id: "j", .released)], by: "b")
         #expect(ledger.ask(request) == .begun(mayBeDuplicate: true, earlier: 1))
@@ -160,24 +161,64 @@ struct LedgerStateTests {
         )
     }
 
-    @Test func `what is older than the retention is forgotten, whether or not it was swept`() {
+    @Test func `what is older than the retention is forgotten once the stream has dropped it, and not before`() {
         var ledger = Ledger()
         ledger.write([.begin(Self.request()), .end(id: "j", .accepted(taskID: "t"))])
         ledger.write([.begin(Self.request("k"))])
         let later = 1_000_000_000 + 73 * Self.hour
-        #expect(ledger.ask(Self.request(), at: later) == .begun(mayBeDuplicate: false))
-        #expect(ledger.ask(Self.request("k"), at: later) == .begun(mayBeDuplicate: false))
+        // By no clock alone: it may be wrong.
+        ledger.state.sweep(now: later, first: 0)
+        #expect(ledger.state.count == 2 && ledger.ask(Self.request("k"), at: later) == .inFlight)
+        // Nor by the stream alone: a policy may have cut it.
+        ledger.state.sweep(now: 1_000_000_000, first: 2)
         #expect(ledger.state.count == 2)
-        ledger.state.sweep(now: later)
+        ledger.state.sweep(now: later, first: 1)
+        #expect(ledger.state.count == 1)
+        ledger.state.sweep(now: later, first: 2)
         #expect(ledger.state.count == 0)
     }
 
-    @Test func `a young ledger says for how long old deliveries may come`() {
+    @Test func `what is known to have come back counts for the stream as it is since the last gap`() {
         var ledger = Ledger()
-        ledger.write([.born(doubtSeconds: 30), .hello(LedgerGreeting(version: "1", settings: [:]))])
-        #expect(ledger.state.doubtsUntil == 1_000_030_000)
-        ledger.write([.known])
-        #expect(ledger.state.doubtsUntil == nil)
+        #expect(ledger.state.knownFrom == nil)
+        ledger.write([.known(from: 4, gap: nil)])
+        ledger.write([.known(from: 2, gap: nil)])
+        #expect(ledger.state.knownFrom == 4)
+        ledger.write([.gap], by: "b")
+        let gap = LedgerMessage.ID(replica: "b", number: 0)
+        // Said by somebody who had not read of it.
+        ledger.write([.known(from: 9, gap: nil)])
+        #expect(ledger.state.knownFrom == nil && ledger.state.gap == gap)
+        var report = LedgerReport(version: "1", since: 0, inFlight: 0)
+        (report.known, report.gap) = (7, gap)
+        ledger.write([.alive(report)])
+        #expect(ledger.state.knownFrom == 7)
+    }
+
+    @Test func `a message counts once, also behind later ones of its replica`() {
+        var ledger = Ledger()
+        func message(_ number: Int64, _ records: [LedgerRecord]) -> LedgerMessage {
+            LedgerMessage(replica: "a", writer: "", number: number, at: 0, records: records)
+        }
+        _ = ledger.state.apply(message(9, [.begin(Self.request("k"))]), at: 0)
+        _ = ledger.state.apply(message(7, [.begin(Self.request()), .end(id: "j", .accepted(taskID: "t"))]), at: 1)
+        #expect(ledger.state.hasApplied(message(7, [])) && !ledger.state.hasApplied(message(8, [])))
+        _ = ledger.state.apply(message(7, [.begin(Self.request("l"))]), at: 2)
+        #expect(ledger.ask(Self.request("l")) == .begun(mayBeDuplicate: false))
+        // A forged number makes nobody deaf.
+        _ = ledger.state.apply(message(.max, []), at: 3)
+        _ = ledger.state.apply(message(10, [.end(id: "k", .released)]), at: 4)
+        #expect(ledger.ask(Self.request("k")) == .begun(mayBeDuplicate: false))
+    }
+
+    @Test func `an order to go on ends the pause that it names, and no later one`() {
+        var ledger = Ledger()
+        ledger.write([.pause(reason: "one")], by: "a")
+        ledger.write([.pause(reason: "two")], by: "b")
+        ledger.write([.resume(pause: .init(replica: "a", number: 0))], by: "c")
+        #expect(ledger.state.fleet.pause?.reason == "two")
+        ledger.write([.resume(pause: nil)], by: "c")
+        #expect(ledger.state.fleet.pause == nil)
     }
 
     @Test func `numbers that fit no slot are kept all the same`() {
@@ -195,6 +236,9 @@ struct LedgerStateTests {
         var report = LedgerReport(version: "1.2.3", since: 1_700_000_000_000, inFlight: 7)
         report.gate = "credits"
         report.paused = ""
+        report.pause = .init(replica: "o", number: 0)
+        (report.known, report.gap) = (12, .init(replica: "a", number: 4))
+        (report.user, report.writers) = ("worker", "ops-*")
         report.rate = .init(used: 3, limit: "20/10s")
         report.budget = .init(used: 4, limit: "500/24h")
         return report
@@ -210,14 +254,17 @@ struct LedgerStateTests {
         request.retriesUnfinished = true
         request.mayBeSubmittedElsewhere = true
         let failure = JobFailure.deliveredBefore
+        let other = LedgerMessage.ID(replica: "a", number: 4)
         let records: [LedgerRecord] = [
             .begin(request), .begin(Self.request()), .end(id: "j", .accepted(taskID: "t")), .end(id: "j", .released),
-            .end(id: "j", .retrying(attempts: 4)), .settled(id: "j"), .abandon(id: "j", offset: 1 << 40),
+            .end(id: "j", .retrying(attempts: 4)), .settled(id: "j"),
+            .abandon(id: "j", begun: .init(replica: "a", number: 1 << 40)),
             .hello(LedgerGreeting(version: "1.2.3", settings: ["journal.retention": "72h"])), .bye,
-            .born(doubtSeconds: 1800), .known, .slots(20),
+            .gap, .known(from: 7, gap: nil), .known(from: 0, gap: other), .slots(20),
             .closed(reason: "credits", milliseconds: 60_000, isHeld: true),
-            .probe(closure: 3, after: nil), .probe(closure: 3, after: 9), .opened(closure: 3), .pause(reason: "price"),
-            .resume, .alive(Self.report), .followed(id: "j", taskID: "t", code: nil),
+            .probe(closure: other, after: nil), .probe(closure: other, after: other), .opened(closure: other),
+            .pause(reason: "price"), .resume(pause: nil), .resume(pause: other), .alive(Self.report),
+            .followed(id: "j", taskID: "t", code: nil),
             .followed(id: "j", taskID: "t", code: "follow_timeout"), .unknown(kind: "later"),
         ]
         let message = LedgerMessage(replica: "r", writer: "h:1", number: 7, at: 1_700_000_000_000, records: records)
@@ -287,12 +334,12 @@ struct LedgerStateTests {
             {"v":1,"replica":"r","n":9223372036854775807,"at":9223372036854775807,"records":[
             {"kind":"begin","job":"j","digest":"\(String(repeating: "f", count: 32))","attempts":9223372036854775807,
             "replay":9223372036854775807,"images":-1},{"kind":"end","job":"j","verdict":"accepted","task_id":"t"},
-            {"kind":"abandon","job":"j","offset":-9223372036854775808},{"kind":"born","doubt_seconds":9223372036854775807},
+            {"kind":"abandon","job":"j","begun":{"replica":"r","n":-1}},{"kind":"known","from":9223372036854775807},
             {"kind":"begin","job":"j","digest":"zz"},{"kind":3},7,null]}
             """
         var state = LedgerState(retention: .max)
         _ = state.apply(try LedgerMessage(parsing: Array(text.utf8)), at: .max)
-        state.sweep(now: .max)
+        state.sweep(now: .max, first: .max)
         #expect(state.answer(to: Self.request(), by: "x", at: .min).answer != .inFlight)
     }
 }

@@ -1,4 +1,4 @@
-import Journal
+import Ledger
 import Testing
 
 /// Who is gone, at moments that the test moves.

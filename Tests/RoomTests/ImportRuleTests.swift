@@ -11,21 +11,24 @@ struct ImportRuleTests {
         "JSON": ["CJansson"],
         "EditJob": ["JSON", "SharedValues"],
         "SeedreamAPI": ["EditJob", "JSON", "SharedValues"],
-        "Journal": ["AMQP", "CSQLite", "EditJob", "JSON", "SharedValues", "ThreadExecutor"],
-        "EditWorker": ["AMQP", "EditJob", "JSON", "Journal", "SeedreamAPI", "SharedValues", "ThreadExecutor"],
-        "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "SharedValues"],
+        "Journal": ["CSQLite", "EditJob", "JSON", "SharedValues", "ThreadExecutor"],
+        "Ledger": ["AMQP", "EditJob", "JSON", "Journal", "SharedValues"],
+        "EditWorker": [
+            "AMQP", "EditJob", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues", "ThreadExecutor",
+        ],
+        "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SharedValues"],
         "Prometheus": [],
         "HTTPServer": [],
         "Console": [
-            "AMQP", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "OperatorTools", "SeedreamAPI",
-            "SharedValues",
+            "AMQP", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "Ledger", "OperatorTools",
+            "SeedreamAPI", "SharedValues",
         ],
         "HealthAPI": ["EditWorker", "HTTPServer", "JSON", "Prometheus", "SeedreamAPI"],
         "SandboxAPI": ["EditJob", "HTTPServer", "JSON"],
         "WorkerSettings": ["AMQP", "CYAML", "EditJob", "SharedValues"],
         "seedream-worker": [
-            "AMQP", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "OperatorTools", "Prometheus",
-            "SandboxAPI", "SeedreamAPI", "SharedValues", "ThreadExecutor", "WorkerSettings",
+            "AMQP", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "Ledger", "OperatorTools",
+            "Prometheus", "SandboxAPI", "SeedreamAPI", "SharedValues", "ThreadExecutor", "WorkerSettings",
         ],
     ]
 

@@ -84,13 +84,18 @@ struct SeedreamClientTests {
     func `a request that was read is never sent again, also on a kept-alive connection`(
         _ step: ScriptedServer.Step
     ) async throws {
-        let server = try await ScriptedServer { index, _ in index == 0 ? .send(Self.accepted) : step }
-        try await Self.withClient(port: server.port) { client in
-            _ = await client.submit(Self.request("first"))
-            #expect(await client.submit(Self.request("second")) == .failed(.connectionEnded))
+        // On a busy machine the idle connection may be given up before the second request.
+        var connections: [Int] = []
+        for _ in 0..<5 where connections != [0, 0] {
+            let server = try await ScriptedServer { index, _ in index == 0 ? .send(Self.accepted) : step }
+            try await Self.withClient(port: server.port) { client in
+                _ = await client.submit(Self.request("first"))
+                #expect(await client.submit(Self.request("second")) == .failed(.connectionEnded))
+            }
+            #expect(server.requests.map { $0.header("Idempotency-Key") } == ["first", "second"])
+            connections = server.requests.map(\.connection)
         }
-        #expect(server.requests.map { $0.header("Idempotency-Key") } == ["first", "second"])
-        #expect(server.requests.map(\.connection) == [0, 0], "the second must go over the kept-alive connection")
+        #expect(connections == [0, 0], "the second must go over the kept-alive connection")
     }
 
     @Test func `a redirect is an answer, not an order`() async throws {

@@ -1,4 +1,4 @@
-package import Journal
+package import Ledger
 import Logging
 import NIOConcurrencyHelpers
 import SeedreamAPI

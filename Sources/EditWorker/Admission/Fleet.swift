@@ -1,4 +1,4 @@
-package import Journal
+package import Ledger
 
 /// The other replicas, as the admission of one meets them.
 package protocol Fleet: Sendable {

@@ -41,6 +41,7 @@ package struct FollowIntake: Sendable {
                     looks.addTask { await follower.take(delivery) }
                 }
                 watch.cancel()
+                await consumer.closeIfCancelled()
             }
         }
     }

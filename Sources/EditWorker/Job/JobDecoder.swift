@@ -22,7 +22,12 @@ package struct JobDecoder: Sendable {
     }
 
     /// Reads a delivery, all but its body.
-    package func receive(_ delivery: Delivery) -> ReceivedJob { ReceivedJob(delivery, freshID: freshID) }
+    package func receive(
+        _ delivery: Delivery,
+        mark: ReceivedJob.MarkDelivery = ReceivedJob.unknown
+    ) -> ReceivedJob {
+        ReceivedJob(delivery, mark: mark, freshID: freshID)
+    }
 
     /// The job in a delivery.
     package func decode(_ received: ReceivedJob) throws(JobFailure) -> EditJob {

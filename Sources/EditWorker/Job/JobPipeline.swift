@@ -43,7 +43,7 @@ package final class JobPipeline: Sendable {
         let start = ContinuousClock.now
         observer.received(delivery)
         defer { observer.left() }
-        let job = decoder.receive(delivery)
+        let job = decoder.receive(delivery) { journal.mark(wasDeliveredBefore: $0, awaitsVerdict: $1) }
         do {
             let end = try await settle(try await end(of: job), of: job)
             observer.settled(end, of: job, after: start.duration(to: .now))
@@ -205,7 +205,8 @@ package final class JobPipeline: Sendable {
         request.isOfEndedTask = job.isOfEndedTask
         request.takesVerdict = job.wasDeliveredBefore || job.awaitsVerdict
         request.retriesUnfinished = policy.noAnswer == .retry
-        request.mayBeSubmittedElsewhere = job.wasDeliveredBefore
+        request.mayBeSubmittedElsewhere = job.mark.isInDoubt
+        request.lossesAtDelivery = job.mark.losses
         return request
     }
 

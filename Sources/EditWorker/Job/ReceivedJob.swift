@@ -1,5 +1,6 @@
 package import AMQP
 package import EditJob
+package import Journal
 import SharedValues
 
 /// A delivery of the job queue, read for all but its body.
@@ -29,9 +30,25 @@ package final class ReceivedJob: Sendable {
     package let originalExchange: ByteString
     /// The routing key of the job's first delivery.
     package let originalRoutingKey: ByteString
+    /// What the journal's store knew of earlier deliveries when this one came.
+    package let mark: DeliveryMark
 
-    /// Reads a delivery; `freshID` makes up an id where the producer gave none.
-    package init(_ delivery: Delivery, now: Timestamp = .now, freshID: () -> String) {
+    package typealias MarkDelivery = (_ wasDeliveredBefore: Bool, _ awaitsVerdict: Bool) -> DeliveryMark
+
+    /// Of a journal that knows of no other worker.
+    package static let unknown: @Sendable (Bool, Bool) -> DeliveryMark = { before, _ in
+        DeliveryMark(isInDoubt: before)
+    }
+
+    /// Reads a delivery.
+    ///
+    /// `mark` is the journal's; `freshID` makes up an id if the producer gave none.
+    package init(
+        _ delivery: Delivery,
+        now: Timestamp = .now,
+        mark: MarkDelivery = unknown,
+        freshID: () -> String
+    ) {
         let headers = delivery.properties.headers ?? [:]
         self.delivery = delivery
         if let id = delivery.properties.messageID, !id.isEmpty {
@@ -51,6 +68,9 @@ package final class ReceivedJob: Sendable {
         mayBeDuplicate = headers[JobHeader.mayBeDuplicate]?.flag == true || acceptsDoubleCharge
         firstReceivedAt =
             headers[JobHeader.firstReceivedAt]?.text.flatMap { Timestamp(rfc3339: $0) } ?? now
+        var mark = mark(Self.wasDeliveredBefore(delivery), headers[JobHeader.awaitsVerdict] == .boolean(true))
+        if headers[JobHeader.inDoubt] == .boolean(true) { mark.isInDoubt = true }
+        self.mark = mark
         originalExchange = headers[JobHeader.originalExchange]?.shortBytes ?? delivery.exchange
         originalRoutingKey = headers[JobHeader.originalRoutingKey]?.shortBytes ?? delivery.routingKey
     }
@@ -70,13 +90,17 @@ package final class ReceivedJob: Sendable {
     /// How often the job came back to its queue, as far as the broker counts: a classic queue does not.
     ///
     /// Source: RabbitMQ's "Quorum Queues", "Poison Message Handling", `x-delivery-count`.
-    package var countedDeliveries: Int64 {
+    package var countedDeliveries: Int64 { Self.countedDeliveries(delivery) }
+
+    private static func countedDeliveries(_ delivery: Delivery) -> Int64 {
         max(0, delivery.properties.headers?[JobHeader.deliveryCount]?.integer ?? 0)
     }
 
     /// Whether a worker, this one or another, may have had the job before and left it without an end.
-    package var wasDeliveredBefore: Bool {
-        delivery.redelivered || countedDeliveries > 0
+    package var wasDeliveredBefore: Bool { Self.wasDeliveredBefore(delivery) }
+
+    private static func wasDeliveredBefore(_ delivery: Delivery) -> Bool {
+        delivery.redelivered || countedDeliveries(delivery) > 0
             || delivery.properties.headers?[JobHeader.deliveredBefore] == .boolean(true)
     }
 
@@ -151,6 +175,7 @@ package enum JobHeader {
     package static let awaitsVerdict: ByteString = "x-awaits-verdict"
     /// Between workers only: the job came back to a worker that could not ask its journal.
     package static let deliveredBefore: ByteString = "x-delivered-before"
+    package static let inDoubt: ByteString = "x-in-doubt"
     package static let headersDropped: ByteString = "x-headers-dropped"
     package static let undeliverableReplyTo: ByteString = "x-undeliverable-reply-to"
     package static let traceparent: ByteString = "traceparent"

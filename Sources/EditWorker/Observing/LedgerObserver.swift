@@ -1,4 +1,4 @@
-import Journal
+import Ledger
 package import Logging
 
 /// Counts and logs what a worker hears of its ledger.

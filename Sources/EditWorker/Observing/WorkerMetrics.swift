@@ -1,7 +1,7 @@
 import AMQP
 package import CoreMetrics
 import EditJob
-import Journal
+import Ledger
 import NIOConcurrencyHelpers
 import SeedreamAPI
 import SharedValues

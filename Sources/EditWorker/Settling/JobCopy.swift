@@ -62,7 +62,8 @@ package struct JobCopy: Sendable {
     private static let resultHeaders: Set<ByteString> = [
         JobHeader.errorCode, JobHeader.errorMessage, JobHeader.errorCharged, JobHeader.errorViolations,
         JobHeader.httpStatus, JobHeader.taskID, JobHeader.failedAt, JobHeader.worker, JobHeader.workerVersion,
-        JobHeader.undeliverableReplyTo, JobHeader.awaitsVerdict, JobHeader.deliveredBefore, JobHeader.submittedAt,
+        JobHeader.undeliverableReplyTo, JobHeader.awaitsVerdict, JobHeader.deliveredBefore, JobHeader.inDoubt,
+        JobHeader.submittedAt,
         JobHeader.followMissing, JobHeader.followUnreadable, JobHeader.followNotBefore, JobHeader.followMissingSince,
         JobHeader.followLast, JobHeader.followSince, JobHeader.apiAnswer,
     ]

@@ -1,6 +1,7 @@
 import AMQP
 package import EditJob
 import JSON
+import Journal
 
 /// Puts settlements into effect: every message that replaces a delivery is confirmed when this returns.
 package struct Settler: Sendable {
@@ -64,6 +65,9 @@ package struct Settler: Sendable {
             var headers: FieldTable = [:]
             if awaitsVerdict || !wasJudged && job.awaitsVerdict { headers[JobHeader.awaitsVerdict] = .boolean(true) }
             if !wasJudged, job.wasDeliveredBefore { headers[JobHeader.deliveredBefore] = .boolean(true) }
+            // What a store of one host has judged is not in doubt; a shared one may have lost what it knew meanwhile.
+            let isStill = job.mark.isInDoubt && (!wasJudged || job.mark.losses != nil)
+            if isStill { headers[JobHeader.inDoubt] = .boolean(true) }
             try await publishRetry(job, to: queues.retries[0].name, end, adding: headers)
         }
     }

@@ -7,10 +7,6 @@ import WorkerSettings
 struct BrokerExamination {
     /// The oldest version with dead-lettering at least once for quorum queues.
     private static let oldestVersion = [3, 10]
-    /// How long the broker lets a delivery be unacknowledged where nobody has set it otherwise; a client cannot ask.
-    ///
-    /// Source: RabbitMQ's "Consumers", "Delivery Acknowledgement Timeout".
-    private static let usualConsumerTimeout = Duration.seconds(30 * 60)
 
     private let settings: Settings
     private let topology: Topology
@@ -155,12 +151,14 @@ struct BrokerExamination {
     private var timeouts: Finding {
         let longest = Gate.longestHeldTotal + settings.apiTimeout + settings.apiConnectTimeout + .seconds(60)
         let shown = "a job is held for at most \(ShortDuration.text(longest))"
-        return longest < Self.usualConsumerTimeout
-            ? .ok("timeouts", "\(shown), the broker's consumer_timeout is 30m by default")
+        let timeout = ShortDuration.text(settings.consumerTimeout)
+        return longest < settings.consumerTimeout
+            ? .ok("timeouts", "\(shown), queue.consumerTimeout is \(timeout)")
             : .warning(
                 "timeouts",
-                "\(shown), longer than the broker's usual consumer_timeout of 30m",
-                remedy: "lower api.timeout, or raise consumer_timeout in rabbitmq.conf above it"
+                "\(shown), longer than queue.consumerTimeout, which is \(timeout)",
+                remedy:
+                    "lower api.timeout, or raise consumer_timeout in rabbitmq.conf and queue.consumerTimeout above it"
             )
     }
 }

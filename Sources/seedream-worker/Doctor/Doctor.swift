@@ -3,6 +3,7 @@ import EditWorker
 import Glibc
 import JSON
 import Journal
+import Ledger
 import WorkerSettings
 
 /// `doctor`: whether a worker would work here, and what to do where it would not.

@@ -2,6 +2,7 @@ import AMQP
 import EditJob
 import EditWorker
 import Journal
+import Ledger
 import OperatorTools
 import WorkerSettings
 

@@ -1,6 +1,9 @@
 import EditJob
 import Fuzzing
-import Journal
+import Ledger
+import SharedValues
+
+private let start = ContinuousClock.now
 
 /// Feeds messages to the ledger: no crash, and what is read comes back from its own text.
 private func check(_ bytes: [UInt8]) {
@@ -10,16 +13,37 @@ private func check(_ bytes: [UInt8]) {
     let isKnown = message.records.allSatisfy { if case .unknown = $0 { false } else { true } }
     precondition(again == message || !isKnown, "a message that is not what it says")
     var state = LedgerState(retention: 259_200_000)
-    var replica = LedgerReplica(name: message.replica, writer: "fuzzer", retention: 259_200_000)
-    for offset in [0, Int64.max] {
+    var options = LedgerReplica.Options(
+        name: "fuzzer",
+        writer: "fuzzer",
+        greeting: LedgerGreeting(version: "1", settings: [:]),
+        startedAt: 0,
+        retention: .seconds(259_200),
+        patience: .seconds(40)
+    )
+    options.rateLimit = RateLimit("20/10s")
+    options.budget = RateLimit("500/24h")
+    var replica = LedgerReplica(options)
+    var now = LedgerMoment(monotonic: start, wall: 1_700_000_000_000)
+    func tell(_ event: LedgerEvent) { _ = replica.handle(event, at: now) }
+    tell(.connected(link: 1, user: nil))
+    tell(.sawJobs(.seen(ready: 0, consumers: 0), link: 1))
+    tell(.confirmed(0, link: 1))
+    for offset in [0, 1, Int64.max] {
         _ = state.apply(message, at: offset)
-        _ = replica.read(message, at: offset)
+        tell(.read(bytes, user: nil, at: offset, link: 1))
+        now.monotonic += .seconds(60)
+        tell(.tick(gate: nil, isBlocked: false))
     }
+    tell(.wantsStart(waiting: 3))
+    tell(.disconnected(link: 1, isSilent: false))
+    tell(.connected(link: 2, user: nil))
+    tell(.saw(nil, at: nil, link: 2))
     for case .begin(let request) in message.records {
         _ = state.answer(to: request, by: "another", at: message.at)
     }
-    state.sweep(now: .max)
-    state.sweep(now: .min)
+    state.sweep(now: .max, first: .max)
+    state.sweep(now: .min, first: 0)
     precondition(state.count >= 0, "fewer than none")
 }
 

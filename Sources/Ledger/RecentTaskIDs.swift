@@ -1,13 +1,14 @@
 import DequeModule
-import EditJob
+package import EditJob
+import Journal
 
 /// A job's acceptance as its record tells it.
-struct Acceptance: Hashable, Sendable {
-    let taskID: String
-    let at: Timestamp
+package struct Acceptance: Hashable, Sendable {
+    package let taskID: String
+    package let at: Timestamp
 
     /// The acceptance of a job in a message; nil if it has none.
-    init?(of id: String, in message: LedgerMessage) {
+    package init?(of id: String, in message: LedgerMessage) {
         for record in message.records {
             guard case .end(id, .accepted(let taskID, let at)) = record else { continue }
             self.init(taskID, at, message)
@@ -24,18 +25,28 @@ struct Acceptance: Hashable, Sendable {
 
 /// The acceptances that came last: a job that comes again mostly comes soon, and reading its record from the stream takes
 /// the broker 5 to 28 ms.
-struct RecentTaskIDs: Sendable {
+struct RecentTaskIDs: Hashable, Sendable {
+    private struct Place: Hashable, Sendable {
+        let id: String
+        let offset: Int64
+    }
+
+    private struct Known: Hashable, Sendable {
+        let acceptance: Acceptance
+        let offset: Int64
+    }
+
     private static let most = 4096
 
-    private var byJob: [String: (acceptance: Acceptance, offset: Int64)] = [:]
-    private var order: Deque<(id: String, offset: Int64)> = []
+    private var byJob: [String: Known] = [:]
+    private var order: Deque<Place> = []
 
     /// Keeps the task ids that a message tells, and forgets the oldest.
     mutating func read(_ message: LedgerMessage, at offset: Int64) {
         for record in message.records {
             guard case .end(let id, .accepted(let taskID, let at)) = record else { continue }
-            byJob[id] = (Acceptance(taskID, at, message), offset)
-            order.append((id, offset))
+            byJob[id] = Known(acceptance: Acceptance(taskID, at, message), offset: offset)
+            order.append(Place(id: id, offset: offset))
             guard order.count > Self.most, let oldest = order.popFirst() else { continue }
             if byJob[oldest.id]?.offset == oldest.offset { byJob[oldest.id] = nil }
         }

@@ -1,11 +1,25 @@
+package import Journal
+
 /// What one replica tells the others at once: one message of the ledger's stream.
 package struct LedgerMessage: Hashable, Sendable {
+    /// By what a message is known: its offset is another one in a stream that is made again.
+    package struct ID: Hashable, Sendable {
+        package let replica: String
+        package let number: Int64
+
+        package init(replica: String, number: Int64) {
+            self.replica = replica
+            self.number = number
+        }
+    }
+
     /// The replica's name, which no other process ever has.
     package var replica: String
     /// `HOST:PID` of the replica, for people.
     package var writer: String
     /// Rises by one per message of the replica: one that was published twice is applied once.
     package var number: Int64
+    package var id: ID { ID(replica: replica, number: number) }
     /// When it was written, by the replica's clock, in milliseconds since 1970.
     package var at: Int64
     /// What it says, in this order.
@@ -30,31 +44,29 @@ package enum LedgerRecord: Hashable, Sendable {
     indirect case end(id: String, JournalVerdict)
     /// The delivery that a job was refused with is acknowledged.
     case settled(id: String)
-    /// The replica that began the job at that offset is gone, and nobody knows how the submission ended.
-    case abandon(id: String, offset: Int64)
+    /// The replica that began the job with that message is gone, and nobody knows how the submission ended.
+    case abandon(id: String, begun: LedgerMessage.ID)
     /// The replica has a connection.
     indirect case hello(LedgerGreeting)
     /// The replica ends in good order.
     case bye
-    /// For so many seconds deliveries may come back that were submitted before there was this ledger.
-    ///
-    /// With `ifFirst` it counts only if it is the first in a stream that is known from its beginning.
-    case born(doubtSeconds: Int64, ifFirst: Bool = false)
-    /// All deliveries from before the ledger have come back.
-    case known
+    /// The stream is not the one that the replica read, or has lost messages: submissions may stand nowhere in it.
+    case gap
+    /// Of what was delivered before that offset nothing can come back any more; said in the stream as it is since that `gap`.
+    case known(from: Int64, gap: LedgerMessage.ID?)
     /// The replica wants so many starts under the fleet's rate limit.
     case slots(Int)
     /// The replica's gate has closed for a reason of the account, for so many milliseconds.
     case closed(reason: String, milliseconds: Int64, isHeld: Bool)
     /// The replica wants to be the one that tries whether the reason of that closure is gone; `after` is the record of the
     /// one that tried and was not heard of.
-    case probe(closure: Int64, after: Int64?)
+    case probe(closure: LedgerMessage.ID, after: LedgerMessage.ID?)
     /// The reason of that closure is gone.
-    case opened(closure: Int64)
+    case opened(closure: LedgerMessage.ID)
     /// Somebody wants no more submissions.
     case pause(reason: String)
-    /// Submissions may go on.
-    case resume
+    /// Submissions may go on; ends that pause only, or with nil any.
+    case resume(pause: LedgerMessage.ID?)
     /// The replica lives; every ten seconds, and when its gate changes.
     indirect case alive(LedgerReport)
     /// The task of an accepted job was followed to its end: to its images, or why there are none.
@@ -71,7 +83,7 @@ package enum LedgerRecord: Hashable, Sendable {
         case .abandon: "abandon"
         case .hello: "hello"
         case .bye: "bye"
-        case .born: "born"
+        case .gap: "gap"
         case .known: "known"
         case .slots: "slots"
         case .closed: "closed"
@@ -87,7 +99,7 @@ package enum LedgerRecord: Hashable, Sendable {
 
     /// The kinds that this version knows, for metrics.
     package static let kinds = [
-        "begin", "end", "settled", "abandon", "hello", "bye", "born", "known", "slots", "closed", "probe", "opened",
+        "begin", "end", "settled", "abandon", "hello", "bye", "gap", "known", "slots", "closed", "probe", "opened",
         "pause", "resume", "alive", "followed", "unknown", "stranger",
     ]
 }
@@ -114,6 +126,15 @@ package struct LedgerReport: Hashable, Sendable {
     package var gate: String?
     /// Why the fleet is paused, as far as it knows; nil if it is not.
     package var paused: String?
+    /// The message that has paused it.
+    package var pause: LedgerMessage.ID?
+    /// Before that offset, in the stream as it is since `gap`, nothing was delivered that can come back; nil if it cannot say.
+    package var known: Int64?
+    package var gap: LedgerMessage.ID?
+    /// The broker user of the replica; nil if it does not know.
+    package var user: String?
+    /// Users beside that one whose records count, as `journal.writers` says.
+    package var writers: String?
     /// Starts of the fleet within the last period, and the limit such as `20/10s`.
     package var rate: Share?
     /// Images of the fleet within the budget's time, and the budget such as `500/24h`.

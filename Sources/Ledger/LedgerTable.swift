@@ -1,11 +1,12 @@
 import EditJob
+import Journal
 
 /// What the ledger remembers of jobs that have ended, in 32 bytes each: a million of them take 40 to 55 MiB.
 ///
 /// A dictionary of entries took 370 bytes each, and the standard library has no table without room for the whole key. Keys
 /// are 64-bit hashes, the same in every replica: two of a million jobs meet with a chance of one in 37 million, and then the
 /// later one is answered as another job of the same id.
-struct LedgerTable: Sendable {
+struct LedgerTable: Hashable, Sendable {
     /// A finished job without its texts.
     struct Row: Hashable, Sendable {
         enum State: UInt8, Sendable {
@@ -84,13 +85,20 @@ struct LedgerTable: Sendable {
     /// Open addressing with linear probing.
     ///
     /// Grows by a half: doubling would leave the table up to two thirds empty.
-    private struct Shard: Sendable {
-        /// A key of 0 is a free slot.
-        private var slots: [(key: UInt64, digest: UInt64, numbers: UInt64, rest: UInt64)]
+    private struct Shard: Hashable, Sendable {
+        private struct Slot: Hashable, Sendable {
+            /// 0 for one that is free.
+            var key: UInt64 = 0
+            var digest: UInt64 = 0
+            var numbers: UInt64 = 0
+            var rest: UInt64 = 0
+        }
+
+        private var slots: [Slot]
         private(set) var count = 0
 
         init(capacity: Int = 8) {
-            slots = Array(repeating: (0, 0, 0, 0), count: capacity)
+            slots = Array(repeating: Slot(), count: capacity)
         }
 
         private func home(_ key: UInt64) -> Int {
@@ -115,7 +123,7 @@ struct LedgerTable: Sendable {
             let index = index(of: key)
             if slots[index].key == 0 { count += 1 }
             let (numbers, rest) = row.packed
-            slots[index] = (key, row.digest, numbers, rest)
+            slots[index] = Slot(key: key, digest: row.digest, numbers: numbers, rest: rest)
         }
 
         mutating func remove(_ key: UInt64) {
@@ -134,20 +142,23 @@ struct LedgerTable: Sendable {
                     hole = next
                 }
             }
-            slots[hole] = (0, 0, 0, 0)
+            slots[hole] = Slot()
         }
 
-        mutating func removeAll(changedBefore moment: Int64) {
-            let old = slots.count { $0.key != 0 && Int64($0.rest & (1 << 32 - 1)) < moment }
+        mutating func removeAll(where isOld: (_ offset: Int64, _ changedAt: Int64) -> Bool) {
+            func isOldSlot(_ slot: Slot) -> Bool {
+                isOld(Int64(slot.numbers & (1 << 40 - 1)), Int64(slot.rest & (1 << 32 - 1)))
+            }
+            let old = slots.count { $0.key != 0 && isOldSlot($0) }
             guard old > 0 else { return }
-            rebuild(capacity: max(8, (count - old) * 5 / 4 + 1)) { Int64($0 & (1 << 32 - 1)) >= moment }
+            rebuild(capacity: max(8, (count - old) * 5 / 4 + 1)) { !isOldSlot($0) }
         }
 
-        private mutating func rebuild(capacity: Int, keeping isKept: (_ rest: UInt64) -> Bool) {
+        private mutating func rebuild(capacity: Int, keeping isKept: (Slot) -> Bool) {
             let old = slots
-            slots = Array(repeating: (0, 0, 0, 0), count: capacity)
+            slots = Array(repeating: Slot(), count: capacity)
             count = 0
-            for slot in old where slot.key != 0 && isKept(slot.rest) {
+            for slot in old where slot.key != 0 && isKept(slot) {
                 slots[index(of: slot.key)] = slot
                 count += 1
             }
@@ -158,6 +169,12 @@ struct LedgerTable: Sendable {
     private var shards = Array(repeating: Shard(), count: 256)
 
     private(set) var count = 0
+
+    /// Most shards are empty in a table of few jobs.
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(count)
+        for shard in shards where shard.count > 0 { hasher.combine(shard) }
+    }
 
     /// The key of a job id, the same in every replica and version.
     static func key(_ id: String) -> UInt64 {
@@ -182,11 +199,11 @@ struct LedgerTable: Sendable {
         }
     }
 
-    /// Forgets what changed before a moment, in seconds since 1970.
-    mutating func removeAll(changedBefore moment: Int64) {
+    /// Forgets what stands before an offset and has changed before a moment, in seconds since 1970.
+    mutating func removeAll(before first: Int64, changedBefore moment: Int64) {
         count = 0
         for index in shards.indices {
-            shards[index].removeAll(changedBefore: moment)
+            shards[index].removeAll { offset, changedAt in offset < first && changedAt < moment }
             count += shards[index].count
         }
     }

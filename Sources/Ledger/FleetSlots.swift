@@ -10,8 +10,8 @@ package import SharedValues
 /// `i - count` does so at most `margin` after the moment from which everybody reckons, and slot `i` is due `period + margin`
 /// after that: between the two lies at least the period, however late anybody reads anything. Delays lose slots, and never
 /// add one.
-package struct FleetSlots: Sendable {
-    private struct Slot: Sendable {
+package struct FleetSlots: Hashable, Sendable {
+    private struct Slot: Hashable, Sendable {
         let due: ContinuousClock.Instant
         /// Nil as long as nothing of this replica stands before it in the stream.
         let earliest: ContinuousClock.Instant?
@@ -109,6 +109,12 @@ package struct FleetSlots: Sendable {
         }
         // What was asked for wakes whoever waits; the rest is for a broker that does not answer.
         return .wait(until: own.first?.due ?? now + .seconds(1))
+    }
+
+    /// Takes all slots for used just now: what says when they were is lost.
+    package mutating func block(now: ContinuousClock.Instant) {
+        own = []
+        readSlots(limit.count, isOwn: false, isCatchingUp: true, now: now)
     }
 
     /// What was asked for may never be read: it can be asked for again.

@@ -1,5 +1,6 @@
 import EditJob
 package import JSON
+package import Journal
 
 // The ledger's records as people and other programs read them; `deploy/schemas/ledger.schema.json` says the same.
 
@@ -91,32 +92,33 @@ extension LedgerRecord {
             case .released: break
             }
         case .settled(let id): add("job", .string(id))
-        case .abandon(let id, let offset):
+        case .abandon(let id, let begun):
             add("job", .string(id))
-            add("offset", .integer(offset))
+            add("begun", begun.json)
         case .hello(let greeting):
             add("version", .string(greeting.version))
             let settings = greeting.settings.sorted { $0.key < $1.key }
             add("settings", .object(settings.map { JSONMember($0.key, .string($0.value)) }))
-        case .born(let seconds, let isConditional):
-            add("doubt_seconds", .integer(seconds))
-            add("if_first", isConditional ? .boolean(true) : nil)
+        case .known(let offset, let gap):
+            add("from", .integer(offset))
+            add("gap", gap?.json)
         case .slots(let count): add("count", .integer(Int64(count)))
         case .closed(let reason, let milliseconds, let isHeld):
             add("reason", .string(reason))
             add("ms", .integer(milliseconds))
             add("held", isHeld ? .boolean(true) : nil)
         case .probe(let closure, let after):
-            add("closure", .integer(closure))
-            add("after", after.map { .integer($0) })
-        case .opened(let closure): add("closure", .integer(closure))
+            add("closure", closure.json)
+            add("after", after?.json)
+        case .opened(let closure): add("closure", closure.json)
+        case .resume(let pause): add("pause", pause?.json)
         case .pause(let reason): add("reason", .string(reason))
         case .alive(let report): members += report.members
         case .followed(let id, let taskID, let code):
             add("job", .string(id))
             add("task_id", .string(taskID))
             add("code", code.map { .string($0) })
-        case .bye, .known, .resume, .unknown: break
+        case .bye, .gap, .unknown: break
         }
         return .object(members)
     }
@@ -159,8 +161,8 @@ extension LedgerRecord {
             return .end(id: id, verdict)
         case "settled": return id.map { .settled(id: $0) }
         case "abandon":
-            guard let id, let offset = json["offset"]?.exactInteger else { return nil }
-            return .abandon(id: id, offset: offset)
+            guard let id, let begun = LedgerMessage.ID(json["begun"]) else { return nil }
+            return .abandon(id: id, begun: begun)
         case "hello":
             var settings: [String: String] = [:]
             if case .object(let members)? = json["settings"] {
@@ -168,10 +170,9 @@ extension LedgerRecord {
             }
             return .hello(LedgerGreeting(version: json["version"]?.text ?? "", settings: settings))
         case "bye": return .bye
-        case "born":
-            let seconds = min(max(0, json["doubt_seconds"]?.exactInteger ?? 0), 1_000_000)
-            return .born(doubtSeconds: seconds, ifFirst: json["if_first"] == .boolean(true))
-        case "known": return .known
+        case "gap": return .gap
+        case "known":
+            return json.offset("from").map { .known(from: $0, gap: LedgerMessage.ID(json["gap"])) }
         default: return ofFleet(kind, json)
         }
     }
@@ -189,10 +190,11 @@ extension LedgerRecord {
             let isHeld = json["held"] == .boolean(true)
             return .closed(reason: reason, milliseconds: min(max(0, milliseconds), longestClosure), isHeld: isHeld)
         case "probe":
-            return json["closure"]?.exactInteger.map { .probe(closure: $0, after: json["after"]?.exactInteger) }
-        case "opened": return json["closure"]?.exactInteger.map { .opened(closure: $0) }
+            return LedgerMessage.ID(json["closure"])
+                .map { .probe(closure: $0, after: LedgerMessage.ID(json["after"])) }
+        case "opened": return LedgerMessage.ID(json["closure"]).map { .opened(closure: $0) }
         case "pause": return .pause(reason: json["reason"]?.text ?? "")
-        case "resume": return .resume
+        case "resume": return .resume(pause: LedgerMessage.ID(json["pause"]))
         case "followed":
             guard let id = json["job"]?.text, let taskID = json["task_id"]?.text else { return nil }
             return .followed(id: id, taskID: taskID, code: json["code"]?.text)
@@ -210,6 +212,11 @@ extension LedgerReport {
         ]
         if let gate { members.append(JSONMember("gate", .string(gate))) }
         if let paused { members.append(JSONMember("paused", .string(paused))) }
+        if let pause { members.append(JSONMember("pause", pause.json)) }
+        if let known { members.append(JSONMember("known", .integer(known))) }
+        if let gap { members.append(JSONMember("gap", gap.json)) }
+        if let user { members.append(JSONMember("user", .string(user))) }
+        if let writers { members.append(JSONMember("writers", .string(writers))) }
         if let rate { members.append(JSONMember("rate", rate.json)) }
         if let budget { members.append(JSONMember("budget", budget.json)) }
         return members
@@ -223,8 +230,26 @@ extension LedgerReport {
         )
         gate = json["gate"]?.text
         paused = json["paused"]?.text
+        pause = LedgerMessage.ID(json["pause"])
+        known = json.offset("known")
+        gap = LedgerMessage.ID(json["gap"])
+        user = json["user"]?.text
+        writers = json["writers"]?.text
         rate = json["rate"].flatMap { Share($0) }
         budget = json["budget"].flatMap { Share($0) }
+    }
+}
+
+extension LedgerMessage.ID {
+    fileprivate var json: JSONValue {
+        .object([JSONMember("replica", .string(replica)), JSONMember("n", .integer(number))])
+    }
+
+    fileprivate init?(_ json: JSONValue?) {
+        guard let replica = json?["replica"]?.text, let number = json?["n"]?.exactInteger, number >= 0 else {
+            return nil
+        }
+        self.init(replica: replica, number: number)
     }
 }
 
@@ -288,6 +313,11 @@ extension JobFailure {
 
 extension JSONValue {
     fileprivate static let counts = 1...1_000_000
+
+    /// A place in a stream; nil of anything else.
+    fileprivate func offset(_ name: String) -> Int64? {
+        self[name]?.exactInteger.flatMap { (0...1 << 60).contains($0) ? $0 : nil }
+    }
 
     /// A whole number within a range; nil of anything else.
     fileprivate func count(_ name: String, _ range: ClosedRange<Int> = counts) -> Int? {

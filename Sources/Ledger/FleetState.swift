@@ -1,9 +1,7 @@
-import DequeModule
-
 /// What the replicas know together beside their jobs: a pause, an account that takes nothing, who lives, what was spent.
 ///
 /// Part of the fold: see `LedgerState`.
-package struct FleetState: Sendable {
+package struct FleetState: Hashable, Sendable {
     /// Somebody wants no more submissions.
     package struct Pause: Hashable, Sendable {
         package let reason: String
@@ -11,6 +9,8 @@ package struct FleetState: Sendable {
         package let writer: String
         /// In milliseconds since 1970.
         package let at: Int64
+        /// The message that says so, by which an order to go on names it.
+        package let message: LedgerMessage.ID
     }
 
     /// The account takes nothing, as one replica has found.
@@ -19,11 +19,14 @@ package struct FleetState: Sendable {
         package let milliseconds: Int64
         /// Whether jobs wait in the workers instead of going back.
         package let isHeld: Bool
-        package let replica: String
-        /// Where the record stands, by which the closure is known.
-        package let offset: Int64
-        /// Who tries whether it is over, and where that record stands.
-        package fileprivate(set) var probe: LedgerState.Holder?
+        /// `HOST:PID` of the replica, for people.
+        package let writer: String
+        /// In milliseconds since 1970.
+        package let at: Int64
+        /// The message that says so, by which the closure is known.
+        package let message: LedgerMessage.ID
+        /// The message of the replica that tries whether it is over.
+        package fileprivate(set) var probe: LedgerMessage.ID?
     }
 
     /// A replica that has not said goodbye.
@@ -47,9 +50,9 @@ package struct FleetState: Sendable {
     package init() {}
 
     /// Applies all records of a message; for who only looks at the fleet.
-    package mutating func read(_ message: LedgerMessage, at offset: Int64) {
+    package mutating func read(_ message: LedgerMessage) {
         heard(from: message)
-        for record in message.records { apply(record, of: message, at: offset) }
+        for record in message.records { apply(record, of: message) }
     }
 
     /// Notes that the sender is alive; called once per message, before its records are applied.
@@ -59,7 +62,7 @@ package struct FleetState: Sendable {
     }
 
     /// Applies a record; those about jobs change nothing here.
-    mutating func apply(_ record: LedgerRecord, of message: LedgerMessage, at offset: Int64) {
+    mutating func apply(_ record: LedgerRecord, of message: LedgerMessage) {
         var new: Member { Member(writer: message.writer, lastSeen: message.at) }
         switch record {
         case .hello(let greeting):
@@ -68,9 +71,11 @@ package struct FleetState: Sendable {
         case .alive(let report): members[message.replica, default: new].report = report
         case .bye: members[message.replica] = nil
         case .pause(let reason):
-            pause = Pause(reason: reason, writer: message.writer, at: message.at)
+            pause = Pause(reason: reason, writer: message.writer, at: message.at, message: message.id)
             wasResumed = false
-        case .resume:
+        case .resume(let ended):
+            // One that was sent to a frozen node ends no pause that came after it.
+            if let ended, let pause, pause.message != ended { return }
             pause = nil
             wasResumed = true
         case .closed(let reason, let milliseconds, let isHeld):
@@ -78,59 +83,20 @@ package struct FleetState: Sendable {
                 reason: reason,
                 milliseconds: milliseconds,
                 isHeld: isHeld,
-                replica: message.replica,
-                offset: offset
+                writer: message.writer,
+                at: message.at,
+                message: message.id
             )
         case .probe(let closed, let after):
-            guard closure?.offset == closed, closure?.probe?.offset == after else { return }
-            closure?.probe = LedgerState.Holder(replica: message.replica, offset: offset)
-        case .opened(let closed): if closure?.offset == closed { closure = nil }
-        case .begin, .end, .settled, .abandon, .born, .known, .slots, .followed, .unknown: break
+            guard closure?.message == closed, closure?.probe == after else { return }
+            closure?.probe = message.id
+        case .opened(let closed): if closure?.message == closed { closure = nil }
+        case .begin, .end, .settled, .abandon, .gap, .known, .slots, .followed, .unknown: break
         }
     }
 
     /// Replicas that were heard of within so many milliseconds before a moment.
     package func alive(at now: Int64, within silence: Int64 = 90_000) -> Int {
         members.values.count { now - $0.lastSeen < silence }
-    }
-}
-
-/// The images that the fleet may still have submitted within a time: a sum over the submissions that were, or may have
-/// been, accepted.
-struct FleetBudget: Sendable {
-    let images: Int
-    /// In milliseconds.
-    let period: Int64
-    private var running: [String: (at: Int64, images: Int)] = [:]
-    /// Ended, nearly in the order of their beginning.
-    private var spent: Deque<(at: Int64, images: Int)> = []
-    private var sum = 0
-
-    init(images: Int, period: Int64) {
-        self.images = images
-        self.period = period
-    }
-
-    /// Images that count at a moment, in milliseconds since 1970.
-    func used(at now: Int64) -> Int {
-        let old = spent.lazy.prefix { now - $0.at >= period }.reduce(0) { $0 + $1.images }
-        return sum - old + running.values.reduce(0) { now - $1.at < period ? $0 + $1.images : $0 }
-    }
-
-    mutating func begin(_ id: String, _ images: Int, at now: Int64) {
-        // One that was abandoned may have been accepted.
-        end(id, isFree: false)
-        running[id] = (now, images)
-        while let first = spent.first, now - first.at >= period {
-            sum -= first.images
-            spent.removeFirst()
-        }
-    }
-
-    /// A definite no gives the images back.
-    mutating func end(_ id: String, isFree: Bool) {
-        guard let ended = running.removeValue(forKey: id), !isFree else { return }
-        spent.append(ended)
-        sum += ended.images
     }
 }

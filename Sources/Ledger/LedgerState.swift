@@ -1,55 +1,43 @@
 import DequeModule
 import EditJob
+package import Journal
 
 /// What all records of the ledger up to an offset add up to: the same in every replica that has read as far.
 ///
 /// A pure fold. No clock and no question whether somebody lives is part of it, since each replica would see those at another
 /// moment; who finds a replica gone writes that down, and the order of the stream decides.
 /// Source: Schneider, "Implementing Fault-Tolerant Services Using the State Machine Approach" (1990).
-package struct LedgerState: Sendable {
+package struct LedgerState: Hashable, Sendable {
     /// What the ledger says to a job that wants to be submitted.
     package struct Answer: Hashable, Sendable {
         /// The answer; the task id of an accepted job is empty if it has to be read at `acceptedAt`.
         package var answer: JournalAnswer
         /// The offset of the message that has the task id.
         package var acceptedAt: Int64?
-        /// Who is submitting the job, and the offset of the record that says so, if the answer is `inFlight`.
-        package var holder: Holder?
+        /// The message with which another replica has begun the job, if the answer is `inFlight`.
+        package var holder: LedgerMessage.ID?
         /// Whether the answer holds only once a `begin` with the request stands in the ledger.
         package var mustBeWritten = false
-        /// Whether it is the answer to a `begin` that stands in the ledger.
-        var wasWritten = false
-    }
-
-    /// A replica that is submitting a job.
-    package struct Holder: Hashable, Sendable {
-        package let replica: String
-        package let offset: Int64
-
-        package init(replica: String, offset: Int64) {
-            self.replica = replica
-            self.offset = offset
-        }
     }
 
     /// A job that has no end yet, or none that is known: kept whole.
-    private struct Open: Sendable {
+    private struct Open: Hashable, Sendable {
         var entry: JournalEntry
-        /// Who began it, also after it was abandoned; nil once it is ended.
-        var holder: Holder?
+        /// With which message it was begun, also after it was abandoned; nil once it is ended.
+        var holder: LedgerMessage.ID?
+        /// Where its last record stands.
+        var offset: Int64
     }
 
     private let retention: Int64
     private var open: [String: Open] = [:]
     private var finished = LedgerTable()
-    /// The number of the last message of each replica.
-    private var numbers: [String: Int64] = [:]
-    /// Whether no replica has said so far what is in doubt, since the stream's beginning or since what does not count.
-    private var isBeginning = false
-    /// The time of the latest record, in milliseconds since 1970.
-    package private(set) var latest: Int64 = 0
-    /// Until when deliveries may come back that were submitted before there was a ledger; nil if none can.
-    package private(set) var doubtsUntil: Int64?
+    /// The numbers of the messages that were applied, by replica.
+    private var numbers: [String: NumberSet] = [:]
+    /// The last `gap`: what was said of the stream before it does not count.
+    package private(set) var gap: LedgerMessage.ID?
+    /// Of what was delivered before that offset nothing can come back any more; nil if nobody has said so since the `gap`.
+    package private(set) var knownFrom: Int64?
     /// What is not about single jobs.
     package private(set) var fleet = FleetState()
     private var budget: FleetBudget?
@@ -58,7 +46,9 @@ package struct LedgerState: Sendable {
     private var lateOrder: Deque<String> = []
     private static let mostLate = 4096
 
-    /// Nothing has been read; what is older than `retention`, in milliseconds, is forgotten.
+    /// Nothing has been read.
+    ///
+    /// `sweep` forgets what is older than `retention`, in milliseconds.
     ///
     /// With a budget no more than so many images are begun within so many milliseconds.
     package init(retention: Int64, budget: (images: Int, period: Int64)? = nil) {
@@ -74,11 +64,8 @@ package struct LedgerState: Sendable {
 
     /// Whether a message was applied before: after a lost confirm it is published twice.
     package func hasApplied(_ message: LedgerMessage) -> Bool {
-        message.number <= numbers[message.replica] ?? -1
+        numbers[message.replica]?.contains(message.number) == true
     }
-
-    /// The number of the last message of a replica that was applied.
-    package func lastNumber(of replica: String) -> Int64? { numbers[replica] }
 
     /// The answer that a request would get now; nothing changes.
     package func answer(to request: JournalRequest, by replica: String, at now: Int64) -> Answer {
@@ -90,8 +77,8 @@ package struct LedgerState: Sendable {
     /// Who took the job then has told that its outcome is unknown.
     package func lateHolder(of id: String) -> String? { late[id] }
 
-    /// Whether a job is being submitted by a replica, and by the record at that offset.
-    package func isHeld(_ id: String, by holder: Holder) -> Bool {
+    /// Whether a job is being submitted by the replica that has begun it with that message.
+    package func isHeld(_ id: String, by holder: LedgerMessage.ID) -> Bool {
         guard let open = open[id], case .begun(let owner) = open.entry.state else { return false }
         return open.holder == holder && !owner.isEmpty
     }
@@ -99,53 +86,51 @@ package struct LedgerState: Sendable {
     /// Applies a message; the answers to its `begin` records, in their order.
     package mutating func apply(_ message: LedgerMessage, at offset: Int64) -> [Answer] {
         guard !hasApplied(message) else { return [] }
-        if offset == 0 { isBeginning = true }
-        numbers[message.replica] = message.number
-        latest = max(latest, message.at)
-        let isFirst = isBeginning
-        // An order, or the greeting of a replica that died before it could say what is in doubt, hides nothing.
-        if message.records.contains(where: { $0.kind == "born" }) { isBeginning = false }
+        numbers[message.replica, default: NumberSet()].insert(message.number)
         fleet.heard(from: message)
         var answers: [Answer] = []
         for record in message.records {
-            fleet.apply(record, of: message, at: offset)
+            fleet.apply(record, of: message)
             switch record {
-            case .begin(let request):
-                answers.append(begin(request, by: Holder(replica: message.replica, offset: offset), at: message.at))
+            case .begin(let request): answers.append(begin(request, by: message.id, at: message.at, offset))
             case .end(let id, let verdict): end(id, verdict, by: message.replica, at: message.at, offset)
             case .settled(let id): settled(id, at: message.at)
-            case .abandon(let id, let begun): abandon(id, begunAt: begun)
-            // Who knows of a longer doubt is right.
-            case .born(let seconds, let isConditional) where seconds > 0 && (!isConditional || isFirst):
-                doubtsUntil = max(doubtsUntil ?? 0, message.at + seconds * 1000)
-            case .born: break
-            case .known: doubtsUntil = nil
-            case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .alive, .followed, .unknown: break
+            case .abandon(let id, let begun): abandon(id, begun)
+            case .gap: (gap, knownFrom) = (message.id, nil)
+            case .known(let from, let gap): learn(from, since: gap)
+            case .alive(let report): if let from = report.known { learn(from, since: report.gap) }
+            case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .followed, .unknown: break
             }
         }
         return answers
     }
 
-    /// Passes over a message that does not count.
-    ///
-    /// Those before the first that does are as if they were not there: neither somebody who writes early nor a user whose
-    /// records no longer count must hide that the ledger begins here.
-    package mutating func skip() {
-        if numbers.isEmpty { isBeginning = true }
+    /// Notes where a message stands that was applied before: in a stream that is made again it is another place.
+    package mutating func found(_ message: LedgerMessage, at offset: Int64) {
+        for record in message.records {
+            guard case .end(let id, .accepted) = record, let row = finished[id], row.state == .accepted else {
+                continue
+            }
+            finished[id]?.offset = offset
+        }
     }
 
-    /// Forgets what is older than the retention.
-    package mutating func sweep(now: Int64) {
-        open = open.filter { !isForgotten($0.value.entry.changedAt, at: now) }
+    /// Forgets what is older than the retention, if the stream, whose oldest message is the one at `first`, does not have its
+    /// record any more.
+    ///
+    /// Neither alone: a clock may be wrong, and a policy may cut the stream.
+    package mutating func sweep(now: Int64, first: Int64) {
         let (oldest, isTooSmall) = now.subtractingReportingOverflow(retention)
-        finished.removeAll(changedBefore: isTooSmall ? .min : oldest / 1000)
+        guard !isTooSmall else { return }
+        open = open.filter { $0.value.offset >= first || $0.value.entry.changedAt >= oldest }
+        finished.removeAll(before: first, changedBefore: oldest / 1000)
     }
 
     // MARK: - The records
 
-    private func isForgotten(_ changedAt: Int64, at now: Int64) -> Bool {
-        let (age, isTooLarge) = now.subtractingReportingOverflow(changedAt)
-        return isTooLarge ? now > changedAt : age > retention
+    private mutating func learn(_ from: Int64, since gap: LedgerMessage.ID?) {
+        guard gap == self.gap else { return }
+        knownFrom = max(knownFrom ?? from, from)
     }
 
     private func decide(
@@ -156,8 +141,8 @@ package struct LedgerState: Sendable {
         var entry: JournalEntry?
         var row: LedgerTable.Row?
         if let open = open[request.id] {
-            entry = isForgotten(open.entry.changedAt, at: now) ? nil : open.entry
-        } else if let found = finished[request.id], !isForgotten(found.changedAt * 1000, at: now) {
+            entry = open.entry
+        } else if let found = finished[request.id] {
             row = found
             entry = JournalEntry(found, comparedWith: request.digest)
         }
@@ -178,13 +163,18 @@ package struct LedgerState: Sendable {
         }
     }
 
-    private mutating func begin(_ request: JournalRequest, by holder: Holder, at now: Int64) -> Answer {
+    private mutating func begin(
+        _ request: JournalRequest,
+        by holder: LedgerMessage.ID,
+        at now: Int64,
+        _ offset: Int64
+    ) -> Answer {
         let (answer, write) = decide(request, by: holder.replica, at: now)
         if let write {
             if !write.isFinished { budget?.begin(request.id, request.images, at: now) }
             finished[request.id] = nil
             late[request.id] = nil
-            open[request.id] = Open(entry: write, holder: write.isFinished ? nil : holder)
+            open[request.id] = Open(entry: write, holder: write.isFinished ? nil : holder, offset: offset)
         }
         return answer
     }
@@ -208,7 +198,7 @@ package struct LedgerState: Sendable {
             finished[id] = row
             open[id] = nil
         } else {
-            open[id] = Open(entry: entry)
+            open[id] = Open(entry: entry, offset: offset)
         }
     }
 
@@ -227,13 +217,13 @@ package struct LedgerState: Sendable {
             row.changedAt = now / 1000
             // A moment that no row can hold is a record's mistake, and the refusal stays as it was.
             if row.isPackable { finished[id] = row }
-        } else if let entry = open[id]?.entry.afterAcknowledgement(now: now) {
-            open[id] = Open(entry: entry)
+        } else if let failed = open[id], let entry = failed.entry.afterAcknowledgement(now: now) {
+            open[id] = Open(entry: entry, offset: failed.offset)
         }
     }
 
-    private mutating func abandon(_ id: String, begunAt offset: Int64) {
-        guard let begun = open[id], begun.holder?.offset == offset, case .begun = begun.entry.state else { return }
+    private mutating func abandon(_ id: String, _ holder: LedgerMessage.ID) {
+        guard let begun = open[id], begun.holder == holder, case .begun = begun.entry.state else { return }
         // Nobody's: then the rules take it for one whose worker is gone.
         open[id]?.entry.state = .begun(owner: "")
     }

@@ -4,7 +4,7 @@
 /// a process that was suspended wakes up knowing nothing, and nobody is asked, since no broker tells reliably who lives
 /// (from RabbitMQ 4.2 on the exclusive queue of a killed node stays). Each replica sees it at another moment: it must never
 /// decide anything that all have to agree on; who needs it to be decided writes what it has found.
-package struct ReplicaSilence: Sendable {
+package struct ReplicaSilence: Hashable, Sendable {
     /// Between the moment at which a heartbeat was read back and the next one.
     package static let interval = Duration.seconds(10)
 
@@ -49,6 +49,11 @@ package struct ReplicaSilence: Sendable {
 
     /// For how long the heartbeat that is on its way has not come back; nil if there is none.
     package func waiting(at now: ContinuousClock.Instant) -> Duration? { sentAt.map { now - $0 } }
+
+    /// Whether this replica has not heard of itself for so long that the others may have given it up, as after a suspension.
+    package func hasSlept(at now: ContinuousClock.Instant) -> Bool {
+        lastBeat.map { now - $0 > max(interval * 2, interval * limit / 2) } ?? false
+    }
 
     /// A report of this replica was read back that was published at that moment; one that comes too early counts for nothing.
     package mutating func readBack(publishedAt: ContinuousClock.Instant, at now: ContinuousClock.Instant) {

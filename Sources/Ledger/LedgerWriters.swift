@@ -4,7 +4,7 @@ package import SharedValues
 ///
 /// Who may publish to the default exchange can write to the stream. The broker checks the `user_id` of a message, and a
 /// stream keeps it. Source: RabbitMQ's "Validated User-ID".
-package struct LedgerWriters: Sendable {
+package struct LedgerWriters: Hashable, Sendable {
     private let user: String?
     private let others: [WildcardPattern]
 

@@ -1,0 +1,126 @@
+package import Journal
+
+/// A moment as a replica sees it: how long things take by a clock that nobody sets, and the date for what is told to others.
+package struct LedgerMoment: Hashable, Sendable {
+    package var monotonic: ContinuousClock.Instant
+    /// In milliseconds since 1970.
+    package var wall: Int64
+
+    package init(monotonic: ContinuousClock.Instant, wall: Int64) {
+        self.monotonic = monotonic
+        self.wall = wall
+    }
+}
+
+/// Something that happens to a replica: the only way in which it learns anything.
+package enum LedgerEvent: Hashable, Sendable {
+    /// Under what somebody waits for an answer; the shell makes a new one each time.
+    package typealias Waiter = Int
+
+    /// The job queue as the broker tells it.
+    package enum JobQueue: Hashable, Sendable {
+        /// There is none, so that nothing can come back.
+        case missing
+        /// So many messages are ready to be delivered, and so many consumers may hold others.
+        case seen(ready: Int, consumers: Int)
+        /// The user may not ask.
+        case hidden
+    }
+
+    // MARK: The connection; what comes of one that was replaced counts for nothing.
+
+    /// There is a connection, the stream is there, and this is the connection's user if the broker has said so.
+    case connected(link: Int, user: String?)
+    /// The answer to `inspectJobs`.
+    case sawJobs(JobQueue, link: Int)
+    /// The answer to `look`: the message that stands at the offset now, or the next one after it.
+    case saw(LedgerMessage.ID?, at: Int64?, link: Int)
+    /// The answer to `lookFirst`: where the stream begins.
+    case sawFirst(Int64, link: Int)
+    /// A message of the stream; without its body if that was too large to be kept.
+    case read([UInt8]?, user: String?, at: Int64, link: Int)
+    /// The broker has a message.
+    case confirmed(Int64, link: Int)
+    /// The connection ended; `isSilent` if the broker did not answer.
+    case disconnected(link: Int, isSilent: Bool)
+
+    // MARK: The replica's own work
+
+    /// Now or later, after the jobs that are ready to run: `flushSoon` has asked for it.
+    case flush
+    /// Time passes; why the gate is closed, and whether the broker has said that it does not read for now.
+    case tick(gate: String?, isBlocked: Bool)
+    /// A job wants to be submitted.
+    case wants(JournalRequest, Waiter)
+    /// The answer to `fetch`; nil if the record is gone, or cannot be had for now.
+    case fetched(Acceptance?, isAnswer: Bool, Waiter)
+    /// Somebody has something to write, and may wait until all others can know of it.
+    case writes(LedgerRecord, Waiter?)
+    /// Somebody waits until submissions can be let through, or the ledger is closed.
+    case waitsForReady(Waiter)
+    /// Who waits does not want to any more.
+    case givenUp(Waiter)
+    /// A delivery has come.
+    case delivered(wasBefore: Bool)
+    /// So many jobs wait for a start under the fleet's rate limit; answered by `turn`.
+    case wantsStart(waiting: Int)
+    /// The account takes jobs again.
+    case opened
+    /// Somebody wants to be the one that tries whether the account takes jobs again.
+    case wantsProbe(Waiter)
+    /// The replica ends in good order.
+    case closes
+}
+
+/// What is to be done about it.
+package enum LedgerEffect: Hashable, Sendable {
+    package typealias Waiter = LedgerEvent.Waiter
+
+    /// What somebody has waited for.
+    package enum Answer: Hashable, Sendable {
+        case job(JournalAnswer)
+        case fault(JournalFault)
+        /// It is written, or there is nothing to wait for any more.
+        case done
+        case probe(Bool)
+    }
+
+    /// Asks for the job queue's messages and consumers; `sawJobs`.
+    case inspectJobs
+    /// Publishes the first message on a connection; `confirmed`.
+    case greet(number: Int64, body: [UInt8])
+    /// Looks at what stands at an offset; `saw`.
+    case look(at: Int64)
+    /// Looks where the stream begins; `sawFirst`.
+    case lookFirst
+    /// Reads the stream from an offset on, or nil for all of it; `read`, again and again.
+    case consume(from: Int64?)
+    /// Publishes a message; `confirmed`.
+    case publish(number: Int64?, body: [UInt8])
+    /// Asks for `flush` after the jobs that are ready to run, so that their records go out together.
+    case flushSoon
+    /// Reads the acceptance of a job at an offset; `fetched`.
+    case fetch(id: String, at: Int64, Waiter)
+    case answer(Waiter, Answer)
+    /// What `wantsStart` has asked.
+    case turn(FleetSlots.Turn)
+    /// Something that the worker has to know of the fleet.
+    case tell(FleetChange)
+    /// Gives the connection up.
+    case leave
+
+    // MARK: For those who count
+
+    /// Records were read, by kind.
+    case read([String: Int])
+    /// An own message was read back so long after it was published.
+    case lagged(Duration)
+    /// So many jobs are remembered.
+    case remembers(Int)
+    /// So many replicas live, and so many images are left of the budget, if there is one.
+    case knowsFleet(replicas: Int, imagesLeft: Int?)
+    /// A newer version writes the ledger.
+    case isOutdated
+    /// Records of a user that does not count were read for the first time.
+    case readStranger(user: String, isAtStart: Bool)
+}

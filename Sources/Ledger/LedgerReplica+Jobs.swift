@@ -1,0 +1,219 @@
+import EditJob
+import Journal
+
+// A job's way through the ledger: what is known, a `begin` that is read back, an answer by the order of the stream.
+
+extension LedgerReplica {
+    static let outdated = JournalFault(
+        description: "a newer version writes this ledger: upgrade this replica",
+        isOfLedger: true
+    )
+
+    static let silent = JournalFault(
+        description: "the ledger does not answer; check the stream on the broker, and the broker's log",
+        isOfLedger: true
+    )
+
+    /// Submissions of this replica that are under way.
+    package var inFlight: Int { submitting.count }
+
+    /// Whether this replica is still the one that is submitting a job, as far as the ledger was read.
+    ///
+    /// Not after a sleep in which the others may have given it up.
+    package func maySubmit(_ id: String, at now: LedgerMoment) -> Bool {
+        guard isReady, let mine = submitting[id], !silence.hasSlept(at: now.monotonic) else { return false }
+        return state.isHeld(id, by: mine.begun)
+    }
+
+    /// Whether this replica is the one that tells of an acceptance which came after it had been given up.
+    package func mayTellLate(_ id: String) -> Bool { state.lateHolder(of: id) == name }
+
+    mutating func want(
+        _ request: JournalRequest,
+        _ waiter: LedgerEvent.Waiter,
+        at now: LedgerMoment
+    ) -> [LedgerEffect] {
+        guard outdatedAt == nil else { return [.answer(waiter, .fault(Self.outdated))] }
+        guard !isClosed else { return [.answer(waiter, .fault(Self.silent))] }
+        var request = request
+        // The stream was lost after the delivery came, and with it perhaps what had become of it.
+        if let losses = request.lossesAtDelivery, losses != self.losses { request.mayBeSubmittedElsewhere = true }
+        wanting[waiter] = Want(request: request)
+        return ask(waiter, at: now)
+    }
+
+    /// Asks what is known of a job, and goes on from there; waits while the ledger cannot be asked.
+    private mutating func ask(_ waiter: LedgerEvent.Waiter, at now: LedgerMoment) -> [LedgerEffect] {
+        guard let request = wanting[waiter]?.request else { return [] }
+        guard isReady else {
+            if wanting[waiter]?.stage != .waiting || wanting[waiter]?.deadline == nil { wait(waiter, at: now) }
+            wanting[waiter]?.stage = .waiting
+            return []
+        }
+        let known = state.answer(to: request, by: name, at: now.wall)
+        guard known.mustBeWritten else { return follow(known, waiter, wasWritten: false, at: now) }
+        wanting[waiter]?.stage = .writing
+        wait(waiter, at: now)
+        return write(.begin(request), waiter)
+    }
+
+    private mutating func wait(_ waiter: LedgerEvent.Waiter, at now: LedgerMoment) {
+        let deadline = Deadline(moment: now.monotonic + Self.longestWait, waiter: waiter)
+        deadlines.append(deadline)
+        wanting[waiter]?.deadline = deadline.moment
+    }
+
+    private mutating func follow(
+        _ known: LedgerState.Answer,
+        _ waiter: LedgerEvent.Waiter,
+        wasWritten: Bool,
+        at now: LedgerMoment
+    ) -> [LedgerEffect] {
+        guard let want = wanting[waiter] else { return [] }
+        let id = want.request.id
+        switch known.answer {
+        case .accepted(_, let attempts, let mayBeDuplicate, _):
+            // The other one, whose end came behind the record that gave it up, tells of it by itself.
+            guard !want.hasAbandoned || state.lateHolder(of: id) == nil else {
+                return end(waiter, .job(.doubtful(attempts: attempts)))
+            }
+            guard let offset = known.acceptedAt else { return end(waiter, .job(known.answer)) }
+            // The stream was made again without it: the broker would have nothing to send.
+            guard offset <= self.end else { return end(waiter, .job(.doubtful(attempts: attempts))) }
+            wanting[waiter]?.stage = .fetching(attempts: attempts, mayBeDuplicate: mayBeDuplicate)
+            if let recent = recent.acceptance(of: id, at: offset) { return fetched(recent, true, waiter) }
+            return [.fetch(id: id, at: offset, waiter)]
+        case .inFlight:
+            guard let holder = known.holder, isGone(holder) else { return end(waiter, .job(.inFlight)) }
+            wanting[waiter]?.hasAbandoned = true
+            wanting[waiter]?.stage = .abandoning
+            wait(waiter, at: now)
+            return write(.abandon(id: id, begun: holder), waiter)
+        case .overBudget where wasWritten:
+            // For replicas that have another budget, or none: to them it is begun.
+            return end(waiter, .job(.overBudget)) + write(.end(id: id, .released), nil)
+        default: return end(waiter, .job(known.answer))
+        }
+    }
+
+    /// Whether the replica that has written a message is gone.
+    func isGone(_ holder: LedgerMessage.ID) -> Bool { holder.replica != name && silence.isGone(holder.replica) }
+
+    mutating func fetched(
+        _ acceptance: Acceptance?,
+        _ isAnswer: Bool,
+        _ waiter: LedgerEvent.Waiter
+    ) -> [LedgerEffect] {
+        guard case .fetching(let attempts, let mayBeDuplicate)? = wanting[waiter]?.stage else { return [] }
+        guard isAnswer else { return end(waiter, .fault(Self.silent)) }
+        guard let acceptance else { return end(waiter, .job(.doubtful(attempts: attempts))) }
+        let answer = JournalAnswer.accepted(
+            taskID: acceptance.taskID,
+            attempts: attempts,
+            mayBeDuplicate: mayBeDuplicate,
+            at: acceptance.at
+        )
+        return end(waiter, .job(answer))
+    }
+
+    private mutating func end(_ waiter: LedgerEvent.Waiter, _ answer: LedgerEffect.Answer) -> [LedgerEffect] {
+        wanting[waiter] = nil
+        return [.answer(waiter, answer)]
+    }
+
+    /// An own message was read back: whoever waits for one of its records goes on.
+    mutating func readBack(
+        _ message: LedgerMessage,
+        _ waiters: [LedgerEvent.Waiter?],
+        _ answers: [LedgerState.Answer],
+        at now: LedgerMoment
+    ) -> [LedgerEffect] {
+        var effects: [LedgerEffect] = []
+        var answers = answers.makeIterator()
+        for (index, record) in message.records.enumerated() {
+            let waiter = waiters.indices.contains(index) ? waiters[index] : nil
+            switch record {
+            case .begin(let request):
+                guard let answer = answers.next() else { continue }
+                if case .begun = answer.answer {
+                    submitting[request.id] = Submitting(request: request, begun: message.id, at: message.at)
+                }
+                if let waiter { effects += follow(answer, waiter, wasWritten: true, at: now) }
+            case .end(let id, _):
+                submitting[id] = nil
+                if let waiter { effects += written(waiter, at: now) }
+            default: if let waiter { effects += written(waiter, at: now) }
+            }
+        }
+        return effects
+    }
+
+    /// A record is in the stream that somebody waits for.
+    mutating func written(_ waiter: LedgerEvent.Waiter, at now: LedgerMoment) -> [LedgerEffect] {
+        if let want = wanting[waiter] {
+            // An earlier record that gave somebody up may come back after it was waited for.
+            return want.stage == .abandoning ? ask(waiter, at: now) : []
+        }
+        if probing.remove(waiter) != nil { return [.answer(waiter, .probe(hasProbe))] }
+        return [.answer(waiter, .done)]
+    }
+
+    // MARK: - Who has waited too long
+
+    mutating func expire(at now: LedgerMoment) -> [LedgerEffect] {
+        var effects: [LedgerEffect] = []
+        while let due = deadlines.first, due.moment <= now.monotonic {
+            deadlines.removeFirst()
+            if probing.contains(due.waiter) { effects += written(due.waiter, at: now) }
+            guard let want = wanting[due.waiter], want.deadline == due.moment else { continue }
+            switch want.stage {
+            case .waiting: effects += end(due.waiter, .fault(outdatedAt == nil ? Self.silent : Self.outdated))
+            case .writing:
+                withdraw(due.waiter, of: want.request.id)
+                effects += end(due.waiter, .fault(Self.silent)) + flushSoon()
+            // It is written all the same, and what is true then is looked up.
+            case .abandoning: effects += ask(due.waiter, at: now)
+            // The broker's answer, or its silence, ends it.
+            case .fetching: break
+            }
+        }
+        return effects
+    }
+
+    /// Gives up a `begin` that nobody waits for any more: nothing was submitted.
+    private mutating func withdraw(_ waiter: LedgerEvent.Waiter, of id: String) {
+        if let index = outbox.firstIndex(where: { $0.waiter == waiter }) {
+            outbox.remove(at: index)
+            return
+        }
+        submitting[id] = nil
+        outbox.append(Pending(record: .end(id: id, .released), waiter: nil))
+    }
+
+    mutating func giveUp(_ waiter: LedgerEvent.Waiter) -> [LedgerEffect] {
+        if let index = waitingForReady.firstIndex(of: waiter) {
+            waitingForReady.remove(at: index)
+            return [.answer(waiter, .done)]
+        }
+        return wanting[waiter]?.stage == .waiting ? end(waiter, .fault(Self.silent)) : []
+    }
+
+    /// Submissions can be let through: whoever waits for that goes on.
+    mutating func becomeReady(isFirst: Bool, at now: LedgerMoment) -> [LedgerEffect] {
+        var effects: [LedgerEffect] = waitingForReady.map { .answer($0, .done) }
+        waitingForReady = []
+        switch jobsAtStart {
+        case .missing where isFirst, .seen(ready: 0, _) where isFirst: effects += nothingCameBack(at: now)
+        case .missing, .seen, .hidden: break
+        }
+        for waiter in wanting.filter({ $0.value.stage == .waiting }).keys.sorted() { effects += ask(waiter, at: now) }
+        return effects
+    }
+
+    mutating func failOutdated() -> [LedgerEffect] { failWanting(Self.outdated) }
+
+    /// Ends those whose `begin` was not written yet.
+    mutating func failWanting(_ fault: JournalFault) -> [LedgerEffect] {
+        wanting.filter { $0.value.stage == .waiting }.keys.sorted().flatMap { end($0, .fault(fault)) }
+    }
+}
