@@ -93,6 +93,7 @@ let package = Package(
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
+            exclude: ["README.md"],
             swiftSettings: strict
         ),
         .target(
@@ -310,7 +311,10 @@ let package = Package(
         ),
         .testTarget(
             name: "LedgerTests",
-            dependencies: ["AMQP", "EditJob", "JSON", "Journal", "Ledger", "SharedValues", "TestSupport"],
+            dependencies: [
+                "AMQP", "EditJob", "JSON", "Journal", "Ledger", "SharedValues", "TestSupport",
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+            ],
             swiftSettings: strict
         ),
         .testTarget(

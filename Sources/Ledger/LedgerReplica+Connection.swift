@@ -8,6 +8,9 @@ extension LedgerReplica {
     /// Our own are some 100 KiB; what is larger than this is nobody's of ours, and is not parsed.
     private static let largestMessage = 1 << 20
 
+    /// Stands for those who may live and whom the stream does not name.
+    private static let unnamed = ""
+
     /// Whether all that may come back stands in what this replica has read.
     package var isCovered: Bool {
         guard !mustTellGap, hole == nil, let first, let known = state.knownFrom else { return false }
@@ -168,10 +171,14 @@ extension LedgerReplica {
             switch record {
             case .hello: mustReport = true
             // Whoever reports has written again what it knew.
-            case .alive where phase != .reading:
+            case .gap: gapTellers.insert(message.replica)
+            case .alive(let report) where phase != .reading:
                 answered.insert(message.replica)
                 if case .joining(var left, let until) = phase {
                     left.remove(message.replica)
+                    // Who has read the stream before, and has heard all whom it knew, speaks for those whom nobody names.
+                    let knows = gapTellers.contains(message.replica) && report.gate != "ledger"
+                    if knows || report.known != nil { left.remove(Self.unnamed) }
                     phase = left.isEmpty ? .upToDate : .joining(left, until: until)
                 }
             default: break
@@ -275,7 +282,7 @@ extension LedgerReplica {
             return
         }
         // Nobody knows whose report would be the last one.
-        if isUnknown { others.insert("") }
+        if isUnknown { others.insert(Self.unnamed) }
         phase = .joining(others, until: now.monotonic + options.patience)
     }
 

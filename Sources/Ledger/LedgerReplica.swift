@@ -134,6 +134,8 @@ package struct LedgerReplica: Hashable, Sendable {
     var hasFoundGap = false
     /// Replicas that have reported since this one has greeted.
     var answered: Set<String> = []
+    /// Replicas that had read the stream before it was lost.
+    var gapTellers: Set<String> = []
     /// The time of the first record on this connection and of its beginning, for the progress.
     var readingFrom: Int64?
     var connectedAt: Int64 = 0

@@ -2,6 +2,7 @@ import AMQP
 import EditJob
 import Journal
 import Ledger
+import NIOConcurrencyHelpers
 import SharedValues
 import TestSupport
 import Testing
@@ -22,6 +23,10 @@ struct LedgerJournalTests {
         patience: Duration = .seconds(60),
         writers: [WildcardPattern] = []
     ) -> LedgerJournal {
+        LedgerJournal(options(patience: patience, writers: writers), observer: Quiet())
+    }
+
+    private static func options(patience: Duration, writers: [WildcardPattern] = []) -> LedgerJournal.Options {
         var replica = LedgerReplica.Options(
             name: LedgerJournal.freshName,
             writer: "test:1",
@@ -32,13 +37,12 @@ struct LedgerJournalTests {
         )
         replica.writers = writers
         replica.heartbeat = min(ReplicaSilence.interval, patience / 3)
-        let options = LedgerJournal.Options(
+        return LedgerJournal.Options(
             replica: replica,
             stream: QueueDeclaration(name: "q.ledger", arguments: ["x-queue-type": .text("stream")]),
             jobs: "q",
             mayDeclare: true
         )
-        return LedgerJournal(options, observer: Quiet())
     }
 
     /// A ledger with its connection.
@@ -178,6 +182,65 @@ struct LedgerJournalTests {
         request.mayBeSubmittedElsewhere = mark.isInDoubt
         request.lossesAtDelivery = mark.losses
         return request
+    }
+
+    @Test func `a real run that is told again to a replica has the same effects: the shell adds nothing`() async throws
+    {
+        struct Step: Sendable {
+            let event: LedgerEvent
+            let moment: LedgerMoment
+            let effects: [LedgerEffect]
+        }
+        let steps = NIOLockedValueBox<[Step]>([])
+        var options = Self.options(patience: .seconds(3))
+        options.replica.rateLimit = RateLimit("20/1s")
+        options.replica.budget = RateLimit("500/1h")
+        try await TestBroker.withVirtualHost { broker in
+            let ledger = LedgerJournal(options, observer: Quiet())
+            ledger.record { event, moment, effects in
+                steps.withLockedValue { $0.append(Step(event: event, moment: moment, effects: effects)) }
+            }
+            let first = try await ledger.attach(broker.connect("first"))
+            await ledger.waitUntilReady()
+            try await Self.with(broker) { other, _ in
+                for index in 0..<30 {
+                    _ = try await ledger.begin(Self.request("job-\(index)"))
+                    _ = ledger.mark(wasDeliveredBefore: index % 2 == 0, awaitsVerdict: false)
+                    _ = try await other.begin(Self.request("job-\(index)"))
+                    try await ledger.finish("job-\(index)", .accepted(taskID: "t-\(index)", at: Self.moment))
+                    _ = ledger.turn(waiting: 3)
+                }
+            }
+            _ = try await ledger.begin(Self.request("open"))
+            ledger.tellClosed("credits", for: .seconds(5), isHeld: false)
+            #expect(await ledger.claimProbe())
+            // The connection is lost, and then the stream.
+            await first.close()
+            try await eventually("it has noticed") { ledger.progress != nil }
+            let second = try await ledger.attach(broker.connect("second"))
+            await ledger.waitUntilReady()
+            try await broker.withConnection { try await $0.delete(queue: "q.ledger") }
+            await second.close()
+            try await eventually("it has noticed") { ledger.progress != nil }
+            let third = try await ledger.attach(broker.connect("third"))
+            await ledger.waitUntilReady()
+            ledger.tellOpened()
+            try await ledger.finish("open", .released)
+            await ledger.close()
+            await third.close()
+        }
+        let recorded = steps.withLockedValue { $0 }
+        #expect(recorded.count > 200)
+        var replica = LedgerReplica(options.replica)
+        for (index, step) in recorded.enumerated() {
+            let effects = replica.handle(step.event, at: step.moment)
+            guard effects == step.effects else {
+                Issue.record("step \(index), \(step.event): \(effects) instead of \(step.effects)")
+                return
+            }
+        }
+        let published = recorded.flatMap(\.effects).count { if case .publish = $0 { true } else { false } }
+        #expect(published > 20)
     }
 
     private static func isInDoubt(_ answer: JournalAnswer) -> Bool {

@@ -584,10 +584,17 @@ struct LedgerReplicaTests {
         world.jobs = .seen(ready: 1, consumers: 2)
         world.connect()
         #expect(!world.replica.isReady)
-        world.write([.alive(LedgerReport(version: "1", since: 0, inFlight: 0))], by: "b", 0)
+        let report = LedgerRecord.alive(LedgerReport(version: "1", since: 0, inFlight: 0))
+        world.write([report], by: "b", 0)
         world.settle()
         #expect(!world.replica.isReady)
-        world.wait(41)
+        var waiting = world
+        waiting.wait(41)
+        #expect(waiting.replica.isReady)
+        // One that had read the stream before it was lost speaks for all.
+        world.write([.gap, Self.greeting], by: "c", 5)
+        world.write([report], by: "c", 6)
+        world.settle()
         #expect(world.replica.isReady)
     }
 
