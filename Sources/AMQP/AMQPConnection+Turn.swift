@@ -49,8 +49,12 @@ extension AMQPConnection {
         case .confirmed(let number, let multiple): confirmed(number, multiple: multiple)
         case .refused(let number, let multiple): refused(number, multiple: multiple)
         case .consumerCancelled(let tag):
-            if let consumer = consuming.registrations[tag]?.consumer { consuming.cancelledByBroker.insert(consumer) }
-            forgetConsumer(tag)
+            guard let consumer = consuming.registrations[tag]?.consumer else { return }
+            consuming.cancelledByBroker.insert(consumer)
+            // All that bring its deliveries: the rest would keep it going without what is sent to this one.
+            for (other, registration) in consuming.registrations where registration.consumer == consumer {
+                forgetConsumer(other)
+            }
             watcher.yield(.consumerCancelled)
         case .blocked(let reason):
             publishing.isBlocked = true

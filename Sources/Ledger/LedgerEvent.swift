@@ -121,6 +121,8 @@ package enum LedgerEffect: Hashable, Sendable {
     case knowsFleet(replicas: Int, imagesLeft: Int?)
     /// A newer version writes the ledger.
     case isOutdated
+    /// Nothing is submitted before replicas were heard that may know more, or for so long at most.
+    case awaitsOthers(atMost: Duration)
     /// Records of a user that does not count were read for the first time.
     case readStranger(user: String, isAtStart: Bool)
 }

@@ -41,6 +41,7 @@ package final class LedgerJournal: SubmissionJournal {
         func remembers(_ entries: Int)
         func knowsFleet(replicas: Int, imagesLeft: Int?)
         func isOutdated()
+        func awaitsOthers(atMost: Duration)
         func readStranger(_ user: String, isAtStart: Bool)
     }
 
@@ -238,6 +239,7 @@ package final class LedgerJournal: SubmissionJournal {
         case .remembers(let entries): observer.remembers(entries)
         case .knowsFleet(let replicas, let left): observer.knowsFleet(replicas: replicas, imagesLeft: left)
         case .isOutdated: observer.isOutdated()
+        case .awaitsOthers(let patience): observer.awaitsOthers(atMost: patience)
         case .readStranger(let user, let isAtStart): observer.readStranger(user, isAtStart: isAtStart)
         }
     }

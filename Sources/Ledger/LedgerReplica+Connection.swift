@@ -25,7 +25,7 @@ extension LedgerReplica {
         (reported, mustReport, answered) = (nil, false, [])
         lastCame = now.monotonic
         (connectedAt, readingFrom, progress) = (now.wall, nil, 0)
-        hasToldFleet = false
+        (hasToldFleet, isJobQueueHidden) = (false, false)
         guard lastRead == nil else { return greet(at: now) }
         (first, end, hole) = (nil, -1, nil)
         phase = .inspecting
@@ -33,6 +33,8 @@ extension LedgerReplica {
     }
 
     mutating func disconnected(_ isSilent: Bool) -> [LedgerEffect] {
+        // Each of many that were on their way may say so.
+        guard phase != .away else { return [.leave] }
         phase = .away
         sent = nil
         return isSilent && !isClosed ? [.tell(.silent), .leave] : [.leave]
@@ -43,6 +45,7 @@ extension LedgerReplica {
             jobsAtStart = jobs
             return greet(at: now)
         }
+        if jobs == .hidden { isJobQueueHidden = true }
         // A quorum queue without a leader answers that it has neither messages nor consumers (`rabbit_quorum_queue:stat/1`).
         guard phase == .upToDate, case .seen(ready: 0, let consumers) = jobs, consumers > 0 else { return [] }
         return nothingCameBack(at: now)
@@ -171,19 +174,24 @@ extension LedgerReplica {
             switch record {
             case .hello: mustReport = true
             // Whoever reports has written again what it knew.
+            case .bye: goneOrHeard(message.replica)
             case .gap: gapTellers.insert(message.replica)
             case .alive(let report) where phase != .reading:
-                answered.insert(message.replica)
-                if case .joining(var left, let until) = phase {
-                    left.remove(message.replica)
-                    // Who has read the stream before, and has heard all whom it knew, speaks for those whom nobody names.
-                    let knows = gapTellers.contains(message.replica) && report.gate != "ledger"
-                    if knows || report.known != nil { left.remove(Self.unnamed) }
-                    phase = left.isEmpty ? .upToDate : .joining(left, until: until)
-                }
+                // Who has read the stream before, and has heard all whom it knew, speaks for those whom nobody names.
+                let knows = gapTellers.contains(message.replica) && report.gate != "ledger"
+                if knows || report.known != nil { goneOrHeard(Self.unnamed) }
+                goneOrHeard(message.replica)
             default: break
             }
         }
+    }
+
+    /// Nobody waits any more for what that replica may know.
+    private mutating func goneOrHeard(_ replica: String) {
+        answered.insert(replica)
+        guard case .joining(var left, let until) = phase else { return }
+        left.remove(replica)
+        phase = left.isEmpty ? .upToDate : .joining(left, until: until)
     }
 
     private mutating func readOwn(
@@ -267,7 +275,8 @@ extension LedgerReplica {
 
     /// Goes on once those have been heard that may know more: a newcomer must not overtake them.
     mutating func join(at now: LedgerMoment) {
-        guard !isCovered || hasFoundGap else {
+        // One that has read all there was, and goes on where it stopped, overtakes nobody.
+        guard hasFoundGap || !isCovered && !wasReady else {
             phase = .upToDate
             return
         }

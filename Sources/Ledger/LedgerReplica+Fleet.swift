@@ -64,7 +64,10 @@ extension LedgerReplica {
         }
         let waiting =
             canWrite ? silence.waiting(at: now.monotonic) : lastCame.map { now.monotonic - $0 }
-        if let waiting, waiting > Self.longestSilence { return disconnected(true) }
+        if let waiting, waiting > Self.longestSilence {
+            // Before the stream is read, it may be the stream alone that has a trouble.
+            return disconnected(canWrite || phase == .reading)
+        }
         guard canWrite else { return [] }
         let new = Reported(isReady: isReady, gate: gate, paused: state.fleet.pause?.reason)
         guard mustReport || reported != new || silence.isDue(at: now.monotonic) else { return [] }
@@ -99,7 +102,7 @@ extension LedgerReplica {
         guard phase == .upToDate else { return [] }
         sample(at: now)
         var effects: [LedgerEffect] = []
-        if isWaitingForWitness(at: now), now.monotonic >= nextInspection ?? now.monotonic {
+        if isWaitingForWitness(at: now), !isJobQueueHidden, now.monotonic >= nextInspection ?? now.monotonic {
             nextInspection = now.monotonic + (isCovered ? Self.inspection.otherwise : Self.inspection.inDoubt)
             effects.append(.inspectJobs)
         }
@@ -148,7 +151,9 @@ extension LedgerReplica {
     }
 
     private func isWaitingForWitness(at now: LedgerMoment) -> Bool {
-        samples.first.map { $0.safeAt <= now.monotonic } ?? false
+        // Also one that was seen, and could not be said yet.
+        if !isCovered, !mustTellGap, let ownKnown, let first, first <= ownKnown { return true }
+        return samples.first.map { $0.safeAt <= now.monotonic } ?? false
     }
 
     /// A delivery has come.

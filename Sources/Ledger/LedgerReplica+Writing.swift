@@ -97,6 +97,8 @@ extension LedgerReplica {
                 effects.append(.publish(number: nil, body: message(of: part, at: now).encoded))
             }
         }
+        if case .reading = phase { effects.append(.publish(number: nil, body: message(of: [.bye], at: now).encoded)) }
+        if case .rewriting = phase { effects.append(.publish(number: nil, body: message(of: [.bye], at: now).encoded)) }
         isClosed = true
         effects += waitingForReady.map { .answer($0, .done) }
         waitingForReady = []

@@ -177,6 +177,8 @@ package struct LedgerReplica: Hashable, Sendable {
     /// Of what was delivered before that offset nothing can come back any more, as this replica has found.
     var ownKnown: Int64?
     var nextInspection: ContinuousClock.Instant?
+    /// Whether the user may not ask for the job queue, so that it is not asked again on this connection.
+    var isJobQueueHidden = false
     var nextSweep: ContinuousClock.Instant?
 
     // MARK: Others
@@ -212,12 +214,16 @@ package struct LedgerReplica: Hashable, Sendable {
         phase == .upToDate && outdatedAt == nil && strangersUntil == nil && !isClosed
     }
 
+    /// Whether those are waited for that may know more.
+    private var isJoining: Bool { if case .joining = phase { true } else { false } }
+
     // MARK: - Everything that happens
 
     /// Takes note of an event; what is to be done about it, in that order.
     package mutating func handle(_ event: LedgerEvent, at now: LedgerMoment) -> [LedgerEffect] {
-        let (wasReady, wasCovered) = (isReady, isCovered)
+        let (wasReady, wasCovered, wasWaiting) = (isReady, isCovered, isJoining)
         var effects = react(to: event, at: now)
+        if isJoining, !wasWaiting { effects.append(.awaitsOthers(atMost: options.patience)) }
         if isReady, !wasReady {
             let isFirst = !self.wasReady
             self.wasReady = true

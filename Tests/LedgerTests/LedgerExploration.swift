@@ -231,7 +231,7 @@ struct LedgerExploration: Hashable {
             case .leave:
                 replicas[index].isReading = false
                 connect(index)
-            case .turn, .tell, .read, .lagged, .remembers, .knowsFleet, .isOutdated, .readStranger: break
+            case .turn, .tell, .read, .lagged, .remembers, .knowsFleet, .isOutdated, .awaitsOthers, .readStranger: break
             }
         }
     }

@@ -16,6 +16,7 @@ struct LedgerJournalTests {
         func remembers(_ entries: Int) {}
         func knowsFleet(replicas: Int, imagesLeft: Int?) {}
         func isOutdated() {}
+        func awaitsOthers(atMost: Duration) {}
         func readStranger(_ user: String, isAtStart: Bool) {}
     }
 

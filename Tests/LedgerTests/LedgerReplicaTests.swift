@@ -598,6 +598,61 @@ struct LedgerReplicaTests {
         #expect(world.replica.isReady)
     }
 
+    @Test func `a goodbye ends the wait for a replica, and one that is still reading says it too`() {
+        var world = World()
+        world.jobs = .seen(ready: 1, consumers: 2)
+        world.write([Self.greeting], by: "b", 0)
+        world.connect()
+        #expect(!world.replica.isReady)
+        world.write([.bye], by: "b", 1)
+        world.settle()
+        #expect(world.replica.isReady)
+        var reading = World("r")
+        reading.tell(.connected(link: 0, user: "u"))
+        reading.tell(.closes)
+        let last = reading.outgoing.last.flatMap { try? LedgerMessage(parsing: $0.body) }
+        #expect(last?.records == [.bye])
+    }
+
+    @Test func `a replica that goes on where it stopped waits for nobody, covered or not`() {
+        var world = World { $0.consumerTimeout = .seconds(1000) }
+        world.jobs = .seen(ready: 1, consumers: 1)
+        world.connect()
+        world.write([Self.greeting], by: "dead", 0)
+        world.wait(41)
+        #expect(world.replica.isReady && !world.replica.isCovered)
+        world.cut()
+        world.connect()
+        #expect(world.replica.isReady)
+    }
+
+    @Test func `what was seen of the job queue is said once the doubt allows it, without another job`() {
+        var world = World()
+        world.jobs = .seen(ready: 3, consumers: 0)
+        world.connect()
+        world.tell(.delivered(wasBefore: true))
+        world.tell(.delivered(wasBefore: false))
+        world.settle()
+        world.jobs = .seen(ready: 0, consumers: 1)
+        world.wait(30)
+        #expect(!world.replica.isCovered)
+        world.wait(20)
+        #expect(world.replica.isCovered)
+    }
+
+    @Test func `a stream that takes nothing ends only the connection of the ledger, and says so once`() {
+        var world = World()
+        world.link = 1
+        _ = world.replica.handle(.connected(link: 1, user: "u"), at: world.moment)
+        for _ in 0..<100 {
+            world.now += 250
+            world.tell(.tick(gate: nil, isBlocked: false))
+        }
+        #expect(!world.told.contains(.silent) && !world.replica.isReady)
+        world.tell(.disconnected(link: 1, isSilent: true))
+        #expect(!world.told.contains(.silent))
+    }
+
     @Test func `a newer version stops a replica until the stream has dropped its messages`() {
         var world = World()
         world.connect()

@@ -57,8 +57,8 @@ extension LedgerSimulation {
         switch replicas[index].asks.removeFirst() {
         case .inspectJobs:
             let others = replicas.indices.count { $0 != index && replicas[$0].isConsuming }
-            let holders = mutation == .hidesHolders ? 0 : others
-            tell(index, .sawJobs(.seen(ready: queue.count, consumers: holders), link: link))
+            let own = replicas[index].isConsuming ? 1 : 0
+            tell(index, .sawJobs(.seen(ready: queue.count, consumers: others + own), link: link))
         case .greet(let number, let body):
             stream.append(body)
             tell(index, .confirmed(number, link: link))

@@ -23,8 +23,6 @@ struct LedgerSimulation {
         case neverSeesAnotherStream
         /// What was delivered while nobody knew of it counts as known.
         case ignoresDoubt
-        /// Nobody else seems to hold deliveries.
-        case hidesHolders
     }
 
     /// What a run has done, so that nobody takes an empty one for a proof.
@@ -202,7 +200,7 @@ struct LedgerSimulation {
         case .flushSoon: replicas[index].isFlushDue = true
         case .answer(let waiter, let answer): resume(index, waiter, answer)
         case .leave: cut(index, isNoticed: true)
-        case .turn, .tell, .read, .lagged, .remembers, .knowsFleet, .isOutdated, .readStranger: break
+        case .turn, .tell, .read, .lagged, .remembers, .knowsFleet, .isOutdated, .awaitsOthers, .readStranger: break
         }
     }
 

@@ -113,6 +113,18 @@ extension ProgramTests {
             #expect(end.unknown == 3)
         }
 
+        @Test(arguments: ["park", "retry"])
+        func `a killed replica's jobs without an id no ledger knows, whatever it covers`(_ policy: String) async throws
+        {
+            let end = try await Self.endAfterKill(["ledger", "ledger"], policy: policy) { _, properties in
+                properties.messageID = nil
+            }
+            #expect(end.requests == (policy == "park" ? 3 : 6))
+            let isMarked = end.replies.allSatisfy { $0["may_be_duplicate"] == .boolean(true) }
+            let isUnknown = end.replies.allSatisfy { $0["error"]?["code"]?.text == "outcome_unknown" }
+            #expect(policy == "park" ? isUnknown : isMarked, "\(end.replies)")
+        }
+
         @Test(arguments: ["named", "anonymous"])
         func `where the policy says so they are, and the reply has the mark`(_ id: String) async throws {
             let end = try await Self.endAfterKill(["memory", "memory"], policy: "retry") { index, properties in

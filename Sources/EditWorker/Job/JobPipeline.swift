@@ -205,7 +205,8 @@ package final class JobPipeline: Sendable {
         request.isOfEndedTask = job.isOfEndedTask
         request.takesVerdict = job.wasDeliveredBefore || job.awaitsVerdict
         request.retriesUnfinished = policy.noAnswer == .retry
-        request.mayBeSubmittedElsewhere = job.mark.isInDoubt
+        // One without an id no store can know, whatever it covers.
+        request.mayBeSubmittedElsewhere = job.mark.isInDoubt || job.isAnonymous && job.wasDeliveredBefore
         request.lossesAtDelivery = job.mark.losses
         return request
     }

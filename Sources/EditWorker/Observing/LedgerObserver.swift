@@ -29,6 +29,14 @@ package struct LedgerObserver: LedgerJournal.Observer {
         )
     }
 
+    package func awaitsOthers(atMost patience: Duration) {
+        logger.log(
+            .info,
+            "the ledger does not say what may come back; other replicas are heard before anything is submitted",
+            [.wait: "\(patience)"]
+        )
+    }
+
     package func readStranger(_ user: String, isAtStart: Bool) {
         logger.log(
             isAtStart ? .error : .warning,
