@@ -116,8 +116,15 @@ extension AMQPConnection {
     }
 
     /// See `Consumer.closeIfCancelled`.
-    func closeIfCancelled(_ consumer: ByteString) {
-        if consuming.cancelledByBroker.remove(consumer) != nil { close() }
+    func closeIfCancelled(_ consumer: ByteString, of queue: ByteString) {
+        // That of a queue which was deleted has nothing more to come.
+        guard consuming.cancelledByBroker.remove(consumer) != nil, (try? inspect(queue: queue)) != nil else { return }
+        let reason = AMQPError(
+            .consumerTimeout,
+            "the broker ended the consumer of \(queue), probably because a delivery was held for longer than its "
+                + "consumer_timeout"
+        )
+        close(patience: .milliseconds(500), reason: reason) { () throws(AMQPError) in }
     }
 
     /// See `Consumer.cancel`.

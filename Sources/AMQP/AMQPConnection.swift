@@ -149,7 +149,13 @@ package actor AMQPConnection {
     }
 
     /// `close`, with `last` before the goodbye, when all is sent; waits `patience` for the broker's.
-    func close(patience: Duration, _ last: () throws(AMQPError) -> Void) {
+    ///
+    /// `reason` is what those hear who use the connection.
+    func close(
+        patience: Duration,
+        reason: AMQPError = AMQPConnection.closedError,
+        _ last: () throws(AMQPError) -> Void
+    ) {
         guard socket != nil else { return }
         do {
             try runCommands()
@@ -166,7 +172,7 @@ package actor AMQPConnection {
         } catch {
             // The connection is gone already, which is what was wanted.
         }
-        end(Self.closedError)
+        end(reason)
     }
 
     /// Ends the connection: whoever waits on it hears of it, once.

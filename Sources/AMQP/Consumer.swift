@@ -27,12 +27,12 @@ package struct Consumer: Sendable {
         try await connection.cancelConsumer(id)
     }
 
-    /// Ends the connection if the broker has ended the consumer: a delivery that was held for too long does that from
+    /// Ends the connection if the broker has ended the consumer of a queue that is still there: a delivery that was held for too long does that from
     /// RabbitMQ 4.3 on, and 4.3.6 goes on sending to it what then nobody has.
     ///
     /// Source: RabbitMQ's "Consumers", "Delivery Acknowledgement Timeout".
     package func closeIfCancelled() async {
-        await connection.closeIfCancelled(id)
+        await connection.closeIfCancelled(id, of: queue)
     }
 
     /// Lets the consumer have so many unacknowledged deliveries more.

@@ -264,15 +264,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
                 health.blocked(role, nil)
                 logger.log(.info, "the broker lets us publish again", [.role: role.rawValue])
             case .consumerCancelled:
-                // From RabbitMQ 4.3 on it does that to one which has held a delivery for too long, and does not say so.
-                logger.log(
-                    .warning,
-                    "the broker cancelled the consumer: its queue was deleted, or a job took longer than consumer_timeout",
-                    [
-                        .role: role.rawValue,
-                        .remedy: "if the queue is there, raise consumer_timeout in rabbitmq.conf above the longest job",
-                    ]
-                )
+                logger.log(.warning, "the broker cancelled the consumer", [.role: role.rawValue])
             case .closed(let error):
                 forget()
                 guard !isStopped else { return error }
