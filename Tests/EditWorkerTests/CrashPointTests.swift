@@ -14,7 +14,7 @@ import Testing
 /// the end is looked at.
 ///
 /// Exhaustive over single crashes and pairs, random beyond, by a seed that a failure prints.
-@Suite(.timeLimit(.minutes(5)))
+@Suite(.timeLimit(.minutes(15)))
 struct CrashPointTests {
     /// What the API does to the job, by the class of its outcome.
     enum Class: String, CaseIterable, Sendable {
