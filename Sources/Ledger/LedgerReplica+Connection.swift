@@ -143,7 +143,9 @@ extension LedgerReplica {
         if isReadingAgain { missing.remove(message.id) }
         let answers = state.apply(message, at: offset)
         if isNew { keep(message, answers) } else { state.found(message, at: offset) }
-        if isNew, message.replica != name, message.records.contains(.gap) { forgetWitnesses(at: now) }
+        // A newcomer has looked at the job queue after all that it reads up to its greeting.
+        let isHistory = phase == .reading && !wasReady
+        if isNew, !isHistory, message.replica != name, message.records.contains(.gap) { forgetWitnesses(at: now) }
         recent.read(message, at: offset)
         let isOwn = message.replica == name
         let owed = takeOwed(message.id)
@@ -173,9 +175,9 @@ extension LedgerReplica {
         for record in message.records {
             switch record {
             case .hello: mustReport = true
-            // Whoever reports has written again what it knew.
             case .bye: goneOrHeard(message.replica)
             case .gap: gapTellers.insert(message.replica)
+            // Whoever reports has written again what it knew.
             case .alive(let report) where phase != .reading:
                 // Who has read the stream before, and has heard all whom it knew, speaks for those whom nobody names.
                 let knows = gapTellers.contains(message.replica) && report.gate != "ledger"
@@ -224,10 +226,7 @@ extension LedgerReplica {
                 effects += own.waiters.compactMap { $0 }.flatMap { written($0, at: now) }
                 continue
             }
-            // Verbatim, but for what means nothing any more: who waits for one of those is told above.
-            if !again.contains(where: { $0.message.id == lasting.id }) {
-                again.append(lasting == own.message ? own : Owed(message: own.message, waiters: own.waiters))
-            }
+            if !again.contains(where: { $0.message.id == lasting.id }) { again.append(own) }
         }
         (isReadingAgain, missing) = (false, [])
         owed = again

@@ -59,7 +59,7 @@ package struct LedgerReplica: Hashable, Sendable {
         case inspecting
         /// The greeting is on its way to the broker.
         case greeting
-        /// It is looked whether the message that was read last still stands where it stood.
+        /// The broker is asked whether the message that was read last still stands where it stood.
         case looking
         /// The greeting was not read back.
         case reading

@@ -653,6 +653,17 @@ struct LedgerReplicaTests {
         #expect(!world.told.contains(.silent))
     }
 
+    @Test func `a gap of long ago does not undo what a newcomer has seen of the job queue`() {
+        var world = World()
+        world.jobs = .seen(ready: 3, consumers: 0)
+        world.write([.gap, Self.greeting], by: "b", 0)
+        world.write([.bye], by: "b", 1)
+        world.connect()
+        world.tell(.delivered(wasBefore: false))
+        world.settle()
+        #expect(world.replica.isCovered)
+    }
+
     @Test func `a newer version stops a replica until the stream has dropped its messages`() {
         var world = World()
         world.connect()
