@@ -31,11 +31,18 @@ struct FleetBudget: Hashable, Sendable {
     mutating func begin(_ id: String, _ images: Int, at now: Int64) {
         // One that was abandoned may have been accepted.
         end(id, isFree: false)
+        running = running.filter { now - $0.value.at < period }
         running[id] = Spending(at: now, images: images)
         while let first = spent.first, now - first.at >= period {
             sum -= first.images
             spent.removeFirst()
         }
+    }
+
+    /// The date was found to be too late, by so many milliseconds: what was spent was spent earlier, too.
+    mutating func setBack(by milliseconds: Int64) {
+        running = running.mapValues { Spending(at: $0.at - milliseconds, images: $0.images) }
+        spent = Deque(spent.map { Spending(at: $0.at - milliseconds, images: $0.images) })
     }
 
     /// A definite no gives the images back.

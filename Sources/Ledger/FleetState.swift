@@ -34,7 +34,7 @@ package struct FleetState: Hashable, Sendable {
         package let writer: String
         package fileprivate(set) var greeting: LedgerGreeting?
         package fileprivate(set) var report: LedgerReport?
-        /// When it last wrote, in milliseconds since 1970.
+        /// When it last wrote, in milliseconds since 1970, as the ledger's messages tell the date.
         package fileprivate(set) var lastSeen: Int64
     }
 
@@ -46,6 +46,8 @@ package struct FleetState: Hashable, Sendable {
     package private(set) var wasResumed = false
     package private(set) var closure: Closure?
     package private(set) var members: [String: Member] = [:]
+    /// What all replicas take for the date.
+    private(set) var clock = FleetClock()
 
     package init() {}
 
@@ -56,18 +58,24 @@ package struct FleetState: Hashable, Sendable {
     }
 
     /// Notes that the sender is alive; called once per message, before its records are applied.
-    mutating func heard(from message: LedgerMessage) {
-        guard let last = members[message.replica]?.lastSeen, last < message.at else { return }
-        members[message.replica]?.lastSeen = message.at
+    ///
+    /// Returns how far the date was set back, in milliseconds.
+    @discardableResult
+    mutating func heard(from message: LedgerMessage) -> Int64 {
+        let back = clock.read(message)
+        if back > 0 { for name in members.keys { members[name]?.lastSeen -= back } }
+        members[message.replica]?.lastSeen = clock.now ?? message.at
+        return back
     }
 
     /// Applies a record; those about jobs change nothing here.
     mutating func apply(_ record: LedgerRecord, of message: LedgerMessage) {
-        var new: Member { Member(writer: message.writer, lastSeen: message.at) }
+        let date = clock.now ?? message.at
+        var new: Member { Member(writer: message.writer, lastSeen: date) }
         switch record {
         case .hello(let greeting):
             members[message.replica, default: new].greeting = greeting
-            members = members.filter { message.at - $0.value.lastSeen < Self.longestSilence }
+            members = members.filter { date - $0.value.lastSeen < Self.longestSilence }
         case .alive(let report): members[message.replica, default: new].report = report
         case .bye: members[message.replica] = nil
         case .pause(let reason):

@@ -31,6 +31,8 @@ package enum LedgerEvent: Hashable, Sendable {
 
     /// There is a connection, the stream is there, and this is the connection's user if the broker has said so.
     case connected(link: Int, user: String?)
+    /// The answer to `needsName`: a name that no other process has.
+    case named(String)
     /// The answer to `inspectJobs`.
     case sawJobs(JobQueue, link: Int)
     /// The answer to `look`: the message that stands at the offset now, or the next one after it.
@@ -108,6 +110,8 @@ package enum LedgerEffect: Hashable, Sendable {
     case tell(FleetChange)
     /// Gives the connection up.
     case leave
+    /// Asks for another name, since another process writes under this one; `named`.
+    case needsName
 
     // MARK: For those who count
 

@@ -126,7 +126,7 @@ extension LedgerJournal {
             let acceptance = delivery.streamOffset == offset ? message.flatMap { Acceptance(of: id, in: $0) } : nil
             return .fetched(acceptance, isAnswer: true, waiter)
         case .publish, .flushSoon, .answer, .turn, .tell, .leave, .read, .lagged, .remembers, .knowsFleet, .isOutdated,
-            .awaitsOthers, .readStranger:
+            .awaitsOthers, .readStranger, .needsName:
             return nil
         }
     }

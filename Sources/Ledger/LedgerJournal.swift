@@ -43,6 +43,7 @@ package final class LedgerJournal: SubmissionJournal {
         func isOutdated()
         func awaitsOthers(atMost: Duration)
         func readStranger(_ user: String, isAtStart: Bool)
+        func metNamesake()
     }
 
     /// Hears of everything that happens to the replica, in order.
@@ -233,6 +234,9 @@ package final class LedgerJournal: SubmissionJournal {
             state.withLockedValue { $0.waiters.removeValue(forKey: waiter) }?.resume(returning: answer)
         case .tell(let change): state.withLockedValue { $0.onFleetChange }?(change)
         case .leave: if let link { Task { await link.connection.close() } }
+        case .needsName:
+            observer.metNamesake()
+            handle(.named(Self.freshName))
         case .turn: break
         case .read(let kinds): observer.read(kinds)
         case .lagged(let lag): observer.lagged(lag)

@@ -19,6 +19,7 @@ extension LedgerReplica {
 
     mutating func connected(_ link: Int, _ user: String?, at now: LedgerMoment) -> [LedgerEffect] {
         self.link = link
+        guard !hasNamesake else { return [.leave] }
         self.user = user
         (sent, isFlushDue, greeting) = (nil, false, -1)
         silence.connected()
@@ -125,9 +126,12 @@ extension LedgerReplica {
         guard LedgerWriters(user: self.user, others: options.writers).counts(user) else {
             return [.read(["stranger": 1])] + note(stranger: user ?? "", body, at: now)
         }
-        if let own = owed.first(where: { $0.body == body })?.message.asRead { return apply(own, at: offset, now) }
+        let own = owed.first { $0.body == body }
+        if let message = own?.message.asRead { return apply(message, at: offset, now) }
         do throws(LedgerMessage.Unreadable) {
-            return apply(try LedgerMessage(parsing: body), at: offset, now)
+            let message = try LedgerMessage(parsing: body)
+            guard own != nil || !isNamesakes(message) else { return meetNamesake() }
+            return apply(message, at: offset, now)
         } catch {
             // It may say that a job has begun.
             guard error.isNewer else { return [] }
@@ -211,7 +215,7 @@ extension LedgerReplica {
             }
         }
         if message.records.contains(.gap) { mustTellGap = false }
-        if let owed { effects += readBack(message, owed.waiters, answers, at: now) }
+        if let owed { effects += readBack(message, owed, answers, at: now) }
         if message.number == greeting { effects += greetingIsRead(at: now) }
         return effects
     }

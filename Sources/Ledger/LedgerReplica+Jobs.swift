@@ -124,14 +124,19 @@ extension LedgerReplica {
     /// An own message was read back: whoever waits for one of its records goes on.
     mutating func readBack(
         _ message: LedgerMessage,
-        _ waiters: [LedgerEvent.Waiter?],
+        _ owed: Owed,
         _ answers: [LedgerState.Answer],
         at now: LedgerMoment
     ) -> [LedgerEffect] {
         var effects: [LedgerEffect] = []
         var answers = answers.makeIterator()
-        for (index, record) in message.records.enumerated() {
-            let waiter = waiters.indices.contains(index) ? waiters[index] : nil
+        // Another replica that has written it again has left out what did not outlive the stream.
+        let isWhole = message.records.count == owed.message.records.count
+        let places = isWhole ? Array(message.records.indices) : owed.places(in: message) ?? []
+        var waiters = owed.waiters
+        for (record, place) in zip(message.records, places) {
+            var waiter: LedgerEvent.Waiter?
+            if waiters.indices.contains(place) { swap(&waiter, &waiters[place]) }
             switch record {
             case .begin(let request):
                 guard let answer = answers.next() else { continue }
@@ -145,6 +150,7 @@ extension LedgerReplica {
             default: if let waiter { effects += written(waiter, at: now) }
             }
         }
+        for case let left? in waiters { effects += wanting[left] != nil ? ask(left, at: now) : written(left, at: now) }
         return effects
     }
 

@@ -89,16 +89,19 @@ extension LedgerReplica {
     mutating func close(at now: LedgerMoment) -> [LedgerEffect] {
         guard !isClosed else { return [] }
         var effects: [LedgerEffect] = []
-        if canWrite {
-            let records = outbox.map(\.record) + [.bye]
+        let records: [LedgerRecord]
+        switch phase {
+        case .joining, .upToDate:
+            records = outbox.map(\.record) + [.bye]
             outbox = []
-            for start in stride(from: 0, to: records.count, by: Self.mostRecords) {
-                let part = Array(records[start..<min(start + Self.mostRecords, records.count)])
-                effects.append(.publish(number: nil, body: message(of: part, at: now).encoded))
-            }
+        // What waits goes behind what is read, or written again, and there is no time for that.
+        case .reading, .rewriting: records = [.bye]
+        case .away, .inspecting, .greeting, .looking: records = []
         }
-        if case .reading = phase { effects.append(.publish(number: nil, body: message(of: [.bye], at: now).encoded)) }
-        if case .rewriting = phase { effects.append(.publish(number: nil, body: message(of: [.bye], at: now).encoded)) }
+        for start in stride(from: 0, to: records.count, by: Self.mostRecords) {
+            let part = Array(records[start..<min(start + Self.mostRecords, records.count)])
+            effects.append(.publish(number: nil, body: message(of: part, at: now).encoded))
+        }
         isClosed = true
         effects += waitingForReady.map { .answer($0, .done) }
         waitingForReady = []

@@ -88,6 +88,8 @@ package struct LedgerReplica: Hashable, Sendable {
     static let longestWait = Duration.seconds(10)
 
     let options: Options
+    /// Whether another process writes under the same name, so that another one is needed.
+    var hasNamesake = false
     var name: String { options.name }
 
     /// What all records that were read add up to.
@@ -152,7 +154,7 @@ package struct LedgerReplica: Hashable, Sendable {
     /// The messages that were read last, of all replicas, oldest first: to be written again if the stream loses them.
     var kept: Deque<LedgerMessage> = []
     var keptRecords = 0
-    var lastNumber: Int64 = -1
+    package internal(set) var lastNumber: Int64 = -1
     var isFlushDue = false
     var isClosed = false
 
@@ -239,6 +241,7 @@ package struct LedgerReplica: Hashable, Sendable {
     private mutating func react(to event: LedgerEvent, at now: LedgerMoment) -> [LedgerEffect] {
         switch event {
         case .connected(let link, let user): return connected(link, user, at: now)
+        case .named(let name): return begin(as: name, at: now)
         case .sawJobs(let jobs, let link): return link == self.link ? saw(jobs, at: now) : []
         case .saw(let id, let offset, let link): return link == self.link ? saw(id, offset, at: now) : []
         case .sawFirst(let offset, let link): return link == self.link ? sawFirst(offset, at: now) : []
@@ -279,7 +282,7 @@ extension LedgerReplica {
             case fetching(attempts: Int, mayBeDuplicate: Bool)
         }
 
-        let request: JournalRequest
+        var request: JournalRequest
         var stage = Stage.waiting
         var deadline: ContinuousClock.Instant?
         var hasAbandoned = false

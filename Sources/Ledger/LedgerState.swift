@@ -57,7 +57,7 @@ package struct LedgerState: Hashable, Sendable {
     }
 
     /// Images that count towards the budget at a moment; nil without one.
-    package func budgetUsed(at now: Int64) -> Int? { budget?.used(at: now) }
+    package func budgetUsed(at now: Int64) -> Int? { budget?.used(at: fleet.clock.reading(now)) }
 
     /// Jobs that are remembered.
     package var count: Int { open.count + finished.count }
@@ -87,7 +87,8 @@ package struct LedgerState: Hashable, Sendable {
     package mutating func apply(_ message: LedgerMessage, at offset: Int64) -> [Answer] {
         guard !hasApplied(message) else { return [] }
         numbers[message.replica, default: NumberSet()].insert(message.number)
-        fleet.heard(from: message)
+        let back = fleet.heard(from: message)
+        if back > 0 { budget?.setBack(by: back) }
         var answers: [Answer] = []
         for record in message.records {
             fleet.apply(record, of: message)
@@ -153,7 +154,8 @@ package struct LedgerState: Hashable, Sendable {
             now: now,
             isAlive: { !$0.isEmpty }
         )
-        if case .begun = answer, let budget, budget.used(at: now) + request.images > budget.images {
+        if case .begun = answer, let budget, budget.used(at: fleet.clock.reading(now)) + request.images > budget.images
+        {
             return (Answer(answer: .overBudget), nil)
         }
         switch answer {
@@ -171,7 +173,7 @@ package struct LedgerState: Hashable, Sendable {
     ) -> Answer {
         let (answer, write) = decide(request, by: holder.replica, at: now)
         if let write {
-            if !write.isFinished { budget?.begin(request.id, request.images, at: now) }
+            if !write.isFinished { budget?.begin(request.id, request.images, at: fleet.clock.reading(now)) }
             finished[request.id] = nil
             late[request.id] = nil
             open[request.id] = Open(entry: write, holder: write.isFinished ? nil : holder, offset: offset)

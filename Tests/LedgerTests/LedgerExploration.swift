@@ -1,6 +1,7 @@
 import EditJob
 import Journal
 import Ledger
+import Testing
 
 /// A small world that is explored exhaustively: whatever order its moves come in, no job is paid for twice unseen.
 ///
@@ -232,6 +233,7 @@ struct LedgerExploration: Hashable {
                 replicas[index].isReading = false
                 connect(index)
             case .turn, .tell, .read, .lagged, .remembers, .knowsFleet, .isOutdated, .awaitsOthers, .readStranger: break
+            case .needsName: Issue.record("a replica takes its own message for another process's")
             }
         }
     }

@@ -17,6 +17,7 @@ struct LedgerJournalTests {
         func knowsFleet(replicas: Int, imagesLeft: Int?) {}
         func isOutdated() {}
         func awaitsOthers(atMost: Duration) {}
+        func metNamesake() {}
         func readStranger(_ user: String, isAtStart: Bool) {}
     }
 

@@ -56,6 +56,7 @@ struct LedgerReplicaTests {
                     tell(.fetched(acceptance, isAnswer: true, waiter))
                 case .answer(let waiter, let answer): answers[waiter] = answer
                 case .tell(let change): told.append(change)
+                case .needsName: tell(.named("fresh"))
                 default: break
                 }
             }
@@ -662,6 +663,70 @@ struct LedgerReplicaTests {
         world.tell(.delivered(wasBefore: false))
         world.settle()
         #expect(world.replica.isCovered)
+    }
+
+    // MARK: - Another process under the same name
+
+    @Test func `a copy of a running machine takes another name, and begins anew`() {
+        var world = World()
+        world.connect()
+        #expect(world.begin("old") == .begun(mayBeDuplicate: false))
+        let copied = world.replica
+        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+        let original = world.replica
+        // The copy wants the same job, and does not know that the original has begun it.
+        world.replica = copied
+        world.next -= 1
+        world.now += 1
+        #expect(world.begin("j") == nil)
+        #expect(world.replica.inFlight == 0, "what was under way is the original's")
+        #expect(!world.replica.maySubmit("old", at: world.moment))
+        world.cut()
+        world.connect()
+        world.write([.alive(LedgerReport(version: "1", since: 0, inFlight: 2))], by: "a", original.lastNumber + 1)
+        world.settle()
+        #expect(world.begin("j") == .inFlight)
+        #expect(world.begin("k") == .begun(mayBeDuplicate: false))
+        // A delivery that is redelivered is in doubt: this process has seen it come under the other name.
+        #expect(world.replica.losses == 1)
+        #expect(original.inFlight == 2)
+        let names = Set(world.stream.compactMap { try? LedgerMessage(parsing: $0).id.replica })
+        #expect(names == ["a", "fresh"])
+    }
+
+    @Test func `a record under the own name with a number that was never given makes nobody deaf`() {
+        var world = World()
+        world.connect()
+        world.write([.settled(id: "x")], by: "a", .max)
+        world.settle()
+        world.cut()
+        world.connect()
+        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+    }
+
+    @Test func `what another has written again without a begin that lost its race is still the own message`() throws {
+        var world = World()
+        world.connect()
+        world.isHeld = true
+        world.tell(.writes(.settled(id: "x"), nil))
+        // Both wait for the message before, and go out in one.
+        world.tell(.wants(JournalRequest(id: "j", digest: BodyDigest([1])), 7))
+        world.tell(.wants(JournalRequest(id: "k", digest: BodyDigest([2])), 8))
+        let before = world.outgoing.removeFirst()
+        world.stream.append(before.body)
+        world.tell(.confirmed(before.number ?? -1, link: world.link))
+        // Another process has read it, and has written it again after its place was lost.
+        var message = try LedgerMessage(parsing: #require(world.outgoing.first).body)
+        #expect(message.records.map(\.kind) == ["begin", "begin"])
+        message.records.removeFirst()
+        world.stream.append(message.encoded)
+        world.settle()
+        #expect(world.answers[7] == nil)
+        #expect(world.answers[8] == .job(.begun(mayBeDuplicate: false)))
+        // The begin that is missing had lost its race: it is asked for again.
+        world.isHeld = false
+        world.settle()
+        #expect(world.answers[7] == .job(.begun(mayBeDuplicate: false)))
     }
 
     @Test func `a newer version stops a replica until the stream has dropped its messages`() {

@@ -2,6 +2,7 @@ import EditJob
 import Journal
 import Ledger
 import TestSupport
+import Testing
 
 /// Replicas, a broker and an API in one thread, with a clock and a dice: crashes, delays, partitions, freezes and lost
 /// records at any point, the same again for the same seed.
@@ -201,6 +202,7 @@ struct LedgerSimulation {
         case .answer(let waiter, let answer): resume(index, waiter, answer)
         case .leave: cut(index, isNoticed: true)
         case .turn, .tell, .read, .lagged, .remembers, .knowsFleet, .isOutdated, .awaitsOthers, .readStranger: break
+        case .needsName: if mutation == nil { Issue.record("a replica takes its own message for another process's") }
         }
     }
 

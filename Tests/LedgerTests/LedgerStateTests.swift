@@ -43,6 +43,57 @@ struct LedgerStateTests {
         return request
     }
 
+    @Test func `a date that nobody confirms does not free the budget, nor forget who lives`() {
+        var ledger = Ledger()
+        ledger.state = LedgerState(retention: 72 * Self.hour, budget: (images: 2, period: Self.hour))
+        let now: Int64 = 1_000_000_000
+        let report = LedgerRecord.alive(LedgerReport(version: "1", since: 0, inFlight: 0))
+        func isOver(at date: Int64) -> Bool { ledger.ask(Self.request("n"), at: date) == .overBudget }
+        ledger.write([report], by: "right", at: now)
+        ledger.write([.begin(Self.request("j"))], by: "right", at: now)
+        ledger.write([.begin(Self.request("k"))], by: "right", at: now)
+        #expect(isOver(at: now))
+        // A forged record, or a wrong clock: the next one contradicts it.
+        let ahead = now + 1000 * Self.hour
+        let begun = ledger.write(
+            [.hello(LedgerGreeting(version: "1", settings: [:])), .begin(Self.request("l"))],
+            by: "wrong",
+            at: ahead
+        )
+        #expect(begun.map(\.answer) == [.overBudget])
+        for _ in 0..<5 {
+            ledger.write([report], by: "wrong", at: ahead)
+            ledger.write([report], by: "right", at: now + 1000)
+        }
+        #expect(isOver(at: now + 2000))
+        #expect(isOver(at: ahead))
+        #expect(ledger.state.fleet.members["right"] != nil)
+        // After a stop of the fleet two say so, or one that is alone says it three times.
+        ledger.write([report], by: "new", at: now + 2 * Self.hour)
+        #expect(isOver(at: now + 2 * Self.hour))
+        ledger.write([report], by: "newer", at: now + 2 * Self.hour + 5)
+        #expect(!isOver(at: now + 2 * Self.hour))
+        ledger.write([.begin(Self.request("m")), .begin(Self.request("o"))], by: "new", at: now + 2 * Self.hour)
+        for turn in 0..<3 {
+            #expect(isOver(at: now + 5 * Self.hour), "\(turn)")
+            ledger.write([report], by: "new", at: now + 5 * Self.hour)
+        }
+        #expect(!isOver(at: now + 5 * Self.hour))
+    }
+
+    @Test func `a date that was too late is set back, and what was spent under it with it`() {
+        var ledger = Ledger()
+        ledger.state = LedgerState(retention: 72 * Self.hour, budget: (images: 1, period: Self.hour))
+        let now: Int64 = 1_000_000_000
+        let report = LedgerRecord.alive(LedgerReport(version: "1", since: 0, inFlight: 0))
+        ledger.write([.begin(Self.request("j"))], by: "wrong", at: now + 1000 * Self.hour)
+        ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "wrong", at: now + 1000 * Self.hour)
+        for _ in 0..<3 { ledger.write([report], by: "right", at: now) }
+        #expect(ledger.ask(Self.request("k"), at: now) == .overBudget)
+        for turn in 1...62 { ledger.write([report], by: "right", at: now + Int64(turn) * 59_000) }
+        #expect(ledger.ask(Self.request("k"), at: now + 62 * 59_000) == .begun(mayBeDuplicate: false))
+    }
+
     @Test func `of two that begin a job, the first in the stream has it`() {
         var ledger = Ledger()
         #expect(ledger.write([.begin(Self.request())], by: "a").map(\.answer) == [.begun(mayBeDuplicate: false)])

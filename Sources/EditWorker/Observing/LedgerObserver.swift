@@ -37,6 +37,14 @@ package struct LedgerObserver: LedgerJournal.Observer {
         )
     }
 
+    package func metNamesake() {
+        logger.log(
+            .error,
+            "another process writes into the ledger under this replica's name; this one begins anew under another",
+            [.remedy: "start a worker for each copy of a machine, and do not copy one that runs"]
+        )
+    }
+
     package func readStranger(_ user: String, isAtStart: Bool) {
         logger.log(
             isAtStart ? .error : .warning,
