@@ -257,6 +257,16 @@ let package = Package(
         .testTarget(name: "RoomTests", swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
         .testTarget(name: "EditJobTests", dependencies: ["EditJob", "JSON", "TestSupport"], swiftSettings: strict),
+        .testTarget(name: "SharedValuesTests", dependencies: ["SharedValues", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "ThreadExecutorTests",
+            dependencies: [
+                "TestSupport", "ThreadExecutor",
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: strict
+        ),
         .systemLibrary(name: "CMalloc", path: "Tests/CMalloc"),
         .testTarget(
             name: "AMQPTests",
@@ -299,6 +309,14 @@ let package = Package(
             swiftSettings: strict
         ),
         .testTarget(
+            name: "JournalTests",
+            dependencies: [
+                "EditJob", "Journal", "TestSupport",
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+            ],
+            swiftSettings: strict
+        ),
+        .testTarget(
             name: "EditWorkerTests",
             dependencies: [
                 "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues",
@@ -317,6 +335,13 @@ let package = Package(
             ],
             swiftSettings: strict
         ),
+        .testTarget(
+            name: "OperatorToolsTests",
+            dependencies: ["AMQP", "EditJob", "EditWorker", "JSON", "OperatorTools"],
+            swiftSettings: strict
+        ),
+        .testTarget(name: "ConsoleTests", dependencies: ["Console"], swiftSettings: strict),
+        .testTarget(name: "SandboxAPITests", dependencies: ["SandboxAPI"], swiftSettings: strict),
         .testTarget(
             name: "WorkerSettingsTests",
             dependencies: ["AMQP", "SharedValues", "WorkerSettings"],

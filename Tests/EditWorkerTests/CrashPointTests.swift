@@ -68,7 +68,7 @@ struct CrashPointTests {
         noAnswer: DoubtPolicy = .park
     ) async throws -> SimulatedWorld {
         let world = SimulatedWorld(body: outcome.body, crashes: crashes, stop: setup.stop) { outcome.answer($0) }
-        let paths = (0..<setup.replicas).map { _ in JournalTests.freshPath() }
+        let paths = (0..<setup.replicas).map { _ in TemporaryFile.path("journal") }
         func start(_ path: String) throws -> (journal: any SubmissionJournal, pipeline: JobPipeline) {
             let journal: any SubmissionJournal = setup.hasFile ? try SQLiteJournal(path: path) : MemoryJournal()
             return (journal, .simulated(in: world, journal, gateway: gateway, noAnswer: noAnswer))

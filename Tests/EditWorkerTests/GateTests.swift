@@ -335,17 +335,7 @@ struct GateTests {
     }
 }
 
-struct RateLimitTests {
-    @Test(arguments: [("18/10s", 18, 10), ("1/1m", 1, 60), ("1000/1s", 1000, 1)])
-    func `a limit is read`(_ text: String, _ count: Int, _ seconds: Int) {
-        #expect(RateLimit(text) == RateLimit(count: count, period: .seconds(seconds)))
-    }
-
-    @Test(arguments: ["", "18", "0/1s", "-1/1s", "18/", "18/10", "/10s", "18/0s", "a/1s", "18/10s/2", "1000001/1s"])
-    func `another form is no limit`(_ text: String) {
-        #expect(RateLimit(text) == nil)
-    }
-
+struct StartScheduleTests {
     @Test func `moments that were set aside and not used are given back`() {
         var schedule = StartSchedule(RateLimit(count: 1, period: .seconds(10)))
         let now = ContinuousClock.now

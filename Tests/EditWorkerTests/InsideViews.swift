@@ -18,6 +18,4 @@ extension JournalDesk {
 
 extension MemoryJournal {
     var count: Int { state.withLockedValue { $0.count } }
-    /// Places in the row of finished entries.
-    var rowLength: Int { state.withLockedValue { $0.finished.count } }
 }

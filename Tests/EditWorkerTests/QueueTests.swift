@@ -21,21 +21,6 @@ struct QueueTests {
         #expect(Self.queues.retryQueue(for: .seconds(seconds))?.name == name)
     }
 
-    @Test(
-        arguments: [
-            (0, "0s"), (1, "1ms"), (1000, "1s"), (1500, "1500ms"), (90_000, "90s"), (120_000, "2m"), (3_600_000, "1h"),
-        ] as [(Int, String)]
-    )
-    func `a duration is written in its largest whole unit`(_ milliseconds: Int, _ text: String) {
-        #expect(DurationText.text(.milliseconds(milliseconds)) == text)
-        #expect(DurationText.parse(text) == .milliseconds(milliseconds))
-    }
-
-    @Test(arguments: ["", "1", "s", "-1s", "1.5s", "1 s", "1S", "1d", "99999999999999999999s", "9999999h"])
-    func `another form is no duration`(_ text: String) {
-        #expect(DurationText.parse(text) == nil)
-    }
-
     @Test func `the arguments are the contract's`() {
         let topology = Topology(queues: Self.queues, type: .quorum, mode: .declare)
         let declared = Dictionary(
@@ -83,14 +68,6 @@ struct QueueTests {
         #expect(address.route("team-a.results") == .queue("team-a.results"))
         #expect(address.route("team-ab.results") == .refused("team-ab.results"))
         #expect(address.route("x") == .queue("x"))
-    }
-
-    @Test(arguments: [
-        ("*", "", true), ("a*b*c", "aXbYbZc", true), ("a*b*c", "aXbY", false), ("?", "ü", true), ("", "a", false),
-        ("**", "abc", true), ("*a", "ba", true), ("a?", "a", false),
-    ])
-    func `a pattern matches the whole text`(_ pattern: String, _ text: String, _ matches: Bool) {
-        #expect(WildcardPattern(pattern).matches(text) == matches)
     }
 
     @Test func `the backoff is jittered and bounded`() {

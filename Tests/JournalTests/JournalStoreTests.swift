@@ -1,5 +1,4 @@
 import EditJob
-import EditWorker
 import Foundation
 import Journal
 import NIOConcurrencyHelpers
@@ -8,22 +7,17 @@ import Testing
 
 /// One suite for both stores: what the pipeline relies on.
 @Suite(.timeLimit(.minutes(2)))
-struct JournalTests {
+struct JournalStoreTests {
     enum Store: String, CaseIterable, Sendable {
         case memory
         case sqlite
-    }
-
-    /// A path of a test's own.
-    static func freshPath() -> String {
-        FileManager.default.temporaryDirectory.appendingPathComponent("journal-\(UUID().uuidString)").path
     }
 
     private static func with(_ store: Store, _ body: (any SubmissionJournal) async throws -> Void) async throws {
         let journal: any SubmissionJournal =
             switch store {
             case .memory: MemoryJournal()
-            case .sqlite: try SQLiteJournal(path: freshPath())
+            case .sqlite: try SQLiteJournal(path: TemporaryFile.path("journal"))
             }
         try await body(journal)
         await journal.close()
@@ -293,7 +287,7 @@ struct JournalTests {
     }
 
     @Test func `a file outlives its worker, and a worker that is gone leaves doubt`() async throws {
-        let path = Self.freshPath()
+        let path = TemporaryFile.path("journal")
         var first: SQLiteJournal? = try SQLiteJournal(path: path)
         _ = try await first?.begin(Self.request("done"))
         try await first?.finish("done", .accepted(taskID: "t", at: Self.moment))
@@ -311,7 +305,7 @@ struct JournalTests {
     }
 
     @Test func `what a worker that is gone has begun is in doubt for the retention only`() async throws {
-        let path = Self.freshPath()
+        let path = TemporaryFile.path("journal")
         var gone: SQLiteJournal? = try SQLiteJournal(path: path)
         _ = try await gone?.begin(Self.request("abandoned"))
         await gone?.close()
@@ -336,7 +330,7 @@ struct JournalTests {
     }
 
     @Test func `entries of concurrent jobs share their disk syncs`() async throws {
-        let path = Self.freshPath()
+        let path = TemporaryFile.path("journal")
         let journal = try SQLiteJournal(path: path)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for index in 0..<500 { group.addTask { _ = try await journal.begin(Self.request("\(index)")) } }
@@ -348,7 +342,7 @@ struct JournalTests {
     }
 
     @Test func `a file that cannot be used is told with what to do`() async throws {
-        let damaged = Self.freshPath()
+        let damaged = TemporaryFile.path("journal")
         try Data("this is no database, but long enough to be read as one".utf8).write(to: URL(fileURLWithPath: damaged))
         for (path, text) in [
             ("/no/such/directory/journal", "directory"), (damaged, "no SQLite file"), ("/dev", "/dev"),
@@ -361,7 +355,7 @@ struct JournalTests {
     }
 
     @Test func `a file that can be used again is opened again`() async throws {
-        let path = Self.freshPath()
+        let path = TemporaryFile.path("journal")
         try Data("this is no database, but long enough to be read as one".utf8).write(to: URL(fileURLWithPath: path))
         let journal = try SQLiteJournal(path: path)
         await #expect(throws: JournalFault.self) { try await journal.begin(Self.request()) }
