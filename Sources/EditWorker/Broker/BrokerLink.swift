@@ -18,6 +18,8 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// Looking for a queue costs a healthy broker little, and whoever makes it waits for us.
     private static var longestWaitForQueues: Duration { .seconds(5) }
     private static var mostEarlyRenewals: Int { 3 }
+    /// Between two attempts that do not wait: two links whose connections break at once would urge each other on for ever.
+    private static var hurryInterval: Duration { .seconds(5) }
     /// A connection that lived longer was of some use.
     private static var shortestUse: Duration { .milliseconds(250) }
 
@@ -42,6 +44,9 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     private var lastFault: String?
     /// The wait before the next attempt.
     private var pausing: Task<Void?, Never>?
+    /// Where the next attempt goes, without a wait; nil for the next node in turn.
+    private var hurriedTo: AMQPURL?
+    private var hurriedAt: ContinuousClock.Instant?
 
     /// A link that is not connected until `run`.
     ///
@@ -64,19 +69,23 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
 
     /// Connects, again and again, until `stop` or cancellation.
     ///
-    /// With `failFast` a failure before the first connection is thrown instead of logged.
-    ///
-    /// Later there are jobs in
-    /// flight, which must not be ended for it.
-    package func run(failFast: Bool) async throws(AMQPError) {
+    /// With `failFast` a failure before the first connection is thrown instead of logged; later there are jobs in flight,
+    /// which must not be ended for it. `onOpen` hears of each connection where it leads to.
+    package func run(
+        failFast: Bool,
+        onOpen: @Sendable (AMQPURL) -> Void = { _ in }
+    ) async throws(AMQPError) {
         var mustEnd = failFast
         var backoff = ReconnectBackoff()
         var attempt = 0
         while !isStopped, !Task.isCancelled {
             var isMissingQueue = false
-            let url = urls[attempt % urls.count]
+            let url = hurriedTo ?? urls[attempt % urls.count]
+            hurriedTo = nil
             do throws(AMQPError) {
                 guard let connection = try await open(url) else { break }
+                hurriedTo = nil
+                onOpen(url)
                 let end = await watch(connection, at: url)
                 // One that the broker ends at once has brought nothing: the wait goes on growing.
                 let isStable = ContinuousClock.now - openedAt > Self.shortestUse
@@ -94,6 +103,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
             guard !isStopped else { break }
             attempt += 1
             let wait = backoff.next()
+            guard hurriedTo == nil else { continue }
             await pause(for: isMissingQueue ? min(wait, Self.longestWaitForQueues) : wait)
         }
         stopWaiting()
@@ -189,6 +199,15 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
         current = nil
         // Not waited for: what it waits for may be the node.
         Task { await connection.close() }
+    }
+
+    /// Tries that node at once, unless there is a connection: another link has just reached it.
+    ///
+    /// After a failure the wait may have grown to half a minute, though the cluster is there again.
+    func hurry(to url: AMQPURL) {
+        guard current == nil, hurriedAt.map({ ContinuousClock.now - $0 > Self.hurryInterval }) ?? true else { return }
+        (hurriedTo, hurriedAt) = (url, .now)
+        pausing?.cancel()
     }
 
     /// As `release`, unless there has been a connection: jobs may be in flight then, which need the next.

@@ -22,11 +22,20 @@ package struct BrokerLinks: Sendable {
     /// Keeps all connected until `stop`; with `failFast` the first failure before the first connection is thrown.
     func run(failFast: Bool) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await consumer.run(failFast: failFast) }
-            group.addTask { try await publisher.run(failFast: failFast) }
-            if let ledger { group.addTask { try await ledger.run(failFast: failFast) } }
+            group.addTask { try await consumer.run(failFast: failFast, onOpen: hurry) }
+            group.addTask { try await publisher.run(failFast: failFast, onOpen: hurry) }
+            if let ledger { group.addTask { try await ledger.run(failFast: failFast, onOpen: hurry) } }
             // Not `waitForAll`, which hears of a failure only once all have ended.
             while try await group.next() != nil {}
+        }
+    }
+
+    /// The broker can be reached again there: none of the others waits any longer.
+    private func hurry(to url: AMQPURL) {
+        Task {
+            await consumer.hurry(to: url)
+            await publisher.hurry(to: url)
+            await ledger?.hurry(to: url)
         }
     }
 
