@@ -61,6 +61,15 @@ extension ProgramTests {
             }
         }
 
+        @Test func `a memory that is shorter than a delivery may be away is told`() async throws {
+            try await ServiceFixture.with { service in
+                let outcome = try await service.run(["doctor"], ["SEEDREAM_JOURNAL_RETENTION": "30m"])
+                #expect(outcome.stdout.contains("journal.retention is 30m"), "\(outcome.stdout)")
+                let enough = try await service.run(["doctor"], ["SEEDREAM_JOURNAL_RETENTION": "1h"])
+                #expect(!enough.stdout.contains("journal.retention is"), "\(enough.stdout)")
+            }
+        }
+
         @Test func `a queue with other arguments is told by its argument`() async throws {
             try await ServiceFixture.with { service in
                 try await service.broker.withConnection { connection in

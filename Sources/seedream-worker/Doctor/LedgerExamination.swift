@@ -4,6 +4,7 @@ import EditWorker
 import Journal
 import Ledger
 import OperatorTools
+import SharedValues
 import WorkerSettings
 
 /// The ledger's part of `doctor`: whether it can be used, and whether the replicas agree.
@@ -30,11 +31,15 @@ enum LedgerExamination {
                 alive.append((member.writer, greeting))
             }
             await connection.close()
-            if let finding = judge(strangers, of: stream, besides: user ?? "") { return finding }
+            if let finding = judge(strangers, of: stream, besides: user ?? "") ?? judgeRetention(settings) {
+                return finding
+            }
             return judge(alive.sorted { $0.writer < $1.writer }, settings, remembered: history.submissions.count)
         } catch {
             switch error.code {
-            case .notFound: return .ok("journal", "\(stream) is not there yet; the first worker makes it")
+            case .notFound:
+                return judgeRetention(settings)
+                    ?? .ok("journal", "\(stream) is not there yet; the first worker makes it")
             case .accessRefused:
                 return .fault(
                     "journal",
@@ -63,6 +68,18 @@ enum LedgerExamination {
             "journal",
             "\(strangers.values.reduce(0, +)) messages of \(stream) are of users whose records do not count for \(user): \(names)",
             remedy: "add them to journal.writers, or take their right to write to the ledger away"
+        )
+    }
+
+    /// What comes back after longer than the ledger remembers looks like a new job.
+    private static func judgeRetention(_ settings: Settings) -> Finding? {
+        let longest = settings.consumerTimeout + settings.ledgerPatience
+        guard settings.journalRetention <= longest else { return nil }
+        return .warning(
+            "journal",
+            "journal.retention is \(DurationText.text(settings.journalRetention)): a job may come back after "
+                + "\(ShortDuration.text(longest)), and would be outcome_unknown",
+            remedy: "raise journal.retention above queue.consumerTimeout and the longest submission together"
         )
     }
 
