@@ -15,7 +15,8 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// Makes of each new connection what is handed out; what it throws ends the connection, and another is tried.
     package typealias Setup = @Sendable (AMQPConnection) async throws(AMQPError) -> Session
 
-    /// Looking for a queue costs a healthy broker little, and whoever makes it waits for us.
+    /// Looking for a queue costs a healthy broker little, and whoever makes it waits for us. So do all jobs for the leader of
+    /// a stream or a queue that is being elected.
     private static var longestWaitForQueues: Duration { .seconds(5) }
     private static var mostEarlyRenewals: Int { 3 }
     /// Between two attempts that do not wait: two links whose connections break at once would urge each other on for ever.
@@ -23,7 +24,6 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// A connection that lived longer was of some use.
     private static var shortestUse: Duration { .milliseconds(250) }
 
-    private let urls: [AMQPURL]
     private let options: AMQPConnectionOptions
     private let role: BrokerRole
     private let setup: Setup
@@ -44,8 +44,9 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     private var lastFault: String?
     /// The wait before the next attempt.
     private var pausing: Task<Void?, Never>?
-    /// Where the next attempt goes, without a wait; nil for the next node in turn.
-    private var hurriedTo: AMQPURL?
+    private var nodes: NodeRotation
+    /// Whether the node of the last attempt could be reached.
+    private var isReached = false
     private var hurriedAt: ContinuousClock.Instant?
 
     /// A link that is not connected until `run`.
@@ -59,7 +60,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
         logger: Logger,
         setup: @escaping Setup
     ) {
-        self.urls = urls
+        nodes = NodeRotation(urls)
         self.options = options
         self.role = role
         self.health = health
@@ -77,14 +78,12 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     ) async throws(AMQPError) {
         var mustEnd = failFast
         var backoff = ReconnectBackoff()
-        var attempt = 0
         while !isStopped, !Task.isCancelled {
-            var isMissingQueue = false
-            let url = hurriedTo ?? urls[attempt % urls.count]
-            hurriedTo = nil
+            var isNearlyThere = false
+            let url = nodes.take(at: .now)
             do throws(AMQPError) {
                 guard let connection = try await open(url) else { break }
-                hurriedTo = nil
+                nodes.prefer(nil)
                 onOpen(url)
                 let end = await watch(connection, at: url)
                 // One that the broker ends at once has brought nothing: the wait goes on growing.
@@ -98,13 +97,13 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
             } catch {
                 if mustEnd { throw error }
                 report(error, at: url)
-                isMissingQueue = error.code == .notFound
+                nodes.note(url, isReached: isReached, at: .now)
+                isNearlyThere = error.code == .notFound || isReached && error.isRetriable
             }
             guard !isStopped else { break }
-            attempt += 1
             let wait = backoff.next()
-            guard hurriedTo == nil else { continue }
-            await pause(for: isMissingQueue ? min(wait, Self.longestWaitForQueues) : wait)
+            guard !nodes.hasPreference else { continue }
+            await pause(for: isNearlyThere ? min(wait, Self.longestWaitForQueues) : wait)
         }
         stopWaiting()
     }
@@ -206,7 +205,8 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// After a failure the wait may have grown to half a minute, though the cluster is there again.
     func hurry(to url: AMQPURL) {
         guard current == nil, hurriedAt.map({ ContinuousClock.now - $0 > Self.hurryInterval }) ?? true else { return }
-        (hurriedTo, hurriedAt) = (url, .now)
+        nodes.prefer(url)
+        hurriedAt = .now
         pausing?.cancel()
     }
 
@@ -225,7 +225,9 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
 
     /// Nil if the link was stopped meanwhile.
     private func open(_ url: AMQPURL) async throws(AMQPError) -> AMQPConnection? {
+        isReached = false
         guard let connection = try await connect(to: url) else { return nil }
+        isReached = true
         // For `stop`, too: what is set up may wait for a broker that blocks.
         self.connection = connection
         let session: Session
