@@ -26,6 +26,8 @@ extension LedgerReplica {
     /// After so long without an own heartbeat this replica takes another node: one that was cut off from the others keeps the
     /// connections of its clients open.
     private static let longestSilence = Duration.seconds(20)
+    /// After so long without an answer to the greeting this replica tries again.
+    private static let longestGreeting = Duration.seconds(8)
     /// For display a replica that was silent for longer does not live, in milliseconds.
     private static let shownSilence: Int64 = 30_000
     /// Between two looks at the job queue while something may come back, and otherwise.
@@ -64,7 +66,7 @@ extension LedgerReplica {
         }
         let waiting =
             canWrite ? silence.waiting(at: now.monotonic) : lastCame.map { now.monotonic - $0 }
-        if let waiting, waiting > Self.longestSilence {
+        if let waiting, waiting > longestSilence {
             // Before the stream is read, it may be the stream alone that has a trouble.
             return disconnected(canWrite || phase == .reading)
         }
@@ -74,6 +76,14 @@ extension LedgerReplica {
         (reported, mustReport) = (new, false)
         silence.sent(at: now.monotonic)
         return write(.alive(report(at: now)), nil)
+    }
+
+    /// A greeting that went to a leader which was being replaced is lost: on 4.3.6 nobody confirms it any more.
+    private var longestSilence: Duration {
+        switch phase {
+        case .inspecting, .greeting, .looking: Self.longestGreeting
+        case .away, .reading, .rewriting, .joining, .upToDate: Self.longestSilence
+        }
     }
 
     private func report(at now: LedgerMoment) -> LedgerReport {

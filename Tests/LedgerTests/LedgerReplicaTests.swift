@@ -436,6 +436,20 @@ struct LedgerReplicaTests {
         #expect(world.told.contains(.silent))
     }
 
+    @Test func `a greeting that a leader has lost is not waited for as long as a stream that is read`() {
+        var world = World()
+        _ = world.replica.handle(.connected(link: 1, user: "u"), at: world.moment)
+        let greeting = world.replica.handle(.sawJobs(.missing, link: 1), at: world.moment)
+        #expect(greeting.contains { if case .greet = $0 { true } else { false } })
+        world.now = 7500
+        #expect(!world.replica.handle(.tick(gate: nil, isBlocked: false), at: world.moment).contains(.leave))
+        world.now = 8250
+        let effects = world.replica.handle(.tick(gate: nil, isBlocked: false), at: world.moment)
+        #expect(effects.contains(.leave))
+        // The connections of the jobs may be fine.
+        #expect(!effects.contains(.tell(.silent)))
+    }
+
     @Test func `what an old connection still brings counts for nothing`() {
         var world = World()
         world.connect()
