@@ -39,10 +39,10 @@ struct FleetBudget: Hashable, Sendable {
         }
     }
 
-    /// The date was found to be too late, by so many milliseconds: what was spent was spent earlier, too.
-    mutating func setBack(by milliseconds: Int64) {
-        running = running.mapValues { Spending(at: $0.at - milliseconds, images: $0.images) }
-        spent = Deque(spent.map { Spending(at: $0.at - milliseconds, images: $0.images) })
+    /// The date was found to be another one.
+    mutating func follow(_ move: FleetClock.Move) {
+        running = running.mapValues { Spending(at: move.applied(to: $0.at), images: $0.images) }
+        spent = Deque(spent.map { Spending(at: move.applied(to: $0.at), images: $0.images) })
     }
 
     /// A definite no gives the images back.

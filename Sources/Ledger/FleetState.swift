@@ -34,8 +34,10 @@ package struct FleetState: Hashable, Sendable {
         package let writer: String
         package fileprivate(set) var greeting: LedgerGreeting?
         package fileprivate(set) var report: LedgerReport?
-        /// When it last wrote, in milliseconds since 1970, as the ledger's messages tell the date.
+        /// When it last wrote, in milliseconds since 1970, by its own clock; for people.
         package fileprivate(set) var lastSeen: Int64
+        /// The same as the ledger's messages tell the date.
+        fileprivate var heardAt: Int64
     }
 
     /// A replica that was not heard of for so long is forgotten: a day.
@@ -59,23 +61,26 @@ package struct FleetState: Hashable, Sendable {
 
     /// Notes that the sender is alive; called once per message, before its records are applied.
     ///
-    /// Returns how far the date was set back, in milliseconds.
+    /// Returns how the date has leapt.
     @discardableResult
-    mutating func heard(from message: LedgerMessage) -> Int64 {
-        let back = clock.read(message)
-        if back > 0 { for name in members.keys { members[name]?.lastSeen -= back } }
-        members[message.replica]?.lastSeen = clock.now ?? message.at
-        return back
+    mutating func heard(from message: LedgerMessage) -> FleetClock.Move? {
+        let move = clock.read(message)
+        if let move { members = members.mapValues { $0.following(move) } }
+        if let last = members[message.replica]?.lastSeen {
+            members[message.replica]?.lastSeen = max(last, message.at)
+            members[message.replica]?.heardAt = clock.now ?? message.at
+        }
+        return move
     }
 
     /// Applies a record; those about jobs change nothing here.
     mutating func apply(_ record: LedgerRecord, of message: LedgerMessage) {
         let date = clock.now ?? message.at
-        var new: Member { Member(writer: message.writer, lastSeen: date) }
+        var new: Member { Member(writer: message.writer, lastSeen: message.at, heardAt: date) }
         switch record {
         case .hello(let greeting):
             members[message.replica, default: new].greeting = greeting
-            members = members.filter { date - $0.value.lastSeen < Self.longestSilence }
+            members = members.filter { date - $0.value.heardAt < Self.longestSilence }
         case .alive(let report): members[message.replica, default: new].report = report
         case .bye: members[message.replica] = nil
         case .pause(let reason):
@@ -106,5 +111,13 @@ package struct FleetState: Hashable, Sendable {
     /// Replicas that were heard of within so many milliseconds before a moment.
     package func alive(at now: Int64, within silence: Int64 = 90_000) -> Int {
         members.values.count { now - $0.lastSeen < silence }
+    }
+}
+
+extension FleetState.Member {
+    fileprivate func following(_ move: FleetClock.Move) -> Self {
+        var member = self
+        member.heardAt = move.applied(to: heardAt)
+        return member
     }
 }

@@ -42,6 +42,7 @@ extension LedgerReplica {
     }
 
     mutating func saw(_ jobs: LedgerEvent.JobQueue, at now: LedgerMoment) -> [LedgerEffect] {
+        lastCame = now.monotonic
         if phase == .inspecting {
             jobsAtStart = jobs
             return greet(at: now)
@@ -64,11 +65,13 @@ extension LedgerReplica {
         (sent, greeting) = (message.number, message.number)
         hasFoundGap = mustTellGap
         phase = .greeting
+        lastCame = now.monotonic
         return [.greet(number: message.number, body: body)]
     }
 
     /// The broker has the greeting.
-    mutating func greetingIsConfirmed() -> [LedgerEffect] {
+    mutating func greetingIsConfirmed(at now: LedgerMoment) -> [LedgerEffect] {
+        lastCame = now.monotonic
         guard lastRead == nil else {
             phase = .looking
             return [.look(at: lastReadAt)]
@@ -79,6 +82,7 @@ extension LedgerReplica {
 
     mutating func saw(_ id: LedgerMessage.ID?, _ offset: Int64?, at now: LedgerMoment) -> [LedgerEffect] {
         guard phase == .looking else { return [] }
+        lastCame = now.monotonic
         guard id == lastRead, offset == lastReadAt else { return loseStream(at: now) }
         phase = .reading
         // Behind it there may stand something else now than messages that did not count.

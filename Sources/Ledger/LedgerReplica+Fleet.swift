@@ -81,8 +81,8 @@ extension LedgerReplica {
     /// A greeting that went to a leader which was being replaced is lost: on 4.3.6 nobody confirms it any more.
     private var longestSilence: Duration {
         switch phase {
-        case .inspecting, .greeting, .looking: Self.longestGreeting
-        case .away, .reading, .rewriting, .joining, .upToDate: Self.longestSilence
+        case .greeting: Self.longestGreeting
+        case .away, .inspecting, .looking, .reading, .rewriting, .joining, .upToDate: Self.longestSilence
         }
     }
 

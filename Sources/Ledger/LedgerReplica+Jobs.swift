@@ -57,7 +57,7 @@ extension LedgerReplica {
         return write(.begin(request), waiter)
     }
 
-    private mutating func wait(_ waiter: LedgerEvent.Waiter, at now: LedgerMoment) {
+    mutating func wait(_ waiter: LedgerEvent.Waiter, at now: LedgerMoment) {
         let deadline = Deadline(moment: now.monotonic + Self.longestWait, waiter: waiter)
         deadlines.append(deadline)
         wanting[waiter]?.deadline = deadline.moment
@@ -132,11 +132,11 @@ extension LedgerReplica {
         var answers = answers.makeIterator()
         // Another replica that has written it again has left out what did not outlive the stream.
         let isWhole = message.records.count == owed.message.records.count
-        let places = isWhole ? Array(message.records.indices) : owed.places(in: message) ?? []
+        let places = isWhole ? Array(message.records.indices) : owed.places(of: message)
         var waiters = owed.waiters
         for (record, place) in zip(message.records, places) {
             var waiter: LedgerEvent.Waiter?
-            if waiters.indices.contains(place) { swap(&waiter, &waiters[place]) }
+            if let place, waiters.indices.contains(place) { swap(&waiter, &waiters[place]) }
             switch record {
             case .begin(let request):
                 guard let answer = answers.next() else { continue }

@@ -7,11 +7,13 @@ extension LedgerReplica {
     ///
     /// Others may have written again what the stream had lost, without what did not outlive it.
     func isNamesakes(_ message: LedgerMessage) -> Bool {
-        guard message.replica == name else { return false }
+        guard message.replica == name, !isClosed else { return false }
         guard message.number <= lastNumber else { return true }
-        guard let owed = owed.first(where: { $0.message.id == message.id }) else { return false }
-        guard message.at == owed.message.at else { return true }
-        return owed.places(in: message) == nil
+        if let owed = owed.first(where: { $0.message.id == message.id }) {
+            return message.at != owed.message.at || !owed.isPart(of: message) && !owed.contains(message)
+        }
+        // What this replica has written was read, or does not outlive a connection.
+        return message.lasting != nil && !state.hasApplied(message)
     }
 
     /// Ends what this replica has done under its name, which does not tell any more whose records are whose.
@@ -32,9 +34,12 @@ extension LedgerReplica {
         (new.losses, new.hasTaken, new.isClosed) = (losses + 1, true, isClosed)
         new.slots?.block(now: now.monotonic)
         (new.waitingForReady, new.deadlines, new.wanting) = (waitingForReady, deadlines, wanting)
-        for waiter in wanting.keys {
+        (new.toldPause, new.toldClosure, new.mustTellGap) = (toldPause, toldClosure, mustTellGap)
+        for (waiter, want) in wanting {
             new.wanting[waiter]?.stage = .waiting
-            new.wanting[waiter]?.request.mayBeSubmittedElsewhere = true
+            // What comes for the first time nobody can have begun without a record, which is found now.
+            if want.request.lossesAtDelivery != nil { new.wanting[waiter]?.request.mayBeSubmittedElsewhere = true }
+            new.wait(waiter, at: now)
         }
         let unwritten = owed.flatMap { owed in zip(owed.message.records, owed.waiters).map(Pending.init) }
         let effects: [LedgerEffect] = probing.sorted().map { .answer($0, .probe(false)) }
@@ -49,15 +54,24 @@ extension LedgerReplica {
 }
 
 extension LedgerReplica.Owed {
-    /// Where each record of a message stands in this one; nil if the message is not a part of this one.
-    func places(in message: LedgerMessage) -> [Int]? {
-        let own = body.flatMap { try? LedgerMessage(parsing: $0) } ?? self.message
-        var (places, next) = ([Int](), 0)
-        for record in message.records {
-            guard let place = own.records[next...].firstIndex(of: record) else { return nil }
-            places.append(place)
-            next = place + 1
+    /// Where each record of a message stands in this one, which may have less or more of them.
+    func places(of message: LedgerMessage) -> [Int?] {
+        var next = 0
+        let own = asRead.records
+        return message.records.map { record in
+            let place = own[next...].firstIndex(of: record)
+            if let place { next = place + 1 }
+            return place
         }
-        return places
     }
+
+    /// Whether a message says nothing that this one does not.
+    func contains(_ message: LedgerMessage) -> Bool { places(of: message).allSatisfy { $0 != nil } }
+
+    /// Whether this one says nothing that a message does not.
+    func isPart(of message: LedgerMessage) -> Bool {
+        LedgerReplica.Owed(message: message).contains(asRead)
+    }
+
+    private var asRead: LedgerMessage { body.flatMap { try? LedgerMessage(parsing: $0) } ?? message }
 }

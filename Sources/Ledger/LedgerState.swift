@@ -87,8 +87,7 @@ package struct LedgerState: Hashable, Sendable {
     package mutating func apply(_ message: LedgerMessage, at offset: Int64) -> [Answer] {
         guard !hasApplied(message) else { return [] }
         numbers[message.replica, default: NumberSet()].insert(message.number)
-        let back = fleet.heard(from: message)
-        if back > 0 { budget?.setBack(by: back) }
+        if let move = fleet.heard(from: message) { budget?.follow(move) }
         var answers: [Answer] = []
         for record in message.records {
             fleet.apply(record, of: message)
@@ -156,7 +155,7 @@ package struct LedgerState: Hashable, Sendable {
         )
         if case .begun = answer, let budget, budget.used(at: fleet.clock.reading(now)) + request.images > budget.images
         {
-            return (Answer(answer: .overBudget), nil)
+            return (Answer(answer: .overBudget), write)
         }
         switch answer {
         case .accepted: return (Answer(answer: answer, acceptedAt: row?.offset), write)
@@ -173,7 +172,10 @@ package struct LedgerState: Hashable, Sendable {
     ) -> Answer {
         let (answer, write) = decide(request, by: holder.replica, at: now)
         if let write {
-            if !write.isFinished { budget?.begin(request.id, request.images, at: fleet.clock.reading(now)) }
+            // One that is over the budget here may not be for its writer, who takes it back if it is: it has begun.
+            if !write.isFinished, answer.answer != .overBudget {
+                budget?.begin(request.id, request.images, at: fleet.clock.reading(now))
+            }
             finished[request.id] = nil
             late[request.id] = nil
             open[request.id] = Open(entry: write, holder: write.isFinished ? nil : holder, offset: offset)

@@ -708,6 +708,42 @@ struct LedgerReplicaTests {
         #expect(names == ["a", "fresh"])
     }
 
+    @Test func `a record under a number that was given to a greeting which never came is another process's`() {
+        var world = World()
+        world.connect()
+        world.wait(1)
+        // The greeting with the next number is lost with its connection.
+        let lost = world.replica.lastNumber + 1
+        world.link += 1
+        _ = world.replica.handle(.disconnected(link: world.link - 1, isSilent: false), at: world.moment)
+        _ = world.replica.handle(.connected(link: world.link, user: "u"), at: world.moment)
+        _ = world.replica.handle(.disconnected(link: world.link, isSilent: false), at: world.moment)
+        world.connect()
+        #expect(world.replica.lastNumber > lost)
+        world.write([.begin(JournalRequest(id: "theirs", digest: BodyDigest(Array("theirs".utf8))))], by: "a", lost)
+        world.settle()
+        world.cut()
+        world.connect()
+        world.wait(61)
+        // Held by nobody who lives: it does not wait for as long as this replica does.
+        #expect(world.begin("theirs") == .doubtful(attempts: 1))
+    }
+
+    @Test func `a closure that ends while a replica begins anew is told`() {
+        var world = World()
+        world.connect()
+        world.write([.closed(reason: "credits", milliseconds: 60_000, isHeld: false)], by: "b", 0)
+        world.settle()
+        world.write([.settled(id: "x")], by: "a", .max)
+        world.settle()
+        world.told = []
+        world.write([.opened(closure: .init(replica: "b", number: 0))], by: "b", 1)
+        world.cut()
+        world.connect()
+        world.wait(41)
+        #expect(world.told.contains(.opened), "\(world.told)")
+    }
+
     @Test func `a record under the own name with a number that was never given makes nobody deaf`() {
         var world = World()
         world.connect()
