@@ -7,6 +7,10 @@ struct NodeRotationTests {
     private static let urls = (1...3).compactMap { try? AMQPURL(parsing: "amqp://host-\($0)/") }
     private let start = ContinuousClock.now
 
+    private static func taken(_ nodes: inout NodeRotation, _ now: ContinuousClock.Instant) -> [AMQPURL] {
+        [nodes.take(at: now)]
+    }
+
     @Test func `the nodes are tried in turn`() {
         var nodes = NodeRotation(Self.urls)
         #expect((0..<4).map { _ in nodes.take(at: start) } == [Self.urls[0], Self.urls[1], Self.urls[2], Self.urls[0]])
@@ -29,13 +33,26 @@ struct NodeRotationTests {
         #expect((0..<4).map { _ in nodes.take(at: start) } == [Self.urls[0], Self.urls[1], Self.urls[2], Self.urls[0]])
     }
 
-    @Test func `a node that another connection has reached comes first, once`() {
+    @Test func `a node that another connection has reached comes first, once`() throws {
+        var nodes = NodeRotation(Self.urls)
+        let isTaken = nodes.prefer(Self.urls[1], at: start)
+        #expect(isTaken)
+        #expect(nodes.hasPreference)
+        #expect(Self.taken(&nodes, start) == [Self.urls[1]])
+        #expect(!nodes.hasPreference)
+        // Behind it, so that who leaves this node does not come back to it.
+        #expect(Self.taken(&nodes, start) == [Self.urls[2]])
+        // A link that knows another broker goes on with its own.
+        let elsewhere = try AMQPURL(parsing: "amqp://elsewhere/")
+        _ = nodes.prefer(elsewhere, at: start)
+        #expect(Self.taken(&nodes, start) == [Self.urls[0]])
+    }
+
+    @Test func `a node that does not answer is not preferred because another connection could be opened there`() {
         var nodes = NodeRotation(Self.urls)
         nodes.note(Self.urls[2], isReached: false, at: start)
-        nodes.prefer(Self.urls[2])
-        #expect(nodes.hasPreference)
-        #expect(nodes.take(at: start) == Self.urls[2])
-        #expect(!nodes.hasPreference)
-        #expect(nodes.take(at: start) == Self.urls[0])
+        let isTaken = nodes.prefer(Self.urls[2], at: start)
+        #expect(!isTaken)
+        #expect(Self.taken(&nodes, start) == [Self.urls[0]])
     }
 }

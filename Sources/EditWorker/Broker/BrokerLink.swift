@@ -15,8 +15,9 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// Makes of each new connection what is handed out; what it throws ends the connection, and another is tried.
     package typealias Setup = @Sendable (AMQPConnection) async throws(AMQPError) -> Session
 
-    /// Looking for a queue costs a healthy broker little, and whoever makes it waits for us. So do all jobs for the leader of
-    /// a stream or a queue that is being elected.
+    /// Looking for a queue costs a healthy broker little, and whoever makes it waits for us.
+    ///
+    /// So do all jobs for the leader of a stream or a queue that is being elected.
     private static var longestWaitForQueues: Duration { .seconds(5) }
     private static var mostEarlyRenewals: Int { 3 }
     /// Between two attempts that do not wait: two links whose connections break at once would urge each other on for ever.
@@ -45,6 +46,8 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// The wait before the next attempt.
     private var pausing: Task<Void?, Never>?
     private var nodes: NodeRotation
+    /// That of the last attempt.
+    private var node: AMQPURL?
     /// Whether the node of the last attempt could be reached.
     private var isReached = false
     private var hurriedAt: ContinuousClock.Instant?
@@ -81,9 +84,10 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
         while !isStopped, !Task.isCancelled {
             var isNearlyThere = false
             let url = nodes.take(at: .now)
+            node = url
             do throws(AMQPError) {
                 guard let connection = try await open(url) else { break }
-                nodes.prefer(nil)
+                nodes.forgetPreference()
                 onOpen(url)
                 let end = await watch(connection, at: url)
                 // One that the broker ends at once has brought nothing: the wait goes on growing.
@@ -98,7 +102,8 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
                 if mustEnd { throw error }
                 report(error, at: url)
                 nodes.note(url, isReached: isReached, at: .now)
-                isNearlyThere = error.code == .notFound || isReached && error.isRetriable
+                // The ledger closes a connection by itself on which its greeting is lost.
+                isNearlyThere = error.code == .notFound || isReached && (error.isRetriable || error.code == .closed)
             }
             guard !isStopped else { break }
             let wait = backoff.next()
@@ -195,6 +200,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// Gives up the connection, so that another node is taken: this one does not answer.
     package func leaveNode() {
         guard let connection else { return }
+        if let node { nodes.note(node, isReached: false, at: .now) }
         current = nil
         // Not waited for: what it waits for may be the node.
         Task { await connection.close() }
@@ -205,7 +211,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// After a failure the wait may have grown to half a minute, though the cluster is there again.
     func hurry(to url: AMQPURL) {
         guard current == nil, hurriedAt.map({ ContinuousClock.now - $0 > Self.hurryInterval }) ?? true else { return }
-        nodes.prefer(url)
+        guard nodes.prefer(url, at: .now) else { return }
         hurriedAt = .now
         pausing?.cancel()
     }

@@ -18,16 +18,27 @@ struct NodeRotation: Sendable {
     /// Whether the next attempt has its node already.
     var hasPreference: Bool { preferred != nil }
 
-    mutating func prefer(_ url: AMQPURL?) { preferred = url }
+    /// The next attempt goes to that node if it is one of these, and otherwise to the next in turn.
+    ///
+    /// False, and nothing else, if it could not be reached lately, or does not answer.
+    mutating func prefer(_ url: AMQPURL, at now: ContinuousClock.Instant) -> Bool {
+        guard !isPassedOver(url, at: now) else { return false }
+        preferred = urls.contains(url) ? url : urls[next]
+        return true
+    }
+
+    mutating func forgetPreference() { preferred = nil }
+
+    private func isPassedOver(_ url: AMQPURL, at now: ContinuousClock.Instant) -> Bool {
+        failedAt[url].map { now - $0 <= Self.pause } ?? false
+    }
 
     /// The node of the next attempt.
     mutating func take(at now: ContinuousClock.Instant) -> AMQPURL {
-        if let preferred {
-            self.preferred = nil
-            return preferred
-        }
         let turn = urls.indices.map { (next + $0) % urls.count }
-        let place = turn.first { failedAt[urls[$0]].map { now - $0 > Self.pause } ?? true } ?? next
+        let place =
+            preferred.flatMap { urls.firstIndex(of: $0) } ?? turn.first { !isPassedOver(urls[$0], at: now) } ?? next
+        preferred = nil
         next = (place + 1) % urls.count
         return urls[place]
     }

@@ -31,10 +31,9 @@ enum LedgerExamination {
                 alive.append((member.writer, greeting))
             }
             await connection.close()
-            if let finding = judge(strangers, of: stream, besides: user ?? "") ?? judgeRetention(settings) {
-                return finding
-            }
-            return judge(alive.sorted { $0.writer < $1.writer }, settings, remembered: history.submissions.count)
+            if let finding = judge(strangers, of: stream, besides: user ?? "") { return finding }
+            let found = judge(alive.sorted { $0.writer < $1.writer }, settings, remembered: history.submissions.count)
+            return found.status == .ok ? judgeRetention(settings) ?? found : found
         } catch {
             switch error.code {
             case .notFound:
