@@ -354,6 +354,7 @@ let package = Package(
                 "EditWorker", "JSON", "OperatorTools", "SeedreamAPI", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
             ],
             swiftSettings: strict
         ),

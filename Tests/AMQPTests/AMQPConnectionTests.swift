@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Against the real broker.
-@Suite(.timeLimit(.minutes(6)))
+@Suite(.timeLimit(.minutes(10)))
 struct AMQPConnectionTests {
     private static func message(to queue: ByteString, _ body: String, headers: FieldTable? = nil) -> OutboundMessage {
         var properties = MessageProperties()

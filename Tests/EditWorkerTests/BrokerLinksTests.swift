@@ -6,7 +6,7 @@ import Testing
 
 @testable import EditWorker
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct BrokerLinksTests {
     @Test func `a link that has failed for long tries at once when another has reached the broker`() async throws {
         try await TestBroker.withVirtualHost { broker in

@@ -14,7 +14,7 @@ import Testing
 /// the end is looked at.
 ///
 /// Exhaustive over single crashes and pairs, random beyond, by a seed that a failure prints.
-@Suite(.timeLimit(.minutes(15)))
+@Suite(.ownThread, .timeLimit(.minutes(15)))
 struct CrashPointTests {
     /// What the API does to the job, by the class of its outcome.
     enum Class: String, CaseIterable, Sendable {
@@ -135,7 +135,9 @@ struct CrashPointTests {
         let points = Self.points(try await Self.effects(outcome))
         var runs = points.map { [$0] }
         // Effects are counted anew after each stop, so the second place is any.
-        runs += points.flatMap { first in points.map { [first, $0] } }
+        if TestSize.current != .quick {
+            runs += points.flatMap { first in points.map { [first, $0] } }
+        }
         for crashes in [[]] + runs {
             let world = try await Self.run(outcome, setup, crashes)
             #expect(Self.broken(world, outcome, setup) == [], "\(outcome), \(setup), stopped \(crashes)")
@@ -146,7 +148,8 @@ struct CrashPointTests {
     func `what may be submitted again by a policy is marked, whoever gets it`(_ setup: Setup) async throws {
         for outcome in Class.allCases where outcome != .invalid {
             let points = Self.points(try await Self.effects(outcome))
-            for crashes in points.map({ [$0] }) + points.flatMap({ first in points.map { [first, $0] } }) {
+            let pairs = TestSize.current == .quick ? [] : points.flatMap { first in points.map { [first, $0] } }
+            for crashes in points.map({ [$0] }) + pairs {
                 let world = try await Self.run(outcome, setup, crashes, noAnswer: .retry)
                 let broken = Self.broken(world, outcome, setup).filter { !$0.hasPrefix("two task ids") }
                 #expect(broken == [], "\(outcome), \(setup), stopped \(crashes)")
@@ -158,7 +161,7 @@ struct CrashPointTests {
     func `three to six crashes at random keep the promises`(_ setup: Setup) async throws {
         let seed = UInt64.random(in: .min ... .max)
         var random = SeededGenerator(seed: seed)
-        for _ in 0..<60 {
+        for _ in 0..<TestSize.choose(quick: 5, usual: 60, full: 5000) {
             let outcome = Class.allCases.randomElement(using: &random) ?? .accepted
             let crashes = (0..<Int.random(in: 3...6, using: &random))
                 .map { _ in

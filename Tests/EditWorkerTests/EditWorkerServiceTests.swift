@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 
 /// The service on a real broker, with a pipeline whose API is simulated.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct EditWorkerServiceTests {
     @Test func `no job is taken before there is a connection to reply on`() async throws {
         try await TestBroker.withVirtualHost { broker in
@@ -69,7 +69,9 @@ struct EditWorkerServiceTests {
                 let body = Array(#"{"image_urls":["https://a"],"prompt":"x"}"#.utf8)
                 #expect(try await connection.publish(OutboundMessage(routingKey: "q", body: body)) == .confirmed)
                 let attempts = proxy.connections
-                try await eventually("the publisher tries twice more") { proxy.connections >= attempts + 2 }
+                try await eventually("the publisher tries twice more", within: .seconds(120)) {
+                    proxy.connections >= attempts + 2
+                }
                 let waiting = try await connection.inspect(queue: "q")
                 #expect(waiting.consumerCount == 0)
                 #expect(waiting.messageCount == 1)

@@ -367,7 +367,7 @@ struct StartScheduleTests {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct AdmissionTests {
     /// Closes the gate as the end of a submission would.
     private static func close(_ admission: Admission) async {

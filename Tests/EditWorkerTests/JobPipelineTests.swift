@@ -10,7 +10,7 @@ import TestSupport
 import Testing
 
 /// What the pipeline decides where gate, journal and broker meet.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct JobPipelineTests {
     private static let body = #"{"image_urls":["https://a"],"prompt":"x"}"#
 

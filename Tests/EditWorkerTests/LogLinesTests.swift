@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// The log's way out, read by a test instead of a person.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct LogLinesTests {
     /// A pipe: what is written into it, and what of it was read.
     private static func withPipe(_ body: (_ reading: CInt, _ writing: CInt) async throws -> Void) async throws {

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// The server, as a client sees it that sends bytes of its own making.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct HTTPServerTests {
     /// Runs a server around a body, and ends it in good order.
     private static func with(

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// One suite for both stores: what the pipeline relies on.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct JournalStoreTests {
     enum Store: String, CaseIterable, Sendable {
         case memory

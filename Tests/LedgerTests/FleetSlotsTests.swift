@@ -93,7 +93,7 @@ struct FleetSlotsTests {
     }
 
     @Test func `no window has more starts than the limit, whatever is late, frozen, killed or new`() throws {
-        for seed in 0..<400 as Range<UInt64> {
+        for seed in 0..<TestSize.choose(quick: 20, usual: 200, full: 4000) as Range<UInt64> {
             let limit = try #require(RateLimit(seed % 2 == 0 ? "20/5s" : "7/2s"))
             let run = Self.run(seed, limit, isCalm: false, duration: 25_000)
             let most = Self.most(run.starts, within: seed % 2 == 0 ? 5000 : 2000)

@@ -1,23 +1,21 @@
-import Foundation
 import TestSupport
 import Testing
 
 @Suite(.ownThread, .timeLimit(.minutes(20)))
 struct LedgerExplorationTests {
-    /// With SEEDREAM_LEDGER_STATES, as many states at most, the larger worlds are explored too; some have a million.
-    private static let most = ProcessInfo.processInfo.environment["SEEDREAM_LEDGER_STATES"].flatMap { Int($0) }
-    private static let bounds: [LedgerExploration.Bounds] =
-        [.init(), .init(crashes: 1)]
-        + (most == nil
-            ? []
-            : [
-                .init(deletions: 1), .init(policyCuts: 1), .init(lostTails: 1), .init(cuts: 1),
-                .init(crashes: 1, policyCuts: 1),
-            ])
+    /// The larger worlds have a million states and more.
+    private static let bounds = TestSize.choose(
+        quick: [LedgerExploration.Bounds()],
+        usual: [.init(), .init(crashes: 1)],
+        full: [
+            .init(), .init(crashes: 1), .init(deletions: 1), .init(policyCuts: 1), .init(lostTails: 1), .init(cuts: 1),
+            .init(crashes: 1, policyCuts: 1),
+        ]
+    )
+    private static let most = TestSize.choose(quick: 100_000, usual: 100_000, full: 5_000_000)
 
     @Test(arguments: bounds)
     func `whatever comes in whatever order, two replicas pay for a job once`(_ bounds: LedgerExploration.Bounds) {
-        let most = Self.most ?? 100_000
         let start = LedgerExploration(replicas: 2, jobs: 1, bounds: bounds)
         // Two of a million worlds have the same hash with a chance of one in 37 million.
         var seen: Set<Int> = [start.hashValue]
@@ -32,8 +30,8 @@ struct LedgerExplorationTests {
                 }
                 if seen.insert(next.hashValue).inserted { open.append(next) }
             }
-            guard seen.count < most else {
-                Issue.record("more than \(most) states with \(bounds)")
+            guard seen.count < Self.most else {
+                Issue.record("more than \(Self.most) states with \(bounds)")
                 return
             }
         }

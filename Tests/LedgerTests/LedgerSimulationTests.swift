@@ -1,12 +1,9 @@
-import Foundation
 import TestSupport
 import Testing
 
 @Suite(.ownThread, .timeLimit(.minutes(20)))
 struct LedgerSimulationTests {
-    /// 100 000 took some minutes; set SEEDREAM_LEDGER_SCHEDULES for as many.
-    private static let schedules =
-        ProcessInfo.processInfo.environment["SEEDREAM_LEDGER_SCHEDULES"].flatMap { UInt64($0) } ?? 4000
+    private static let schedules: UInt64 = TestSize.choose(quick: 250, usual: 1500, full: 100_000)
 
     @Test func `no schedule of crashes, delays and partitions pays for a job twice unseen, or loses one`() throws {
         var total = LedgerSimulation.Tally()
@@ -20,6 +17,7 @@ struct LedgerSimulationTests {
             }
             total += simulation.tally
         }
+        print("\(Self.schedules) schedules: \(total)")
         // Something must have happened in them.
         #expect(total.submissions > Int(Self.schedules), "\(total)")
         #expect(total.accepted > total.submissions / 2, "\(total)")

@@ -6,7 +6,7 @@ import Testing
 
 extension ProgramTests {
     /// A broker that drops connections and queues under a running worker.
-    @Suite(.timeLimit(.minutes(3)))
+    @Suite(.timeLimit(.minutes(10)))
     struct BrokerFaultTests {
         /// Closes every connection of the test's virtual host whose name contains a text.
         private static func closeConnections(_ service: ServiceFixture, _ name: String) async throws -> Int {
@@ -136,7 +136,7 @@ extension ProgramTests {
                 _ = try await service.startWorker()
                 try await service.broker.withConnection { try await $0.delete(queue: "jobs") }
                 try await service.broker.withConnection { connection in
-                    try await eventually("a consumer", within: .seconds(10)) {
+                    try await eventually("a consumer") {
                         await (try? connection.inspect(queue: "jobs").consumerCount) == 1
                     }
                 }

@@ -6,7 +6,7 @@ import Testing
 
 extension ProgramTests {
     /// The commands, as a person types them.
-    @Suite(.timeLimit(.minutes(2)))
+    @Suite(.timeLimit(.minutes(10)))
     struct CommandTests {
         @Test func `every fault of the settings has its line, and the status is 78`() async throws {
             let outcome = try await Program.run(
@@ -75,7 +75,10 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: [["--help"], ["--version"], ["run", "--help"], ["submit", "--help"], ["sandbox", "--help"]])
+        @Test(
+            .serialized,
+            arguments: [["--help"], ["--version"], ["run", "--help"], ["submit", "--help"], ["sandbox", "--help"]]
+        )
         func `help and version go to stdout`(_ arguments: [String]) async throws {
             let outcome = try await Program.run(arguments)
             #expect(outcome.status == 0)
@@ -83,10 +86,14 @@ extension ProgramTests {
             #expect(outcome.stderr.isEmpty)
         }
 
-        @Test(arguments: [
-            ["sbmit"], ["run", "--no-such"], ["sandbox", "--fault", "429"], ["sandbox", "--latency", "1"], ["submit"],
-            ["sandbox", "--fault", "429=60", "--fault", "500=60"], ["submit", "x", "--timeout", "soon"],
-        ])
+        @Test(
+            .serialized,
+            arguments: [
+                ["sbmit"], ["run", "--no-such"], ["sandbox", "--fault", "429"], ["sandbox", "--latency", "1"],
+                ["submit"],
+                ["sandbox", "--fault", "429=60", "--fault", "500=60"], ["submit", "x", "--timeout", "soon"],
+            ]
+        )
         func `wrong usage ends with 64`(_ arguments: [String]) async throws {
             let outcome = try await Program.run(arguments)
             #expect(outcome.status == 64)

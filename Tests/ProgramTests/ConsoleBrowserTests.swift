@@ -6,7 +6,7 @@ import Testing
 
 extension ProgramTests {
     /// The console in a real browser: with and without scripts, on a phone and a desk, by day and by night.
-    @Suite(.timeLimit(.minutes(8)))
+    @Suite(.machine, .timeLimit(.minutes(10)))
     struct ConsoleBrowserTests {
         private static let pages = [
             ("overview", "/"), ("letters", "/dead-letters"), ("unknown", "/unknown"),
@@ -52,7 +52,7 @@ extension ProgramTests {
             return "/correct?queue=dlq&id=broken&mark=\(try #require(page.field("mark")))"
         }
 
-        @Test(arguments: [(390, false), (390, true), (1440, false), (1440, true)])
+        @Test(.serialized, arguments: [(390, false), (390, true), (1440, false), (1440, true)])
         func `each page is whole, accessible and keeps to itself`(_ width: Int, _ isDark: Bool) async throws {
             let path = try #require(
                 ProcessInfo.processInfo.environment["SEEDREAM_TEST_AXE"],
@@ -118,7 +118,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: [true, false])
+        @Test(.serialized, arguments: [true, false])
         func `each action works by hand, with scripts and without`(_ scripts: Bool) async throws {
             try await Self.with { service, console in
                 let browser = try await Browser(scripts: scripts)

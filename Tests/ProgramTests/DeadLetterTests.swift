@@ -8,7 +8,7 @@ import Testing
 
 extension ProgramTests {
     /// The failed jobs, as an operator handles them.
-    @Suite(.timeLimit(.minutes(4)))
+    @Suite(.timeLimit(.minutes(10)))
     struct DeadLetterTests {
         /// Puts letters into a queue as workers would have.
         private static func fill(
@@ -155,7 +155,8 @@ extension ProgramTests {
                 let seconds = (ContinuousClock.now - start) / .seconds(1)
                 #expect(replay.status == 0)
                 // 299 intervals of 10 ms, the start of the program, and a moment for the last acknowledgements.
-                #expect(seconds >= 2.99 && seconds < 4.5, "\(seconds)")
+                #expect(seconds >= 2.99, "\(seconds)")
+                #expect(try await .seconds(seconds) < paced(.seconds(9)), "\(seconds)")
                 try await service.waitFor(300, in: "jobs")
             }
         }
@@ -432,10 +433,13 @@ extension ProgramTests {
             try await server.close()
         }
 
-        @Test(arguments: [
-            ("3650d", true), ("2026-01-02T03:04:04Z", true), ("2026-01-02T04:04:05.5+01:00", false),
-            ("2026-01-02T03:04:06Z", false), ("2026-01-02T04:04:04.000+01:00", true), ("1h", false),
-        ])
+        @Test(
+            .serialized,
+            arguments: [
+                ("3650d", true), ("2026-01-02T03:04:04Z", true), ("2026-01-02T04:04:05.5+01:00", false),
+                ("2026-01-02T03:04:06Z", false), ("2026-01-02T04:04:04.000+01:00", true), ("1h", false),
+            ]
+        )
         func `since is a duration or a time`(_ since: String, _ isIncluded: Bool) async throws {
             try await ServiceFixture.with { service in
                 try await Self.fill(service, 1)

@@ -9,7 +9,7 @@ import Testing
 
 extension ProgramTests {
     /// The files of `deploy`, each tried with the real tool that reads it.
-    @Suite(.timeLimit(.minutes(4)))
+    @Suite(.timeLimit(.minutes(10)))
     struct DeploymentTests {
         private static let deploy = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
             .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("deploy")
@@ -20,7 +20,7 @@ extension ProgramTests {
             try String(contentsOf: deploy.appendingPathComponent(name), encoding: .utf8)
         }
 
-        @Test(arguments: [["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]])
+        @Test(.serialized, arguments: [["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]])
         func `the alerts are good, and fire when they should`(_ arguments: [String]) async throws {
             let outcome = try await Program.run(
                 arguments.dropLast() + [Self.path("prometheus/\(arguments[2])")],
@@ -60,7 +60,9 @@ extension ProgramTests {
             }
         }
 
-        @Test func `the definitions can be imported, and each user can do its work and no more`() async throws {
+        @Test(.machine) func `the definitions can be imported, and each user can do its work and no more`()
+            async throws
+        {
             try await PrivateBroker.with { cluster in
                 let node = cluster.nodes[0]
                 let major = try await cluster.majorVersion()
@@ -182,7 +184,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: [(3, "3.10.8"), (4, "4"), (4, "4.3.2")])
+        @Test(.serialized, arguments: [(3, "3.10.8"), (4, "4"), (4, "4.3.2")])
         func `the topology that is deployed is the topology that is printed`(
             _ major: Int,
             _ version: String

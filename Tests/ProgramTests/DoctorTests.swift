@@ -6,7 +6,7 @@ import Testing
 
 extension ProgramTests {
     /// `doctor`: what it finds, and that it changes nothing.
-    @Suite(.timeLimit(.minutes(2)))
+    @Suite(.timeLimit(.minutes(10)))
     struct DoctorTests {
         private static func findings(_ outcome: Program.Outcome) throws -> [JSONValue] {
             guard case .array(let findings) = try JSONValue(parsing: outcome.stdout.utf8) else { return [] }

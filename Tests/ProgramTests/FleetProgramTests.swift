@@ -2,12 +2,13 @@ import AMQP
 import Foundation
 import JSON
 import NIOConcurrencyHelpers
+import NIOPosix
 import TestSupport
 import Testing
 
 extension ProgramTests {
     /// Replicas as one: a shared rate, budget, gate and pause.
-    @Suite(.timeLimit(.minutes(5)))
+    @Suite(.timeLimit(.minutes(10)))
     struct FleetProgramTests {
         private static let accepted = ScriptedServer.answer(200, #"{"task_id":"t"}"#)
         private static let brisk = [
@@ -50,7 +51,9 @@ extension ProgramTests {
 
         @Test func `four replicas keep one rate limit, whoever is killed or comes`() async throws {
             let arrivals = Arrivals()
-            let server = try await ScriptedServer { _, _ in
+            // A thread of its own notes when they come, whatever the others do.
+            let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+            let server = try await ScriptedServer(group: group) { _, _ in
                 arrivals.note()
                 return .send(Self.accepted)
             }
@@ -67,7 +70,7 @@ extension ProgramTests {
                 #expect(arrivals.most(within: .seconds(5)) <= 20)
                 // 140 need 32 s after the first 20; those of the killed one are lost, and perhaps a period on a busy machine.
                 let elapsed = arrivals.time(of: 140)
-                #expect(elapsed < .seconds(45), "\(elapsed)")
+                #expect(try await elapsed < paced(.seconds(45)), "\(elapsed)")
                 let status = try await service.run(["fleet"])
                 #expect(status.stdout.contains("of 20/5s used"), "\(status.stdout)")
             }
@@ -154,14 +157,15 @@ extension ProgramTests {
                 #expect(paused.status == 0, "\(paused.stderr)")
                 let start = ContinuousClock.now
                 let last = NIOLockedValueBox((count: Int64(-1), at: start))
-                try await eventually("nothing starts any more", within: .seconds(10)) {
+                try await eventually("nothing starts any more") {
                     let count = try await service.count("requests")
                     return last.withLockedValue { last in
                         if count != last.count { last = (count, .now) }
                         return ContinuousClock.now - last.at > .seconds(1)
                     }
                 }
-                #expect(last.withLockedValue { $0.at } - start < .seconds(2))
+                let lasted = last.withLockedValue { $0.at } - start
+                #expect(try await lasted < paced(.seconds(2)))
                 let later = try service.launchWorker(Self.brisk(["SEEDREAM_HTTP_LISTEN": "127.0.0.1:0"]))
                 let url = try await HTTPGet.healthURL(of: later)
                 try await eventually("the third is paused too") {

@@ -7,7 +7,7 @@ import Testing
 
 extension ProgramTests {
     /// Accepted tasks, followed to their images.
-    @Suite(.timeLimit(.minutes(4)))
+    @Suite(.timeLimit(.minutes(10)))
     struct FollowProgramTests {
         private static let settings = [
             "SEEDREAM_FOLLOW_DELAYS": "300ms,1s", "SEEDREAM_FOLLOW_RATE_LIMIT": "200/1s",
@@ -54,12 +54,15 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: [
-            ("task-failed", "generation_failed", "jobs.dlq", "The API accepted the job and made no images"),
-            // A task is lost only after three minutes; here the deadline is earlier.
-            ("task-lost", "follow_timeout", "jobs.unknown", "the last look saw HTTP status 404"),
-            ("task-stuck", "follow_timeout", "jobs.unknown", "the last look saw the status processing"),
-        ])
+        @Test(
+            .serialized,
+            arguments: [
+                ("task-failed", "generation_failed", "jobs.dlq", "The API accepted the job and made no images"),
+                // A task is lost only after three minutes; here the deadline is earlier.
+                ("task-lost", "follow_timeout", "jobs.unknown", "the last look saw HTTP status 404"),
+                ("task-stuck", "follow_timeout", "jobs.unknown", "the last look saw the status processing"),
+            ]
+        )
         func `a task without images ends once, with its id`(
             _ fault: String,
             _ code: String,
@@ -184,7 +187,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: [("they said: make it blue", false), ("no face was found", true)])
+        @Test(.serialized, arguments: [("they said: make it blue", false), ("no face was found", true)])
         func `the API's words about a task are told, unless they repeat the job`(_ words: String, _ isTold: Bool)
             async throws
         {

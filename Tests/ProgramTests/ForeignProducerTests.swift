@@ -6,7 +6,7 @@ import Testing
 
 extension ProgramTests {
     /// Producers that no one here wrote.
-    @Suite(.timeLimit(.minutes(2)))
+    @Suite(.timeLimit(.minutes(10)))
     struct ForeignProducerTests {
         @Test func `amqp-publish`() async throws {
             try await ServiceFixture.with { service in
@@ -83,7 +83,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: ["nowhere", "jobs", "jobs.dlq", "jobs.retry.1s"])
+        @Test(.serialized, arguments: ["nowhere", "jobs", "jobs.dlq", "jobs.retry.1s"])
         func `a reply that cannot go where the job says goes to the results`(_ queue: String) async throws {
             try await ServiceFixture.with { service in
                 _ = try await service.startWorker()

@@ -5,10 +5,13 @@ import Testing
 extension ProgramTests {
     /// What the fuzzers have found once, and the inputs that they begin with.
     struct FuzzCorpusTests {
-        @Test(arguments: [
-            ("job-body-fuzzer", "JobBody"), ("api-answer-fuzzer", "APIAnswer"),
-            ("ledger-record-fuzzer", "LedgerRecord"),
-        ])
+        @Test(
+            .serialized,
+            arguments: [
+                ("job-body-fuzzer", "JobBody"), ("api-answer-fuzzer", "APIAnswer"),
+                ("ledger-record-fuzzer", "LedgerRecord"),
+            ]
+        )
         func `every kept input is dealt with`(_ program: String, _ name: String) async throws {
             let corpus = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
                 .appendingPathComponent("Fuzzing/\(name)/Corpus")

@@ -6,7 +6,7 @@ import Testing
 
 extension ProgramTests {
     /// `/livez`, `/readyz` and `/metrics` of the real program.
-    @Suite(.timeLimit(.minutes(3)))
+    @Suite(.timeLimit(.minutes(10)))
     struct HealthTests {
         /// A worker that listens on a free port, and the address where it does.
         private static func startWorker(

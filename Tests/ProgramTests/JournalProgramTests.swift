@@ -7,7 +7,7 @@ import Testing
 
 extension ProgramTests {
     /// The journal under the real program: killed workers, and jobs that come twice.
-    @Suite(.timeLimit(.minutes(5)))
+    @Suite(.timeLimit(.minutes(10)))
     struct JournalProgramTests {
         private static let accepted = ScriptedServer.answer(200, #"{"task_id":"5c1d4f0e-0b1c-4c2a-9f6e-0a1b2c3d4e5f"}"#)
 
@@ -98,7 +98,7 @@ extension ProgramTests {
             return result
         }
 
-        @Test(arguments: ["memory", "sqlite"], ["named", "anonymous"])
+        @Test(.serialized, arguments: ["memory", "sqlite"], ["named", "anonymous"])
         func `a killed replica's jobs are not submitted by another that cannot know of them`(
             _ store: String,
             _ id: String
@@ -113,7 +113,7 @@ extension ProgramTests {
             #expect(end.unknown == 3)
         }
 
-        @Test(arguments: ["park", "retry"])
+        @Test(.serialized, arguments: ["park", "retry"])
         func `a killed replica's jobs without an id no ledger knows, whatever it covers`(_ policy: String) async throws
         {
             let end = try await Self.endAfterKill(["ledger", "ledger"], policy: policy) { _, properties in
@@ -125,7 +125,7 @@ extension ProgramTests {
             #expect(policy == "park" ? isUnknown : isMarked, "\(end.replies)")
         }
 
-        @Test(arguments: ["named", "anonymous"])
+        @Test(.serialized, arguments: ["named", "anonymous"])
         func `where the policy says so they are, and the reply has the mark`(_ id: String) async throws {
             let end = try await Self.endAfterKill(["memory", "memory"], policy: "retry") { index, properties in
                 properties.messageID = id == "named" ? ByteString("job-\(index)") : nil
@@ -165,7 +165,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: ["memory", "sqlite", "ledger"])
+        @Test(.serialized, arguments: ["memory", "sqlite", "ledger"])
         func `a job that is published twice is submitted once and answered twice`(_ store: String) async throws {
             try await ServiceFixture.with { service in
                 let journal = store == "sqlite" ? Self.freshStore() : store

@@ -6,7 +6,7 @@ import Testing
 
 extension ProgramTests {
     /// Replicas that share a ledger: what one has submitted the others know, whatever happens to it.
-    @Suite(.timeLimit(.minutes(6)))
+    @Suite(.timeLimit(.minutes(10)))
     struct LedgerProgramTests {
         /// A submission lasts at most 4 seconds; after 7 without its replica it is given up.
         private static let brisk = [
@@ -68,7 +68,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: ["cut off", "frozen"])
+        @Test(.serialized, arguments: ["cut off", "frozen"])
         func `of a replica that is out of reach while it submits, the other waits for the task ids`(_ how: String)
             async throws
         {

@@ -6,7 +6,7 @@ import Testing
 
 extension ProgramTests {
     /// The main job, end to end.
-    @Suite(.timeLimit(.minutes(3)))
+    @Suite(.timeLimit(.minutes(10)))
     struct MainJobTests {
         @Test func `5000 jobs have 5000 replies, and each is submitted once`() async throws {
             try await ServiceFixture.with { service in
@@ -128,7 +128,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: [Int64.min, -1, 0, 9_007_199_254_740_993, Int64.max])
+        @Test(.serialized, arguments: [Int64.min, -1, 0, 9_007_199_254_740_993, Int64.max])
         func `a seed reaches the API exactly`(_ seed: Int64) async throws {
             let server = try await ScriptedServer { _, _ in
                 .send(ScriptedServer.answer(200, #"{"task_id":"5c1d4f0e-0b1c-4c2a-9f6e-0a1b2c3d4e5f"}"#))
@@ -149,7 +149,7 @@ extension ProgramTests {
                 try await service.publish(Array(repeating: ServiceFixture.job(), count: 100))
                 try await eventually("20 in flight") { try await service.count("in_flight") == 20 }
                 worker.signal(SIGTERM)
-                #expect(try await worker.outcome(within: .seconds(10)).status == 0)
+                #expect(try await worker.outcome().status == 0)
                 let accepted = try await service.count("accepted")
                 #expect(accepted < 100)
                 #expect(try await service.ready("jobs.results") == UInt32(accepted))
@@ -171,7 +171,7 @@ extension ProgramTests {
                 worker.signal(SIGTERM)
                 try await eventually("a second has passed") { ContinuousClock.now - first > .milliseconds(1100) }
                 worker.signal(SIGTERM)
-                let outcome = try await worker.outcome(within: .seconds(20))
+                let outcome = try await worker.outcome()
                 #expect(outcome.status == 75)
                 // Not the drain's own deadline, which is later.
                 #expect(outcome.stderr.contains("a second signal"))
@@ -185,7 +185,7 @@ extension ProgramTests {
                 try await service.publish([ServiceFixture.job()])
                 try await eventually("a request") { try await service.count("in_flight") == 1 }
                 worker.signal(SIGINT)
-                #expect(try await worker.outcome(within: .seconds(5)).status == 75)
+                #expect(try await worker.outcome().status == 75)
                 try await service.waitFor(1, in: "jobs")
             }
         }
@@ -237,7 +237,8 @@ extension ProgramTests {
             let start = ContinuousClock.now
             worker.signal(SIGTERM)
             #expect(try await worker.outcome().status == 0)
-            #expect(start.duration(to: .now) < .seconds(1))
+            let elapsed = start.duration(to: .now)
+            #expect(try await elapsed < paced(.seconds(1)))
         }
 
         @Test func `an idle worker stops in under a second`() async throws {
@@ -246,7 +247,8 @@ extension ProgramTests {
                 let start = ContinuousClock.now
                 worker.signal(SIGTERM)
                 #expect(try await worker.outcome().status == 0)
-                #expect(start.duration(to: .now) < .seconds(1))
+                let elapsed = start.duration(to: .now)
+                #expect(try await elapsed < paced(.seconds(1)))
             }
         }
     }

@@ -7,7 +7,7 @@ import Testing
 
 extension ProgramTests {
     /// What answers and silences do to jobs, through the real program and the real broker.
-    @Suite(.timeLimit(.minutes(3)))
+    @Suite(.timeLimit(.minutes(10)))
     struct OutcomeTests {
         private static let quick = [
             "SEEDREAM_RETRY_DELAYS": "50ms,100ms,200ms,3s", "SEEDREAM_GATE_MIN_DELAY": "100ms",
@@ -154,14 +154,14 @@ extension ProgramTests {
                 ["SEEDREAM_API_TIMEOUT": "30s"]
             ) { service, _ in
                 try await service.publish(Array(repeating: ServiceFixture.job(), count: 1001))
-                try await service.waitFor(1000, in: "jobs.results", within: .seconds(20))
+                try await service.waitFor(1000, in: "jobs.results")
                 try await service.broker.withConnection { connection in
                     try await eventually("all but one acknowledged") {
                         try await connection.inspect(queue: "jobs").messageCount == 0
                     }
                 }
                 // The management's statistics come every five seconds.
-                try await eventually("one unacknowledged", within: .seconds(20)) {
+                try await eventually("one unacknowledged") {
                     try await service.broker.queue("jobs")["messages_unacknowledged"] == .integer(1)
                 }
             }
@@ -208,7 +208,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: ["park", "retry"])
+        @Test(.serialized, arguments: ["park", "retry"])
         func `a submission that is never answered is what the policy says`(_ policy: String) async throws {
             let settings = ["SEEDREAM_POLICY_NO_ANSWER": policy]
             try await Self.withScript(Script { index, _ in index == 0 ? .reset : .send(Self.accepted) }, settings) {
@@ -229,7 +229,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: ["park", "retry"])
+        @Test(.serialized, arguments: ["park", "retry"])
         func `a gateway error is what the policy says, and the mark stays to the end`(_ policy: String) async throws {
             let settings = ["SEEDREAM_POLICY_GATEWAY_ERROR": policy]
             try await Self.withScript(
@@ -248,9 +248,12 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: [
-            "<html></html>", "{}", #"{"task_id":""}"#, #"{"code":200,"data":{}}"#, "",
-        ])
+        @Test(
+            .serialized,
+            arguments: [
+                "<html></html>", "{}", #"{"task_id":""}"#, #"{"code":200,"data":{}}"#, "",
+            ]
+        )
         func `a yes that cannot be read is parked whatever the policies`(_ body: String) async throws {
             let settings = ["SEEDREAM_POLICY_NO_ANSWER": "retry", "SEEDREAM_POLICY_GATEWAY_ERROR": "retry"]
             try await Self.withScript(Script { _, _ in .send(ScriptedServer.answer(200, body)) }, settings) {
@@ -263,7 +266,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: ["reset", "hang"])
+        @Test(.serialized, arguments: ["reset", "hang"])
         func `an API that does not answer does not burn the queue`(_ fault: String) async throws {
             try await ServiceFixture.with(sandbox: ["--latency", "0ms", "--fault", "\(fault)=100"]) { service in
                 let worker = try service.launchWorker([

@@ -1,5 +1,6 @@
+import TestSupport
 import Testing
 
-/// Tests of the real program: one after the other, since each loads the machine, and some measure.
-@Suite(.serialized)
+/// Tests of the real program, beside each other: each has its own virtual host, ports and directory.
+@Suite(.program)
 enum ProgramTests {}

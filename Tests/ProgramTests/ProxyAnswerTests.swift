@@ -7,7 +7,7 @@ import Testing
 
 extension ProgramTests {
     /// Answers that are not the API's: of proxies, gateways and web servers in front of it.
-    @Suite(.timeLimit(.minutes(3)))
+    @Suite(.timeLimit(.minutes(10)))
     struct ProxyAnswerTests {
         private static let quick = [
             "SEEDREAM_RETRY_DELAYS": "50ms,100ms,200ms,3s", "SEEDREAM_GATE_MIN_DELAY": "100ms",
@@ -49,7 +49,7 @@ extension ProgramTests {
             try await proxy?.close()
         }
 
-        @Test(arguments: Way.allCases, [envoy, "<html>Backend fetch failed</html>"])
+        @Test(.serialized, arguments: Way.allCases, [envoy, "<html>Backend fetch failed</html>"])
         func `a job behind a proxy's 503 is submitted again, marked`(_ way: Way, _ words: String) async throws {
             try await Self.with(way) { index, _ in
                 // The origin has accepted the first, and nobody knows.
@@ -95,7 +95,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: Way.allCases)
+        @Test(.serialized, arguments: Way.allCases)
         func `a queue behind a wrong port is not dead-lettered`(_ way: Way) async throws {
             let isRight = NIOLockedValueBox(false)
             let wrong = "<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>"

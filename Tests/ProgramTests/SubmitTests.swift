@@ -6,7 +6,7 @@ import Testing
 
 extension ProgramTests {
     /// `submit` of many jobs, and of interrupted ones.
-    @Suite(.timeLimit(.minutes(2)))
+    @Suite(.timeLimit(.minutes(10)))
     struct SubmitTests {
         private static func file(_ count: Int) throws -> String {
             let path = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).ndjson").path
@@ -91,7 +91,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: ["", "--no-check"])
+        @Test(.serialized, arguments: ["", "--no-check"])
         func `a pipe under a name is read once`(_ flag: String) async throws {
             try await ServiceFixture.with { service in
                 _ = try await service.run(["topology", "declare"])
@@ -132,7 +132,7 @@ extension ProgramTests {
             #expect(forwarded.status == 0, "\(forwarded.stderr)")
         }
 
-        @Test(arguments: ["", "x", ":", "x:y", "x:-1"])
+        @Test(.serialized, arguments: ["", "x", ":", "x:y", "x:-1"])
         func `a wrong --resume is an error of usage`(_ text: String) async throws {
             #expect(try await Program.run(["submit", "x", "--resume", text]).status == 64)
         }

@@ -5,7 +5,7 @@ import Testing
 
 extension ProgramTests {
     /// The commands on a terminal: width, colour, progress and questions.
-    @Suite(.timeLimit(.minutes(2)))
+    @Suite(.timeLimit(.minutes(10)))
     struct TerminalTests {
         /// Runs a command on a terminal of so many columns, and tells all that it has shown.
         private static func show(
@@ -70,7 +70,7 @@ extension ProgramTests {
             }
         }
 
-        @Test(arguments: [("3\n", "3 discarded: 3 invalid_job"), ("yes\n", "nothing was discarded")])
+        @Test(.serialized, arguments: [("3\n", "3 discarded: 3 invalid_job"), ("yes\n", "nothing was discarded")])
         func `discarding asks for the number`(_ answer: String, _ end: String) async throws {
             try await Self.withLetters(3) { service in
                 let shown = try await Self.show(service, "dead-letters discard --all", columns: 80, typing: answer)

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Answers as servers really send them: compressed, announced to be the last, or without an end.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct AnswerReadingTests {
     private static let body = #"{"task_id":"t"}"#
     private static let gzip: [UInt8] = [

@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 
 /// The client's connections: how many, how long, and what each end of one means for the request on it.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct ConnectionPoolTests {
     private static let accepted = ScriptedServer.answer(200, #"{"task_id":"t"}"#)
     private static let answered = SubmissionSighting.answered(

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// The way to the API through a proxy: what fails before the tunnel stands was not sent.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct ProxyTests {
     private static let accepted = ScriptedServer.answer(200, #"{"task_id":"t"}"#)
     private static let certificate = Task { try await TestCertificate(for: "IP:127.0.0.1") }

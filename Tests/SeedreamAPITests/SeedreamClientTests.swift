@@ -24,7 +24,7 @@ extension SeedreamClient {
 }
 
 /// The client against real sockets.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct SeedreamClientTests {
     private static let accepted = ScriptedServer.answer(200, #"{"task_id":"t"}"#)
 

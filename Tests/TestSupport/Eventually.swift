@@ -11,7 +11,7 @@ package struct DeadlinePassed: Error, CustomStringConvertible {
 /// Asks again and again until the answer is yes.
 package func eventually(
     _ what: String,
-    within limit: Duration = .seconds(20),
+    within limit: Duration = .seconds(60),
     _ condition: () async throws -> Bool
 ) async throws {
     let deadline = ContinuousClock.now + limit
@@ -24,7 +24,7 @@ package func eventually(
 
 /// The result of `body`, or an error where it takes too long.
 package func within<Result: Sendable>(
-    _ limit: Duration = .seconds(20),
+    _ limit: Duration = .seconds(60),
     _ what: String,
     _ body: @escaping @Sendable () async throws -> Result
 ) async throws -> Result {

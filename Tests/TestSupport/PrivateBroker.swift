@@ -102,7 +102,8 @@ package actor PrivateBroker {
             "RABBITMQ_ADVANCED_CONFIG_FILE": home.appendingPathComponent("advanced.config").path,
             "RABBITMQ_ENABLED_PLUGINS_FILE": home.appendingPathComponent("enabled_plugins").path,
             "RABBITMQ_MNESIA_BASE": "\(directory)-data", "RABBITMQ_LOG_BASE": "\(directory)-log",
-            "RABBITMQ_PID_FILE": "\(directory).pid", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2",
+            "RABBITMQ_PID_FILE": "\(directory).pid",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
             "ERL_MAX_PORTS": "65536", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             // Without the script in between, whose `wait` never ends if its parent has blocked SIGCHLD.
             "RUNNING_UNDER_SYSTEMD": "1",

@@ -117,12 +117,12 @@ package final class Program: Sendable {
     }
 
     /// Waits until stderr has a text; an error tells what it has instead.
-    package func waitForStderr(_ text: String, within limit: Duration = .seconds(30)) async throws {
+    package func waitForStderr(_ text: String, within limit: Duration = .seconds(60)) async throws {
         try await wait(limit, "\"\(text)\" on stderr") { String(decoding: $0.stderr, as: UTF8.self).contains(text) }
     }
 
     /// Waits for the end.
-    package func outcome(within limit: Duration = .seconds(60)) async throws -> Outcome {
+    package func outcome(within limit: Duration = .seconds(120)) async throws -> Outcome {
         try await wait(limit, "the end of the program") { $0.ended != nil }
         return output.withLockedValue {
             Outcome(
@@ -164,7 +164,7 @@ package final class Program: Sendable {
         environment: [String: String] = [:],
         stdin: String = "",
         executable: String? = nil,
-        within limit: Duration = .seconds(60)
+        within limit: Duration = .seconds(120)
     ) async throws -> Outcome {
         let program = try Program(arguments, environment: environment, executable: executable)
         try program.feed(stdin)

@@ -58,13 +58,15 @@ remove_policy() {
   made_policy=""
 }
 
-# install_packages NAME...: installs those that are missing; asks for sudo only if the user is not root.
-install_packages() {
-  local missing=() name
+missing=()
+# find_missing NAME...: which of these packages are not installed; to install them, asks for sudo if the user is not root.
+find_missing() {
+  local name
+  missing=()
   for name in "$@"; do
     [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$name" 2>/dev/null)" = "ii " ] || missing+=("$name")
   done
-  [ ${#missing[@]} -eq 0 ] && return
+  [ ${#missing[@]} -ne 0 ] || return 0
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || die "as root, install first: apt-get install ${missing[*]}"
     say "To install ${missing[*]}, sudo may ask for your password."
@@ -78,10 +80,47 @@ install_packages() {
     printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
     "${root[@]}" chmod +x "$policy"
   fi
+}
+
+# install_packages NAME...: installs those that are missing.
+install_packages() {
   local status=0
+  find_missing "$@"
+  [ ${#missing[@]} -ne 0 ] || return 0
   phase "Installing ${missing[*]}" apt_install "${missing[@]}" || status=$?
   remove_policy
   [ "$status" -eq 0 ] || die "packages are missing"
+}
+
+installing=""
+# begin_installing NAME...: installs those that are missing while other work goes on, until finish_installing.
+begin_installing() {
+  find_missing "$@"
+  [ ${#missing[@]} -ne 0 ] || return 0
+  say "Installing ${missing[*]} meanwhile"
+  apt_install "${missing[@]}" >"$work/install.log" 2>&1 </dev/null &
+  installing=$!
+}
+
+await_installing() { tail --pid="$installing" -f /dev/null; }
+
+# finish_installing: waits for what begin_installing has begun.
+finish_installing() {
+  [ -n "$installing" ] || return 0
+  local status=0
+  ! kill -0 "$installing" 2>/dev/null || phase "Waiting for the packages" await_installing
+  wait "$installing" || status=$?
+  installing=""
+  remove_policy
+  [ "$status" -eq 0 ] && return
+  tail -n 30 "$work/install.log" >&2
+  die "packages are missing: ${missing[*]}"
+}
+
+# stop_installing: for those who end early.
+stop_installing() {
+  [ -z "$installing" ] || { kill "$installing" 2>/dev/null; wait "$installing" 2>/dev/null; }
+  installing=""
 }
 
 apt_install() {
@@ -154,7 +193,7 @@ CONF
     RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$home/rabbitmq.conf"
     RABBITMQ_ADVANCED_CONFIG_FILE="$home/advanced.config"
     RABBITMQ_ENABLED_PLUGINS_FILE="$home/enabled_plugins" RABBITMQ_MNESIA_BASE="$home/data"
-    RABBITMQ_LOG_BASE="$home/log" RABBITMQ_PID_FILE="$home/pid" RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S 2:2"
+    RABBITMQ_LOG_BASE="$home/log" RABBITMQ_PID_FILE="$home/pid" RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
     ERL_MAX_PORTS=65536
   )
   # A session of its own, so that one signal reaches all of the broker's processes, and Ctrl-C only ours.

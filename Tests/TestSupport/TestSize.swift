@@ -1,0 +1,23 @@
+import Foundation
+
+/// How much the long tests do, as the variable `SEEDREAM_TEST_SIZE` says.
+package enum TestSize: String, Sendable {
+    /// Some seconds each.
+    case quick
+    /// What fits beside all others.
+    case usual
+    /// All that they are made for: hours.
+    case full
+
+    package static let current =
+        ProcessInfo.processInfo.environment["SEEDREAM_TEST_SIZE"].flatMap { TestSize(rawValue: $0) } ?? .usual
+
+    /// The one for the size that was asked for.
+    package static func choose<Value>(quick: Value, usual: Value, full: Value) -> Value {
+        switch current {
+        case .quick: quick
+        case .usual: usual
+        case .full: full
+        }
+    }
+}
