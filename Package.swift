@@ -24,7 +24,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
-        .package(url: "https://github.com/google/swift-benchmark", from: "0.1.2"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
@@ -241,18 +240,6 @@ let package = Package(
             path: "Tests/Fuzzing/LedgerRecord",
             exclude: ["Corpus"],
             swiftSettings: strict
-        ),
-        // See deploy/benchmark.
-        .executableTarget(
-            name: "job-benchmarks",
-            dependencies: [
-                "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues",
-                .product(name: "Benchmark", package: "swift-benchmark"),
-            ],
-            path: "Tests/Benchmarks",
-            exclude: ["README.md", "instructions.txt"],
-            swiftSettings: strict,
-            linkerSettings: [.unsafeFlags(["-Xlinker", "-S"], .when(configuration: .release))]
         ),
         .testTarget(name: "RoomTests", swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
