@@ -37,7 +37,7 @@ extension LedgerReplica {
         // Each of many that were on their way may say so.
         guard phase != .away else { return [.leave] }
         phase = .away
-        sent = nil
+        (sent, isStalled) = (nil, false)
         return isSilent && !isClosed ? [.tell(.silent), .leave] : [.leave]
     }
 

@@ -66,6 +66,7 @@ extension LedgerReplica {
         }
         let waiting =
             canWrite ? silence.waiting(at: now.monotonic) : lastCame.map { now.monotonic - $0 }
+        isStalled = canWrite && waiting.map { $0 > Self.longestWait } ?? false
         if let waiting, waiting > longestSilence {
             // Before the stream is read, it may be the stream alone that has a trouble.
             return disconnected(canWrite || phase == .reading)

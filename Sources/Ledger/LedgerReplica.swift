@@ -114,6 +114,8 @@ package struct LedgerReplica: Hashable, Sendable {
     var end: Int64 = -1
     /// When the last message came on this connection, or it began.
     var lastCame: ContinuousClock.Instant?
+    /// Whether the own report has not come back for so long that the stream does not answer, as far as anybody knows.
+    var isStalled = false
     /// What was not sent: the broker's own entries, or what was cut off just then.
     var hole: Hole?
     /// The job queue as it was when this replica came.
@@ -213,7 +215,7 @@ package struct LedgerReplica: Hashable, Sendable {
 
     /// Whether the ledger was read and can be written, so that submissions can be let through.
     package var isReady: Bool {
-        phase == .upToDate && outdatedAt == nil && strangersUntil == nil && !isClosed
+        phase == .upToDate && !isStalled && outdatedAt == nil && strangersUntil == nil && !isClosed
     }
 
     /// Whether those are waited for that may know more.

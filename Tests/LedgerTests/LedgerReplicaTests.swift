@@ -424,6 +424,24 @@ struct LedgerReplicaTests {
         #expect(world.told.contains(.silent) && !world.replica.isReady)
     }
 
+    @Test func `a replica whose report does not come back submits nothing, also if no job has asked`() {
+        var world = World()
+        world.connect()
+        world.wait(1)
+        #expect(world.begin("under way") == .begun(mayBeDuplicate: false))
+        world.wait(10)
+        world.isHeld = true
+        world.wait(21)
+        #expect(!world.replica.isReady && !world.replica.maySubmit("under way", at: world.moment))
+        #expect(world.begin("new") == nil)
+        world.told = []
+        world.isHeld = false
+        world.settle()
+        world.wait(1)
+        #expect(world.replica.isReady && world.told.contains(.ready))
+        #expect(world.begin("newer") == .begun(mayBeDuplicate: false))
+    }
+
     @Test func `a stream that is silent before the replica is ready ends the connection too`() {
         var world = World()
         world.link = 1
