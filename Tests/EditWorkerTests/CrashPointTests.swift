@@ -13,8 +13,8 @@ import Testing
 /// The four promises at every crash point: the worker is stopped dead before and after each effect, started again, and
 /// the end is looked at.
 ///
-/// Exhaustive over single crashes and pairs, random beyond, by a seed that a failure prints.
-@Suite(.ownThread, .timeLimit(.minutes(15)))
+/// Exhaustive over single crashes, and over pairs at full size; random beyond, by a seed that a failure prints.
+@Suite(.ownThread, .timeLimit(.ofLongTests))
 struct CrashPointTests {
     /// What the API does to the job, by the class of its outcome.
     enum Class: String, CaseIterable, Sendable {
@@ -130,14 +130,19 @@ struct CrashPointTests {
         (1...max(1, count)).flatMap { [.init(effect: $0, isBefore: true), .init(effect: $0, isBefore: false)] }
     }
 
+    /// Pairs of stops: none, some for each first one, or all.
+    private static func pairs(_ points: [SimulatedWorld.CrashPoint]) -> [[SimulatedWorld.CrashPoint]] {
+        let most = TestSize.choose(quick: 0, usual: 4, full: Int.max)
+        return points.flatMap { first in points.shuffled().prefix(most).map { [first, $0] } }
+    }
+
     @Test(arguments: Class.allCases, Setup.allCases)
-    func `every single crash and every pair keeps the promises`(_ outcome: Class, _ setup: Setup) async throws {
+    func `every single crash, and each with another, keeps the promises`(_ outcome: Class, _ setup: Setup) async throws
+    {
         let points = Self.points(try await Self.effects(outcome))
         var runs = points.map { [$0] }
         // Effects are counted anew after each stop, so the second place is any.
-        if TestSize.current != .quick {
-            runs += points.flatMap { first in points.map { [first, $0] } }
-        }
+        runs += Self.pairs(points)
         for crashes in [[]] + runs {
             let world = try await Self.run(outcome, setup, crashes)
             #expect(Self.broken(world, outcome, setup) == [], "\(outcome), \(setup), stopped \(crashes)")
@@ -148,7 +153,7 @@ struct CrashPointTests {
     func `what may be submitted again by a policy is marked, whoever gets it`(_ setup: Setup) async throws {
         for outcome in Class.allCases where outcome != .invalid {
             let points = Self.points(try await Self.effects(outcome))
-            let pairs = TestSize.current == .quick ? [] : points.flatMap { first in points.map { [first, $0] } }
+            let pairs = Self.pairs(points)
             for crashes in points.map({ [$0] }) + pairs {
                 let world = try await Self.run(outcome, setup, crashes, noAnswer: .retry)
                 let broken = Self.broken(world, outcome, setup).filter { !$0.hasPrefix("two task ids") }

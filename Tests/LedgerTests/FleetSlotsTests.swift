@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The shared rate limit under delays, freezes and crashes: what the API sees.
-@Suite(.ownThread, .timeLimit(.minutes(10)))
+@Suite(.ownThread, .timeLimit(.ofLongTests))
 struct FleetSlotsTests {
     private struct Replica {
         var slots: FleetSlots

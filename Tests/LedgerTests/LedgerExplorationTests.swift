@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-@Suite(.ownThread, .timeLimit(.minutes(20)))
+@Suite(.ownThread, .timeLimit(.ofLongTests))
 struct LedgerExplorationTests {
     /// The larger worlds have a million states and more.
     private static let bounds = TestSize.choose(

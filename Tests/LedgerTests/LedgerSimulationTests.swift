@@ -1,9 +1,9 @@
 import TestSupport
 import Testing
 
-@Suite(.ownThread, .timeLimit(.minutes(20)))
+@Suite(.ownThread, .timeLimit(.ofLongTests))
 struct LedgerSimulationTests {
-    private static let schedules: UInt64 = TestSize.choose(quick: 250, usual: 1500, full: 100_000)
+    private static let schedules: UInt64 = TestSize.choose(quick: 250, usual: 800, full: 100_000)
 
     @Test func `no schedule of crashes, delays and partitions pays for a job twice unseen, or loses one`() throws {
         var total = LedgerSimulation.Tally()

@@ -67,7 +67,8 @@ extension ProgramTests {
                 _ = try service.launchWorker(settings)
                 let replies = try await service.broker.takeReplies(ofJobs: 160, from: "jobs.results")
                 #expect(replies.count { $0.json["status"]?.text == "submitted" } >= 150)
-                #expect(arrivals.most(within: .seconds(5)) <= 20)
+                // Half a second for what a busy machine keeps between a start and its arrival.
+                #expect(arrivals.most(within: .seconds(4.5)) <= 20)
                 // 140 need 32 s after the first 20; those of the killed one are lost, and perhaps a period on a busy machine.
                 let elapsed = arrivals.time(of: 140)
                 #expect(try await elapsed < paced(.seconds(45)), "\(elapsed)")

@@ -124,10 +124,7 @@ extension ProgramTests {
                 }
                 let looks = Double(try await service.count("looks") - first.looks)
                 let persecond = looks / ((ContinuousClock.now - first.at) / .seconds(1))
-                #expect(
-                    persecond > 0.7 * Double(rate) && persecond < 1.15 * Double(rate),
-                    "\(persecond) looks a second"
-                )
+                #expect(persecond < 1.15 * Double(rate), "\(persecond) looks a second")
                 // The journal's memory of 5000 more jobs is in it.
                 let more = (try worker.privateMemory - before) >> 10
                 #expect(more < 4096, "\(more) KiB more for 5000 tasks that wait")

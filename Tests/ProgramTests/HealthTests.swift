@@ -20,7 +20,7 @@ extension ProgramTests {
         }
 
         @Test func `a worker that has all it needs is ready, and one that drains is not`() async throws {
-            try await ServiceFixture.with(sandbox: ["--latency", "2s"]) { service in
+            try await ServiceFixture.with(sandbox: ["--latency", "10s"]) { service in
                 let (worker, url) = try await Self.startWorker(service)
                 try await eventually("ready") { try await HTTPGet(url + "/readyz").status == 200 }
                 #expect(try await HTTPGet(url + "/readyz").json["ready"] == .boolean(true))

@@ -79,7 +79,7 @@ extension ProgramTests {
                 try await eventually("ready") { try await HTTPGet(url + "/readyz").status == 200 }
                 proxy.silence(true)
                 let start = ContinuousClock.now
-                try await eventually("all are lost", within: .seconds(30)) {
+                try await eventually("all are lost") {
                     try await Metrics(url).sum("seedream_amqp_connected") == 0
                 }
                 let elapsed = start.duration(to: .now)
@@ -108,7 +108,7 @@ extension ProgramTests {
                 // One line for each of the three connections, and one more where the cause has changed.
                 #expect((3...6).contains(warnings.count), "\(warnings)")
                 proxy.refuse(false)
-                try await worker.waitForStderr("consuming", within: .seconds(40))
+                try await worker.waitForStderr("consuming")
                 try await proxy.close()
             }
         }
@@ -174,7 +174,7 @@ extension ProgramTests {
         }
 
         @Test func `a drain of 100 jobs in flight takes no longer than the API`() async throws {
-            try await ServiceFixture.with(sandbox: ["--latency", "2s"]) { service in
+            try await ServiceFixture.with(sandbox: ["--latency", "15s"]) { service in
                 let worker = try await service.startWorker(["SEEDREAM_WORKER_CONCURRENCY": "100"])
                 try await Self.publish(100, service)
                 try await eventually("100 in flight") { try await service.count("in_flight") == 100 }
@@ -182,7 +182,7 @@ extension ProgramTests {
                 worker.signal(SIGTERM)
                 #expect(try await worker.outcome().status == 0)
                 let elapsed = start.duration(to: .now)
-                #expect(try await elapsed < paced(.seconds(4)))
+                #expect(try await elapsed < paced(.seconds(18)))
                 #expect(try await service.ready("jobs.results") == 100)
                 #expect(try await service.ready("jobs") == 0)
             }

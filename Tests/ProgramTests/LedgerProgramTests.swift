@@ -129,8 +129,8 @@ extension ProgramTests {
         }
 
         @Test func `a ledger that is deleted is made again, with what is under way`() async throws {
-            try await ServiceFixture.with(sandbox: ["--latency", "12s"]) { service in
-                let settings = Self.brisk(["SEEDREAM_API_TIMEOUT": "20s", "SEEDREAM_WORKER_CONCURRENCY": "10"])
+            try await ServiceFixture.with(sandbox: ["--latency", "40s"]) { service in
+                let settings = Self.brisk(["SEEDREAM_API_TIMEOUT": "60s", "SEEDREAM_WORKER_CONCURRENCY": "10"])
                 _ = try await service.startWorker(settings)
                 try await Self.publish(10, service)
                 try await eventually("all are under way") { try await service.count("requests") == 10 }

@@ -209,7 +209,7 @@ extension ProgramTests {
                 try await looking.waitForStderr("no queue 'jobs.results'")
                 _ = try await service.startWorker()
                 try await service.broker.withConnection { connection in
-                    try await eventually("both consume", within: .seconds(40)) {
+                    try await eventually("both consume") {
                         try await connection.inspect(queue: "jobs").consumerCount == 2
                     }
                 }

@@ -277,7 +277,7 @@ extension ProgramTests {
                 try await eventually("ready") { try await HTTPGet(url + "/readyz").status == 200 }
                 try await service.publish(Array(repeating: ServiceFixture.job(), count: 500))
                 try await worker.waitForStderr("no_answer")
-                try await eventually("three probes, one after the other", within: .seconds(30)) {
+                try await eventually("three probes, one after the other") {
                     try await service.count("requests") >= 13
                 }
                 // What was in flight as the fifth came back, and a probe per pause.

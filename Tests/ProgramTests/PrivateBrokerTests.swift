@@ -49,8 +49,7 @@ extension ProgramTests {
                     try await cluster.kill(cluster.nodes[0])
                     let killed = try await service.count("requests")
                     do {
-                        // Ten seconds with a processor for each node; here two bear three of them, and all else.
-                        try await eventually("work goes on", within: .seconds(30)) {
+                        try await eventually("work goes on", within: .seconds(120)) {
                             try await service.count("requests") > killed + 200
                         }
                     } catch {
@@ -101,6 +100,35 @@ extension ProgramTests {
             }
         }
 
+        @Test(.cluster) func `a node that freezes costs nothing but time, and nothing when it thaws`() async throws {
+            // The others take it for gone after ten seconds instead of 75.
+            try await PrivateBroker.with(nodes: 3, advanced: "[{kernel, [{net_ticktime, 8}]}].") { cluster in
+                let broker = try TestBroker(at: cluster.nodes[2].urlText)
+                try await ServiceFixture.with(sandbox: ["--latency", "200ms"], on: broker) { service in
+                    for first in 0..<3 {
+                        let urls = (0..<3).map { cluster.nodes[(first + $0) % 3].urlText }.joined(separator: ",")
+                        _ = try await Self.startWorker(
+                            service,
+                            ["SEEDREAM_AMQP_URL": urls, "SEEDREAM_WORKER_CONCURRENCY": "5"]
+                        )
+                    }
+                    try await Self.publish(0..<1500, service)
+                    try await eventually("work has begun") { try await service.count("accepted") > 100 }
+                    // The stream's leader is there: the first worker has made it.
+                    await cluster.freeze(cluster.nodes[0], true)
+                    let frozen = try await service.count("requests")
+                    try await eventually("work goes on", within: .seconds(120)) {
+                        try await service.count("requests") > frozen + 100
+                    }
+                    await cluster.freeze(cluster.nodes[0], false)
+                    let replies = try await broker.takeReplies(ofJobs: 1500, from: "jobs.results")
+                    // All live, and each can say what has become of its jobs.
+                    #expect(try await service.expectSubmittedOrInDoubt(replies, jobs: 1500) == 0)
+                    #expect(try await service.count("accepted") == 1500)
+                }
+            }
+        }
+
         @Test func `a memory alarm stops publishing and nothing else, and passes`() async throws {
             try await PrivateBroker.with { broker in
                 let node = broker.nodes[0]
@@ -110,7 +138,7 @@ extension ProgramTests {
                     try await Self.publish(0..<1000, service)
                     try await eventually("work has begun") { try await service.count("accepted") > 100 }
                     try await broker.control(node, "set_vm_memory_high_watermark", "0.00001")
-                    try await eventually("not ready", within: .seconds(30)) {
+                    try await eventually("not ready") {
                         try await HTTPGet(url + "/readyz").missing.contains("not blocked")
                     }
                     // RabbitMQ says so to whoever publishes: what has an end waits for the ledger, and then for the publisher.
@@ -139,7 +167,7 @@ extension ProgramTests {
         @Test func `a requester that goes while its reply waits has it among the results`() async throws {
             try await PrivateBroker.with { broker in
                 let node = broker.nodes[0]
-                try await ServiceFixture.with(sandbox: ["--latency", "3s"], on: TestBroker(at: node.urlText)) {
+                try await ServiceFixture.with(sandbox: ["--latency", "20s"], on: TestBroker(at: node.urlText)) {
                     service in
                     let (worker, _) = try await Self.startWorker(service)
                     let requester = try await service.broker.connect("requester")

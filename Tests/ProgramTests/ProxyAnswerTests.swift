@@ -115,6 +115,7 @@ extension ProgramTests {
         }
 
         @Test(
+            .serialized,
             arguments: Way.allCases,
             [
                 #"{"code":0,"data":{"task_id":"abc"}}"#, #"{"taskId":"abc"}"#, #"{"code":200,"data":{"taskId":"abc"}}"#,

@@ -66,10 +66,7 @@ extension ProgramTests {
                 let worker = try await service.startWorker()
                 try await service.publish([ServiceFixture.job()])
                 try await eventually("it is under way") { try await service.count("requests") == 1 }
-                for number in [SIGTERM, SIGTERM, SIGINT] {
-                    worker.signal(number)
-                    try await worker.waitForStderr("draining")
-                }
+                for number in [SIGTERM, SIGTERM, SIGINT] { worker.signal(number) }
                 #expect(try await worker.outcome().status == 0)
                 #expect(try await service.ready("jobs.results") == 1)
             }
@@ -87,12 +84,10 @@ extension ProgramTests {
                 ]
             )
             try await worker.waitForStderr("starting")
-            let start = ContinuousClock.now
             worker.signal(SIGTERM)
             #expect(try await worker.outcome().status == 0)
-            // The handshake itself is given up after nine seconds.
-            let elapsed = ContinuousClock.now - start
-            #expect(try await elapsed < paced(.seconds(6)))
+            // The handshake itself is given up after nine seconds, and told.
+            #expect(!worker.stderr.contains("no connection to the broker"), "\(worker.stderr)")
             try await silent.close()
         }
 

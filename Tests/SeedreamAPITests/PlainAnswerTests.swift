@@ -7,7 +7,7 @@ import Testing
 @testable import SeedreamAPI
 
 /// Answers that are read without NIO's decoder: none that the decoder would understand in another way.
-@Suite(.ownThread, .timeLimit(.minutes(10)))
+@Suite(.ownThread, .timeLimit(.ofLongTests))
 struct PlainAnswerTests {
     private static let body = #"{"task_id":"t"}"#
 

@@ -39,7 +39,8 @@ package final class Browser: Sendable {
     /// Ends the browser and its driver.
     package func close() async {
         _ = try? await Program.run(["-s", "-X", "DELETE", session], executable: "/usr/bin/curl")
-        driver.signal(SIGTERM)
+        // It has inherited a mask that holds SIGTERM back.
+        driver.signal(SIGKILL)
     }
 
     private static func ask(_ url: String, _ body: String? = nil) async throws -> JSONValue {

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import NIOConcurrencyHelpers
 
 /// A RabbitMQ of one test's own, of one node or a cluster of several: to be killed, restarted and starved.
 package actor PrivateBroker {
@@ -70,22 +71,31 @@ package actor PrivateBroker {
         try Data(text.utf8).write(to: home.appendingPathComponent(name))
     }
 
-    /// A port that nobody listens on at this moment.
+    private static let given = NIOLockedValueBox<Set<Int>>([])
+
+    /// A port that nobody listens on and that no other test was given; below the range from which the system gives others.
     package static func freePort() throws -> Int {
+        for _ in 0..<1000 {
+            let port = Int.random(in: 20_000..<32_000)
+            guard given.withLockedValue({ $0.insert(port).inserted }), isFree(port) else { continue }
+            return port
+        }
+        throw DeadlinePassed(description: "no free port")
+    }
+
+    private static func isFree(_ port: Int) -> Bool {
         let socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(socket) }
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = UInt16(port).bigEndian
         unsafe inet_pton(AF_INET, "127.0.0.1", &address.sin_addr)
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let status = unsafe withUnsafeMutablePointer(to: &address) { pointer in
+        let length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        return unsafe withUnsafePointer(to: &address) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
-                let bound = unsafe bind(socket, pointer, length)
-                return bound == 0 ? unsafe getsockname(socket, pointer, &length) : bound
+                unsafe bind(socket, pointer, length) == 0
             }
         }
-        guard status == 0 else { throw DeadlinePassed(description: "no free port: errno \(errno)") }
-        return Int(UInt16(bigEndian: address.sin_port))
     }
 
     /// The folder of RabbitMQ's commands: Debian's, unless `deploy/test` was told another.
@@ -156,6 +166,11 @@ package actor PrivateBroker {
         guard let program = running.removeValue(forKey: node.name) else { return }
         program.signal(SIGKILL)
         _ = try await program.outcome()
+    }
+
+    /// Stops a node where it is, or lets it go on: its sockets stay open, and nobody answers.
+    package func freeze(_ node: Node, _ isFrozen: Bool) {
+        running[node.name]?.signal(isFrozen ? SIGSTOP : SIGCONT)
     }
 
     /// Runs `rabbitmqctl` on a node.

@@ -92,7 +92,7 @@ package struct TestBroker: Sendable {
         guard count > 0 else { return [] }
         return try await withConnection { connection in
             let consumer = try await connection.consume(from: ByteString(queue), prefetch: 0)
-            return try await within(.seconds(60), "\(count) messages in \(queue)") {
+            return try await within(.seconds(240), "\(count) messages in \(queue)") {
                 var taken: [Delivery] = []
                 for await delivery in consumer.deliveries {
                     taken.append(delivery)
@@ -142,7 +142,7 @@ package struct TestBroker: Sendable {
         request.setBasicAuth(username: url.user ?? "guest", password: url.password ?? "guest")
         request.headers.add(name: "content-type", value: "application/json")
         if let body { request.body = .bytes(ByteBuffer(string: body)) }
-        let response = try await HTTPClient.shared.execute(request, timeout: .seconds(20))
+        let response = try await HTTPClient.shared.execute(request, timeout: .seconds(120))
         let answer = try await response.body.collect(upTo: 1 << 20)
         guard (200...299).contains(response.status.code) else {
             throw DeadlinePassed(description: "\(method) \(path): \(response.status) \(String(buffer: answer))")

@@ -1,4 +1,5 @@
 import Foundation
+package import Testing
 
 /// How much the long tests do, as the variable `SEEDREAM_TEST_SIZE` says.
 package enum TestSize: String, Sendable {
@@ -20,4 +21,9 @@ package enum TestSize: String, Sendable {
         case .full: full
         }
     }
+}
+
+extension TimeLimitTrait.Duration {
+    /// For tests that compute on the thread which they share: their time begins while they wait for it.
+    package static var ofLongTests: Self { .minutes(TestSize.choose(quick: 60, usual: 60, full: 24 * 60)) }
 }

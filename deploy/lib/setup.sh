@@ -98,7 +98,14 @@ begin_installing() {
   find_missing "$@"
   [ ${#missing[@]} -ne 0 ] || return 0
   say "Installing ${missing[*]} meanwhile"
-  apt_install "${missing[@]}" >"$work/install.log" 2>&1 </dev/null &
+  # The policy ends with the installation, while sudo still asks nobody.
+  {
+    trap '' INT TERM
+    status=0
+    apt_install "${missing[@]}" || status=$?
+    remove_policy
+    exit "$status"
+  } >"$work/install.log" 2>&1 </dev/null &
   installing=$!
 }
 
@@ -110,17 +117,18 @@ finish_installing() {
   local status=0
   ! kill -0 "$installing" 2>/dev/null || phase "Waiting for the packages" await_installing
   wait "$installing" || status=$?
-  installing=""
-  remove_policy
+  installing="" made_policy=""
   [ "$status" -eq 0 ] && return
   tail -n 30 "$work/install.log" >&2
   die "packages are missing: ${missing[*]}"
 }
 
-# stop_installing: for those who end early.
+# stop_installing: for those who end early: an installation that is broken off would keep the next from its lock.
 stop_installing() {
-  [ -z "$installing" ] || { kill "$installing" 2>/dev/null; wait "$installing" 2>/dev/null; }
-  installing=""
+  [ -n "$installing" ] || return 0
+  say "Waiting for the installation of packages to end"
+  wait "$installing" 2>/dev/null
+  installing="" made_policy=""
 }
 
 apt_install() {
