@@ -172,8 +172,9 @@ extension ProgramTests {
                 #expect(try await service.count("requests") == 0)
                 try await service.broker.withConnection { try await $0.delete(queue: "jobs.ledger") }
                 let replies = try await service.broker.takeReplies(ofJobs: 5, from: "jobs.results")
-                #expect(replies.allSatisfy { $0.json["status"]?.text == "submitted" }, "\(replies.map(\.json))")
-                #expect(try await service.count("requests") == 5)
+                // What has waited in the worker for ten seconds went back, and comes again to a ledger that has begun anew.
+                let inDoubt = try await service.expectSubmittedOrInDoubt(replies, jobs: 5)
+                #expect(try await service.count("requests") == Int64(5 - inDoubt))
             }
         }
 
