@@ -130,7 +130,7 @@ struct ConnectionPoolTests {
     @Test(arguments: Transport.allCases)
     func `whoever waits in vain for a connection has sent nothing`(_ transport: Transport) async throws {
         let server = try await Server(transport) { _, _ in .hang }
-        try await Self.with(server, connections: 1, timeout: .seconds(1)) { client in
+        try await Self.with(server, connections: 1, timeout: .seconds(10)) { client in
             async let first = client.submit(Self.request("first"))
             try await eventually("the first request") { server.requests.count == 1 }
             async let second = client.submit(Self.request("second"))

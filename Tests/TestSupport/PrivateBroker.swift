@@ -144,7 +144,7 @@ package actor PrivateBroker {
         )
         running[node.name] = program
         // The last line of the start; the listeners are open then.
-        try await program.waitForStderr("completed with", within: .seconds(90))
+        try await program.waitForStderr("completed with", within: .seconds(300))
     }
 
     /// The major version of the nodes.
