@@ -268,9 +268,10 @@ extension ProgramTests {
             }
         }
 
-        @Test func `100 000 dead letters are listed within a second, and stay as they are`() async throws {
+        @Test func `many dead letters are listed within a second, and stay as they are`() async throws {
+            let count = TestSize.choose(quick: 20_000, usual: 20_000, full: 100_000)
             try await Self.with { service, console in
-                try await ConsoleFixture.fill("jobs.dlq", 100_000, service)
+                try await ConsoleFixture.fill("jobs.dlq", count, service)
                 _ = try await console.get("/")
                 // The second one waits until the first one's letters are back.
                 for _ in 0..<2 {
@@ -278,11 +279,11 @@ extension ProgramTests {
                     let list = try await console.get("/dead-letters")
                     let elapsed = ContinuousClock.now - start
                     #expect(try await elapsed < paced(.seconds(1)), "\(elapsed)")
-                    #expect(list.text.contains("of 100000 in the queue"), "\(list.text.suffix(500))")
+                    #expect(list.text.contains("of \(count) in the queue"), "\(list.text.suffix(500))")
                 }
                 // Filters stop looking when it takes too long, and say so.
                 let begun = ContinuousClock.now
-                let filtered = try await console.get("/dead-letters?job=letter-99999")
+                let filtered = try await console.get("/dead-letters?job=letter-\(count - 1)")
                 let looked = ContinuousClock.now - begun
                 #expect(try await looked < paced(.seconds(3)))
                 #expect(filtered.status == 200)
@@ -292,9 +293,9 @@ extension ProgramTests {
                 // Somebody who goes in the middle of an export leaves nothing behind.
                 let part = try await console.get("/export?queue=dlq", ["--limit-rate", "500K", "--max-time", "8"])
                 #expect(part.text.hasPrefix("{"))
-                try await service.waitFor(100_000, in: "jobs.dlq")
-                #expect(try await console.get("/dead-letters").text.contains("of 100000 in the queue"))
-                try await service.waitFor(100_000, in: "jobs.dlq")
+                try await service.waitFor(UInt32(count), in: "jobs.dlq")
+                #expect(try await console.get("/dead-letters").text.contains("of \(count) in the queue"))
+                try await service.waitFor(UInt32(count), in: "jobs.dlq")
                 let memory = try String(contentsOfFile: "/proc/\(console.program.pid)/status", encoding: .utf8)
                 let peak = memory.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
                     .flatMap { Int($0.filter(\.isNumber)) }

@@ -16,8 +16,8 @@ package struct ProgramTurn: SuiteTrait, TestTrait, TestScoping {
         /// As many at once.
         fileprivate var width: Int {
             switch self {
-            case .programs: 6
-            case .machines: 3
+            case .programs: 4
+            case .machines: 2
             }
         }
     }
