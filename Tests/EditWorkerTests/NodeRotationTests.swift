@@ -48,9 +48,17 @@ struct NodeRotationTests {
         #expect(Self.taken(&nodes, start) == [Self.urls[0]])
     }
 
+    @Test func `the only node is tried at once if another connection has reached it, though this one could not before`()
+    {
+        var nodes = NodeRotation([Self.urls[0]])
+        nodes.note(Self.urls[0], isReached: false, at: start)
+        let isTaken = nodes.prefer(Self.urls[0], at: start)
+        #expect(isTaken && nodes.hasPreference)
+    }
+
     @Test func `a node that does not answer is not preferred because another connection could be opened there`() {
         var nodes = NodeRotation(Self.urls)
-        nodes.note(Self.urls[2], isReached: false, at: start)
+        nodes.leave(Self.urls[2], at: start)
         let isTaken = nodes.prefer(Self.urls[2], at: start)
         #expect(!isTaken)
         #expect(Self.taken(&nodes, start) == [Self.urls[0]])

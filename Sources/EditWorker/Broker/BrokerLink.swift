@@ -200,7 +200,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// Gives up the connection, so that another node is taken: this one does not answer.
     package func leaveNode() {
         guard let connection else { return }
-        if let node { nodes.note(node, isReached: false, at: .now) }
+        if let node { nodes.leave(node, at: .now) }
         current = nil
         // Not waited for: what it waits for may be the node.
         Task { await connection.close() }

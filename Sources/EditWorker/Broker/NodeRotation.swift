@@ -10,6 +10,8 @@ struct NodeRotation: Sendable {
     private let urls: [AMQPURL]
     private var next = 0
     private var failedAt: [AMQPURL: ContinuousClock.Instant] = [:]
+    /// When a node was left because it did not answer.
+    private var leftAt: [AMQPURL: ContinuousClock.Instant] = [:]
     /// Where the next attempt goes; nil for the next node in turn.
     private var preferred: AMQPURL?
 
@@ -20,17 +22,22 @@ struct NodeRotation: Sendable {
 
     /// The next attempt goes to that node if it is one of these, and otherwise to the next in turn.
     ///
-    /// False, and nothing else, if it could not be reached lately, or does not answer.
+    /// False, and no change, if it was left lately: a frozen node takes connections too. That it could not be reached
+    /// before is old news.
     mutating func prefer(_ url: AMQPURL, at now: ContinuousClock.Instant) -> Bool {
-        guard !isPassedOver(url, at: now) else { return false }
+        guard !isRecent(leftAt[url], now) else { return false }
         preferred = urls.contains(url) ? url : urls[next]
         return true
     }
 
     mutating func forgetPreference() { preferred = nil }
 
+    private func isRecent(_ moment: ContinuousClock.Instant?, _ now: ContinuousClock.Instant) -> Bool {
+        moment.map { now - $0 <= Self.pause } ?? false
+    }
+
     private func isPassedOver(_ url: AMQPURL, at now: ContinuousClock.Instant) -> Bool {
-        failedAt[url].map { now - $0 <= Self.pause } ?? false
+        isRecent(failedAt[url], now) || isRecent(leftAt[url], now)
     }
 
     /// The node of the next attempt.
@@ -46,5 +53,10 @@ struct NodeRotation: Sendable {
     /// A node could be reached, or not.
     mutating func note(_ url: AMQPURL, isReached: Bool, at now: ContinuousClock.Instant) {
         failedAt[url] = isReached ? nil : now
+    }
+
+    /// A node does not answer, though it can be reached.
+    mutating func leave(_ url: AMQPURL, at now: ContinuousClock.Instant) {
+        leftAt[url] = now
     }
 }
