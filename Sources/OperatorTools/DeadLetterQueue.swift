@@ -196,14 +196,14 @@ package final class DeadLetterQueue {
         fileprivate let options: AMQPConnectionOptions
         fileprivate let count: Int
 
-        /// Ends the walk, and waits until all that was not removed is back: a consumer that comes before is sent later
-        /// letters first.
+        /// Ends the walk, and waits until all that was not removed is back: whoever looks before misses letters, and is
+        /// sent later ones first.
         ///
-        /// Five seconds at most: if somebody else takes letters meanwhile the number is never reached.
+        /// Returns after 10 s in any case: if another consumer takes letters meanwhile, the number is never reached.
         package func finish() async {
             await consumer.close(taking: rest)
             guard let connection = try? await AMQPConnection.open(url, options: options) else { return }
-            let deadline = ContinuousClock.now + .seconds(5)
+            let deadline = ContinuousClock.now + .seconds(10)
             while let status = try? await connection.inspect(queue: name), status.messageCount < count, .now < deadline
             {
                 try? await Task.sleep(for: .milliseconds(10))
@@ -222,10 +222,5 @@ package final class DeadLetterQueue {
             options: options,
             count: count - removedBefore - removed.count - missing
         )
-    }
-
-    /// Ends the walk; the broker puts back all that was not removed.
-    package func close(isolation: isolated (any Actor)? = #isolation) async {
-        await connection.close()
     }
 }

@@ -195,7 +195,7 @@ extension ProgramTests {
                     #expect(walk.isStale)
                     try await walk.putBack()
                 }
-                await walk.close()
+                await walk.ending.finish()
                 #expect(removed == stride(from: 0, to: 40, by: 2).map { "job-\($0)" })
                 let left = try await service.broker.take(20, from: "jobs.dlq")
                 #expect(Self.ids(left) == stride(from: 1, to: 40, by: 2).map { "job-\($0)" })
@@ -478,7 +478,7 @@ extension ProgramTests {
                 #expect(walk.missing == 6)
                 let other = try await service.run(["dead-letters", "list"])
                 #expect(other.stderr.contains("somebody else consumes from jobs.dlq too"))
-                await walk.close()
+                await walk.ending.finish()
             }
         }
 

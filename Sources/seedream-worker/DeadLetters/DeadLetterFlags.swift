@@ -73,12 +73,12 @@ struct DeadLetterFlags: ParsableArguments {
             do {
                 try await body(walk, settings)
                 try await walk.confirmRemovals()
-                await walk.close()
+                await walk.ending.finish()
                 if walk.missing > 0 {
                     Console.error("\(walk.missing) letters were taken or are held by somebody else, and were not seen")
                 }
             } catch {
-                await walk.close()
+                await walk.ending.finish()
                 throw error
             }
         }
