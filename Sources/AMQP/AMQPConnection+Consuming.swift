@@ -142,15 +142,19 @@ extension AMQPConnection {
     ///
     /// What a quorum queue has sent to a channel, and the channel to nobody because its consumer is gone, comes back as
     /// delivered before (`rabbit_fifo_client`), although no worker has seen it. Nothing is on its way once the consumers
-    /// have as much as they may, since no acknowledgement is sent meanwhile, or once the queue is empty. Bounded: a job
-    /// that comes back so is in doubt, no more.
+    /// have as much as they may, since no acknowledgement is sent meanwhile, or once the queue is empty. Ends after a
+    /// second without a delivery: a job that comes back so is in doubt, no more.
     private func awaitDeliveries(of ending: [ConsumingState.Registration]) throws(AMQPError) {
         guard let queue = ending.first?.queue, let first = ending.map(\.firstTag).min(),
             ending.allSatisfy({ $0.acknowledges && $0.prefetch > 0 })
         else { return }
         let most = ending.reduce(0) { $0 + Int($1.prefetch) }
-        let deadline = ContinuousClock.now + .milliseconds(250)
-        while consuming.acknowledgements.openCount(from: first) < most, .now < deadline {
+        var seen = -1
+        var deadline = ContinuousClock.now
+        while true {
+            let count = consuming.acknowledgements.openCount(from: first)
+            if count > seen { (seen, deadline) = (count, .now + .seconds(1)) }
+            guard count < most, .now < deadline else { return }
             let isEmpty: Bool
             do {
                 isEmpty = try inspect(queue: queue).messageCount == 0
