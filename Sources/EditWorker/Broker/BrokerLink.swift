@@ -102,8 +102,8 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
                 if mustEnd { throw error }
                 report(error, at: url)
                 nodes.note(url, isReached: isReached, at: .now)
-                // The ledger closes a connection by itself on which its greeting is lost.
-                isNearlyThere = error.code == .notFound || isReached && (error.isRetriable || error.code == .closed)
+                // What a broker refuses that answers may be there in a moment: a queue, a leader, a right.
+                isNearlyThere = isReached || error.code == .notFound
             }
             guard !isStopped else { break }
             let wait = backoff.next()
