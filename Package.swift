@@ -10,6 +10,8 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
 ]
+// The rooms are optimized in debug builds too: the tests wait for the processor, not for the compiler.
+let room = strict + [.unsafeFlags(["-O"], .when(configuration: .debug))]
 
 let package = Package(
     name: "seedream-worker",
@@ -38,7 +40,7 @@ let package = Package(
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
 
         // The rooms. Imports run strictly downwards in this list; Tests/RoomTests checks them.
-        .target(name: "SharedValues", swiftSettings: strict),
+        .target(name: "SharedValues", swiftSettings: room),
         .target(
             name: "ThreadExecutor",
             dependencies: [
@@ -47,7 +49,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "AMQP",
@@ -57,10 +59,10 @@ let package = Package(
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
             exclude: ["README.md"],
-            swiftSettings: strict
+            swiftSettings: room
         ),
-        .target(name: "JSON", dependencies: ["CJansson"], swiftSettings: strict),
-        .target(name: "EditJob", dependencies: ["JSON", "SharedValues"], swiftSettings: strict),
+        .target(name: "JSON", dependencies: ["CJansson"], swiftSettings: room),
+        .target(name: "EditJob", dependencies: ["JSON", "SharedValues"], swiftSettings: room),
         .target(
             name: "SeedreamAPI",
             dependencies: [
@@ -74,7 +76,7 @@ let package = Package(
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "NIOTLS", package: "swift-nio"),
             ],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "Journal",
@@ -83,7 +85,7 @@ let package = Package(
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "Ledger",
@@ -93,7 +95,7 @@ let package = Package(
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
             exclude: ["README.md"],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "EditWorker",
@@ -104,13 +106,13 @@ let package = Package(
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
             exclude: ["README.md"],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "OperatorTools",
             dependencies: ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SharedValues"],
             exclude: ["README.md"],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "Prometheus",
@@ -118,7 +120,7 @@ let package = Package(
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "HTTPServer",
@@ -128,7 +130,7 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "HealthAPI",
@@ -138,7 +140,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "SandboxAPI",
@@ -148,7 +150,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "WorkerSettings",
@@ -156,7 +158,7 @@ let package = Package(
                 "AMQP", "CYAML", "EditJob", "SharedValues",
                 .product(name: "Logging", package: "swift-log"),
             ],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .target(
             name: "Console",
@@ -169,7 +171,7 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ],
             exclude: ["README.md"],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .executableTarget(
             name: "seedream-worker",
@@ -184,7 +186,7 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             exclude: ["release.ld"],
-            swiftSettings: strict,
+            swiftSettings: room,
             // One file that runs without a toolchain, in 34 MB with its function names. Each flag's part is in the guide
             // "What a job costs".
             linkerSettings: [
@@ -312,7 +314,7 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .testTarget(
             name: "LedgerTests",
@@ -320,7 +322,7 @@ let package = Package(
                 "AMQP", "EditJob", "JSON", "Journal", "Ledger", "SharedValues", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
-            swiftSettings: strict
+            swiftSettings: room
         ),
         .testTarget(
             name: "OperatorToolsTests",

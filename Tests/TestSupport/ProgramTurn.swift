@@ -17,7 +17,7 @@ package struct ProgramTurn: SuiteTrait, TestTrait, TestScoping {
         fileprivate var width: Int {
             switch self {
             case .programs: 4
-            case .machines: 2
+            case .machines: 3
             }
         }
     }
