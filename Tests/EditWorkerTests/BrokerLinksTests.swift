@@ -11,6 +11,7 @@ struct BrokerLinksTests {
     @Test func `a link that has failed for long tries at once when another has reached the broker`() async throws {
         try await TestBroker.withVirtualHost { broker in
             let isBack = NIOLockedValueBox(false)
+            let back = AsyncStream.makeStream(of: Never.self)
             let failures = NIOLockedValueBox(0)
             let logger = Logger(label: "quiet", factory: { _ in SwiftLogNoOpLogHandler() })
             let health = WorkerHealth(metrics: .silent)
@@ -27,7 +28,7 @@ struct BrokerLinksTests {
             }
             let links = BrokerLinks(
                 consumer: link(.consumer) { connection throws(AMQPError) in
-                    while !isBack.withLockedValue({ $0 }) { try? await Task.sleep(for: .milliseconds(10)) }
+                    for await _ in back.stream {}
                     return connection
                 },
                 publisher: link(.publisher) { connection throws(AMQPError) in
@@ -42,6 +43,7 @@ struct BrokerLinksTests {
             // The wait is up to 32 s then, and rarely shorter than two.
             try await eventually("the waits have grown", within: .seconds(90)) { failures.withLockedValue { $0 } >= 5 }
             isBack.withLockedValue { $0 = true }
+            back.continuation.finish()
             try await eventually("the consumer is there") { links.consumer.current != nil }
             let start = ContinuousClock.now
             try await eventually("the publisher is there", within: .seconds(40)) { links.publisher.current != nil }

@@ -36,9 +36,10 @@ extension ProgramTests {
                 }
                 // Both connections, while jobs were in flight; how often depends on the management API.
                 #expect(closed >= 2)
-                // What was under way when the last of them was closed is told after the next delivery.
-                try await eventually("all are told", within: .seconds(60)) {
-                    try await service.ready("jobs.results") >= 2000
+                // What was under way when the last of them was closed is told after the next delivery, some of it twice.
+                try await eventually("all are told, and none is left", within: .seconds(60)) {
+                    guard try await service.ready("jobs.results") >= 2000 else { return false }
+                    return try await service.broker.queue("jobs")["messages"]?.exactInteger == 0
                 }
                 worker.signal(SIGTERM)
                 #expect(try await worker.outcome().status == 0)

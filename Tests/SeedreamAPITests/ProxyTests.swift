@@ -82,7 +82,7 @@ struct ProxyTests {
 
     @Test func `a proxy that says nothing is given up, and has sent nothing`() async throws {
         let proxy = try await TunnelProxy { _ in .hang }
-        let (sighting, requests) = try await Self.submit(through: proxy, connectTimeout: .milliseconds(300))
+        let (sighting, requests) = try await Self.submit(through: proxy, connectTimeout: .seconds(2))
         #expect(Self.isOfProxy(sighting) && requests == 0)
     }
 

@@ -133,7 +133,7 @@ struct SeedreamClientTests {
 
     @Test func `silence ends with the timeout`() async throws {
         let server = try await ScriptedServer { _, _ in .hang }
-        try await Self.withClient(port: server.port, timeout: .milliseconds(200)) { client in
+        try await Self.withClient(port: server.port, timeout: .seconds(2)) { client in
             #expect(await client.submit(Self.request()) == .failed(.timedOut))
         }
         #expect(server.requests.count == 1)
