@@ -99,9 +99,10 @@ extension LedgerRecord {
             add("version", .string(greeting.version))
             let settings = greeting.settings.sorted { $0.key < $1.key }
             add("settings", .object(settings.map { JSONMember($0.key, .string($0.value)) }))
-        case .known(let offset, let gap):
+        case .known(let offset, let gap, let read):
             add("from", .integer(offset))
             add("gap", gap?.json)
+            add("read", read?.json)
         case .slots(let count): add("count", .integer(Int64(count)))
         case .closed(let reason, let milliseconds, let isHeld):
             add("reason", .string(reason))
@@ -172,7 +173,8 @@ extension LedgerRecord {
         case "bye": return .bye
         case "gap": return .gap
         case "known":
-            return json.offset("from").map { .known(from: $0, gap: LedgerMessage.ID(json["gap"])) }
+            let (gap, read) = (LedgerMessage.ID(json["gap"]), LedgerMessage.Place(json["read"]))
+            return json.offset("from").map { .known(from: $0, gap: gap, read: read) }
         default: return ofFleet(kind, json)
         }
     }
@@ -215,6 +217,7 @@ extension LedgerReport {
         if let pause { members.append(JSONMember("pause", pause.json)) }
         if let known { members.append(JSONMember("known", .integer(known))) }
         if let gap { members.append(JSONMember("gap", gap.json)) }
+        if let read { members.append(JSONMember("read", read.json)) }
         if let user { members.append(JSONMember("user", .string(user))) }
         if let writers { members.append(JSONMember("writers", .string(writers))) }
         if let rate { members.append(JSONMember("rate", rate.json)) }
@@ -233,6 +236,7 @@ extension LedgerReport {
         pause = LedgerMessage.ID(json["pause"])
         known = json.offset("known")
         gap = LedgerMessage.ID(json["gap"])
+        read = LedgerMessage.Place(json["read"])
         user = json["user"]?.text
         writers = json["writers"]?.text
         rate = json["rate"].flatMap { Share($0) }
@@ -250,6 +254,20 @@ extension LedgerMessage.ID {
             return nil
         }
         self.init(replica: replica, number: number)
+    }
+}
+
+extension LedgerMessage.Place {
+    fileprivate var json: JSONValue {
+        .object([
+            JSONMember("replica", .string(message.replica)), JSONMember("n", .integer(message.number)),
+            JSONMember("offset", .integer(offset)),
+        ])
+    }
+
+    fileprivate init?(_ json: JSONValue?) {
+        guard let message = LedgerMessage.ID(json), let offset = json?.offset("offset") else { return nil }
+        self.init(message, at: offset)
     }
 }
 

@@ -13,6 +13,17 @@ package struct LedgerMessage: Hashable, Sendable {
         }
     }
 
+    /// Where a message stands in a stream: another one that is made under the same name has another message there.
+    package struct Place: Hashable, Sendable {
+        package let message: ID
+        package let offset: Int64
+
+        package init(_ message: ID, at offset: Int64) {
+            self.message = message
+            self.offset = offset
+        }
+    }
+
     /// The replica's name, which no other process ever has.
     package var replica: String
     /// `HOST:PID` of the replica, for people.
@@ -52,8 +63,9 @@ package enum LedgerRecord: Hashable, Sendable {
     case bye
     /// The stream is not the one that the replica read, or has lost messages: submissions may stand nowhere in it.
     case gap
-    /// Of what was delivered before that offset nothing can come back any more; said in the stream as it is since that `gap`.
-    case known(from: Int64, gap: LedgerMessage.ID?)
+    /// Of what was delivered before that offset nothing can come back any more; said of the stream that has the message `read`
+    /// at its place, as it is since that `gap`.
+    case known(from: Int64, gap: LedgerMessage.ID?, read: LedgerMessage.Place?)
     /// The replica wants so many starts under the fleet's rate limit.
     case slots(Int)
     /// The replica's gate has closed for a reason of the account, for so many milliseconds.
@@ -131,6 +143,8 @@ package struct LedgerReport: Hashable, Sendable {
     /// Before that offset, in the stream as it is since `gap`, nothing was delivered that can come back; nil if it cannot say.
     package var known: Int64?
     package var gap: LedgerMessage.ID?
+    /// The message that the replica has read last.
+    package var read: LedgerMessage.Place?
     /// The broker user of the replica; nil if it does not know.
     package var user: String?
     /// Users beside that one whose records count, as `journal.writers` says.

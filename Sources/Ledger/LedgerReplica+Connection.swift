@@ -57,16 +57,30 @@ extension LedgerReplica {
     ///
     /// Behind the message that was read last there is something to be found then, if that still stands where it stood.
     private mutating func greet(at now: LedgerMoment) -> [LedgerEffect] {
+        let (number, body) = writeGreeting(at: now)
+        (sent, greeting) = (number, number)
+        hasFoundGap = mustTellGap
+        phase = .greeting
+        lastCame = now.monotonic
+        return [.greet(number: number, body: body)]
+    }
+
+    private mutating func writeGreeting(at now: LedgerMoment) -> (number: Int64, body: [UInt8]) {
         var hello = options.greeting
         hello.settings["amqp.user"] = user
         let message = message(of: (mustTellGap ? [.gap] : []) + [.hello(hello)], at: now)
         let body = message.encoded
         owed.append(Owed(message: message, body: body, publishedAt: now.monotonic))
-        (sent, greeting) = (message.number, message.number)
-        hasFoundGap = mustTellGap
-        phase = .greeting
-        lastCame = now.monotonic
-        return [.greet(number: message.number, body: body)]
+        greetedAt = now.monotonic
+        return (message.number, body)
+    }
+
+    /// Greets once more if the greeting did not come back for long: the stream may have been cut short or made again between
+    /// its confirm and the reading, and others who write keep this replica from noticing.
+    mutating func greetAgain(after patience: Duration, at now: LedgerMoment) -> [LedgerEffect] {
+        guard phase == .reading, let greetedAt, now.monotonic - greetedAt > patience else { return [] }
+        let (number, body) = writeGreeting(at: now)
+        return [.publish(number: number, body: body)]
     }
 
     /// The broker has the greeting.
@@ -97,6 +111,7 @@ extension LedgerReplica {
         (mustTellGap, isReadingAgain) = (true, true)
         (lastRead, lastReadAt, first, end, hole) = (nil, -1, nil, -1, nil)
         outdatedAt = nil
+        state.forgetPlaces()
         losses += 1
         forgetWitnesses(at: now)
         missing = Set(kept.map(\.id)).union(submitting.values.map(\.begun))
@@ -185,8 +200,8 @@ extension LedgerReplica {
             case .hello: mustReport = true
             case .bye: goneOrHeard(message.replica)
             case .gap: gapTellers.insert(message.replica)
-            // Whoever reports has written again what it knew.
-            case .alive(let report) where phase != .reading:
+            // Whoever reports, in this stream, has written again what it knew.
+            case .alive(let report) where phase != .reading && state.stands(report.read):
                 // Who has read the stream before, and has heard all whom it knew, speaks for those whom nobody names.
                 let knows = gapTellers.contains(message.replica) && report.gate != "ledger"
                 if knows || report.known != nil { goneOrHeard(Self.unnamed) }
@@ -220,7 +235,7 @@ extension LedgerReplica {
         }
         if message.records.contains(.gap) { mustTellGap = false }
         if let owed { effects += readBack(message, owed, answers, at: now) }
-        if message.number == greeting { effects += greetingIsRead(at: now) }
+        if message.number >= greeting { effects += greetingIsRead(at: now) }
         return effects
     }
 

@@ -71,7 +71,7 @@ extension LedgerReplica {
             // Before the stream is read, it may be the stream alone that has a trouble.
             return disconnected(canWrite || phase == .reading)
         }
-        guard canWrite else { return [] }
+        guard canWrite else { return isBlocked ? [] : greetAgain(after: Self.longestSilence, at: now) }
         let new = Reported(isReady: isReady, gate: gate, paused: state.fleet.pause?.reason)
         guard mustReport || reported != new || silence.isDue(at: now.monotonic) else { return [] }
         (reported, mustReport) = (new, false)
@@ -95,6 +95,7 @@ extension LedgerReplica {
         if isCovered, let known = [ownKnown, state.knownFrom].compactMap({ $0 }).max() {
             (report.known, report.gap) = (known, state.gap)
         }
+        report.read = place
         report.user = user
         report.writers = options.greeting.settings["journal.writers"]
         if let limit = options.rateLimit, let slots {
@@ -131,7 +132,9 @@ extension LedgerReplica {
         let interval = max(options.consumerTimeout / 30, .seconds(1))
         let next = now.monotonic + options.consumerTimeout
         if samples.isEmpty, ownKnown == nil {
-            samples.append(Sample(safeAt: isHeldByNobody ? now.monotonic : next, offset: first ?? 0))
+            // Who knew more than stands here now, after a cut, may have given jobs back as copies that nobody holds.
+            let isSafe = isHeldByNobody && state.knownFrom == nil
+            samples.append(Sample(safeAt: isSafe ? now.monotonic : next, offset: first ?? 0))
         } else if samples.last.map({ next - $0.safeAt >= interval }) ?? true {
             samples.append(Sample(safeAt: next, offset: end &+ 1))
         }
@@ -188,7 +191,7 @@ extension LedgerReplica {
         guard !isCovered, !mustTellGap, let ownKnown, let first, first <= ownKnown else { return [] }
         // One in doubt may have no end yet, and would come back without its doubt if this replica died.
         if let lastDoubt, now.monotonic - lastDoubt < options.patience { return [] }
-        return write(.known(from: ownKnown, gap: state.gap), nil)
+        return write(.known(from: ownKnown, gap: state.gap, read: place), nil)
     }
 
     /// The stream begins there now.

@@ -141,12 +141,22 @@ extension LedgerReplica {
             case .begin(let request):
                 guard let answer = answers.next() else { continue }
                 if case .begun = answer.answer {
-                    submitting[request.id] = Submitting(request: request, begun: message.id, at: message.at)
+                    let isAwaited = waiter.map { wanting[$0] != nil } ?? false
+                    if isAwaited || submitting[request.id]?.begun == message.id {
+                        submitting[request.id] = Submitting(request: request, begun: message.id, at: message.at)
+                    } else {
+                        releaseUnawaited(request.id, begun: message.id)
+                    }
+                } else if state.gap != nil, submitting[request.id] == nil {
+                    // To a replica that has read less of what was lost it may have won.
+                    releaseUnawaited(request.id, begun: message.id)
                 }
                 if let waiter { effects += follow(answer, waiter, wasWritten: true, at: now) }
             case .end(let id, _):
                 submitting[id] = nil
                 if let waiter { effects += written(waiter, at: now) }
+            // One that took long was written once more, and what it was waited for may be answered.
+            case .abandon: if let waiter, wanting[waiter] != nil { effects += written(waiter, at: now) }
             default: if let waiter { effects += written(waiter, at: now) }
             }
         }
@@ -193,6 +203,21 @@ extension LedgerReplica {
             return
         }
         submitting[id] = nil
+        outbox.append(Pending(record: .end(id: id, .released), waiter: nil))
+    }
+
+    /// Gives up a `begin` that leads to no submission, unless its release is on its way.
+    ///
+    /// The release may stand before it: what a lost connection has left behind is written again.
+    private mutating func releaseUnawaited(_ id: String, begun: LedgerMessage.ID) {
+        func isRelease(_ record: LedgerRecord) -> Bool {
+            if case .end(id, .released) = record { true } else { false }
+        }
+        let isComing = owed.contains { owed in
+            owed.message.replica == name && owed.message.number > begun.number
+                && owed.message.records.contains(where: isRelease)
+        }
+        guard !isComing, !outbox.contains(where: { isRelease($0.record) }) else { return }
         outbox.append(Pending(record: .end(id: id, .released), waiter: nil))
     }
 

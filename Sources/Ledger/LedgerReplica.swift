@@ -104,7 +104,9 @@ package struct LedgerReplica: Hashable, Sendable {
     var phase = Phase.away
     /// The user of the connection; nil if only the broker knows it.
     var user: String?
+    /// The number of the first greeting on this connection, and when the last one was written.
     var greeting: Int64 = -1
+    var greetedAt: ContinuousClock.Instant?
     /// The message that was read last, and where.
     var lastRead: LedgerMessage.ID?
     var lastReadAt: Int64 = -1
@@ -217,6 +219,9 @@ package struct LedgerReplica: Hashable, Sendable {
     package var isReady: Bool {
         phase == .upToDate && !isStalled && outdatedAt == nil && strangersUntil == nil && !isClosed
     }
+
+    /// The message that was read last, in its place.
+    var place: LedgerMessage.Place? { lastRead.map { LedgerMessage.Place($0, at: lastReadAt) } }
 
     /// Whether those are waited for that may know more.
     private var isJoining: Bool { if case .joining = phase { true } else { false } }

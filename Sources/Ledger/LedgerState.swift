@@ -38,6 +38,10 @@ package struct LedgerState: Hashable, Sendable {
     package private(set) var gap: LedgerMessage.ID?
     /// Of what was delivered before that offset nothing can come back any more; nil if nobody has said so since the `gap`.
     package private(set) var knownFrom: Int64?
+    /// The messages that were read last, and where, oldest first.
+    private var places: Deque<LedgerMessage.Place> = []
+    /// As far as a replica may be behind with its reading when it says what is known.
+    private static let mostPlaces = 1024
     /// What is not about single jobs.
     package private(set) var fleet = FleetState()
     private var budget: FleetBudget?
@@ -85,6 +89,10 @@ package struct LedgerState: Hashable, Sendable {
 
     /// Applies a message; the answers to its `begin` records, in their order.
     package mutating func apply(_ message: LedgerMessage, at offset: Int64) -> [Answer] {
+        defer {
+            places.append(LedgerMessage.Place(message.id, at: offset))
+            if places.count > Self.mostPlaces { places.removeFirst() }
+        }
         guard !hasApplied(message) else { return [] }
         numbers[message.replica, default: NumberSet()].insert(message.number)
         if let move = fleet.heard(from: message) { budget?.follow(move) }
@@ -97,13 +105,25 @@ package struct LedgerState: Hashable, Sendable {
             case .settled(let id): settled(id, at: message.at)
             case .abandon(let id, let begun): abandon(id, begun)
             case .gap: (gap, knownFrom) = (message.id, nil)
-            case .known(let from, let gap): learn(from, since: gap)
-            case .alive(let report): if let from = report.known { learn(from, since: report.gap) }
+            case .known(let from, let gap, let read): learn(from, since: gap, inStreamWith: read)
+            case .alive(let report):
+                if let from = report.known { learn(from, since: report.gap, inStreamWith: report.read) }
             case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .followed, .unknown: break
             }
         }
         return answers
     }
+
+    /// Whether a message that its writer had read stands where the writer says, not long before the end of what was read.
+    ///
+    /// What was on its way when the stream was deleted and made again gets into the new one, and speaks of the old.
+    package func stands(_ place: LedgerMessage.Place?) -> Bool {
+        guard let place else { return false }
+        return places.last { $0.offset <= place.offset } == place
+    }
+
+    /// The stream is another one: its offsets begin anew.
+    package mutating func forgetPlaces() { places = [] }
 
     /// Notes where a message stands that was applied before: in a stream that is made again it is another place.
     package mutating func found(_ message: LedgerMessage, at offset: Int64) {
@@ -128,8 +148,12 @@ package struct LedgerState: Hashable, Sendable {
 
     // MARK: - The records
 
-    private mutating func learn(_ from: Int64, since gap: LedgerMessage.ID?) {
-        guard gap == self.gap else { return }
+    private mutating func learn(
+        _ from: Int64,
+        since gap: LedgerMessage.ID?,
+        inStreamWith read: LedgerMessage.Place?
+    ) {
+        guard gap == self.gap, stands(read) else { return }
         knownFrom = max(knownFrom ?? from, from)
     }
 

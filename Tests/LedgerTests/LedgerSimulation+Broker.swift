@@ -15,7 +15,7 @@ extension LedgerSimulation {
             greeting: LedgerGreeting(version: "1", settings: [:]),
             startedAt: 0,
             retention: .seconds(1 << 30),
-            patience: .seconds(5)
+            patience: .milliseconds(Self.patience)
         )
         options.heartbeat = .seconds(1)
         options.consumerTimeout = .seconds(30)
@@ -159,7 +159,7 @@ extension LedgerSimulation {
     }
 
     /// Jobs that this replica is at, or has said to be: others may give them up.
-    private mutating func noteCauses(_ index: Int) {
+    mutating func noteCauses(_ index: Int) {
         for work in replicas[index].work where work.copy.job >= 0 { hasCause.insert(work.copy.job) }
         let ledger = replicas[index].ledger
         let waiting = ledger.owed.flatMap(\.message.records) + ledger.outbox.map(\.record)

@@ -48,6 +48,7 @@ struct LedgerSimulation {
     }
 
     static let apiTimeout = 3_000
+    static let patience = 5_000
 
     /// A message of the job queue, with the headers that a worker has put on it.
     struct Copy {
@@ -97,6 +98,8 @@ struct LedgerSimulation {
         var asks: [LedgerEffect] = []
         var outgoing: [(number: Int64?, body: [UInt8])] = []
         var confirms: [Int64] = []
+        /// When the broker last had nothing of it to take.
+        var caughtUpAt = 0
         var isReading = false
         var next = 0
         var isFlushDue = false
@@ -174,6 +177,11 @@ struct LedgerSimulation {
         case 7, 8: serve(index)
         case 9, 10: tell(index, .tick(gate: nil, isBlocked: false))
         default: notice(index)
+        }
+        for index in replicas.indices where replicas[index].isAlive {
+            if replicas[index].outgoing.isEmpty { replicas[index].caughtUpAt = now }
+            // To the others a replica whose records do not arrive is gone.
+            if now - replicas[index].caughtUpAt > Self.patience { noteCauses(index) }
         }
         if let place = replicas[index].work.indices.randomElement(using: &dice) { advance(index, place) }
         try check()

@@ -5,9 +5,13 @@ import Testing
 struct LedgerSimulationTests {
     private static let schedules: UInt64 = TestSize.choose(quick: 250, usual: 800, full: 100_000)
 
+    /// Each was found once among 100 000, and is tried always: a begin behind its own release, what an old connection says of a
+    /// new stream, two begins that each lose to the other, copies of jobs that a cut has made unknown, an answer given twice.
+    private static let found: [UInt64] = [2921, 5671, 1_001_975, 1_009_262, 49_473, 67_114]
+
     @Test func `no schedule of crashes, delays and partitions pays for a job twice unseen, or loses one`() throws {
         var total = LedgerSimulation.Tally()
-        for seed in 0..<Self.schedules {
+        for seed in Self.found + Array(0..<Self.schedules) {
             var simulation = LedgerSimulation(seed: seed)
             do {
                 try simulation.run()

@@ -32,6 +32,11 @@ struct LedgerStateTests {
             LedgerMessage(replica: replica, writer: "h:1", number: numbers[replica] ?? 0, at: at, records: records)
         }
 
+        /// Where the last message stands.
+        var place: LedgerMessage.Place {
+            LedgerMessage.Place(.init(replica: "a", number: numbers["a"] ?? 0), at: offset)
+        }
+
         func ask(_ request: JournalRequest, at: Int64 = 1_000_000_000) -> JournalAnswer {
             state.answer(to: request, by: "x", at: at).answer
         }
@@ -284,17 +289,24 @@ struct LedgerStateTests {
 
     @Test func `what is known to have come back counts for the stream as it is since the last gap`() {
         var ledger = Ledger()
+        ledger.write([.bye])
         #expect(ledger.state.knownFrom == nil)
-        ledger.write([.known(from: 4, gap: nil)])
-        ledger.write([.known(from: 2, gap: nil)])
+        ledger.write([.known(from: 4, gap: nil, read: ledger.place)])
+        ledger.write([.known(from: 2, gap: nil, read: ledger.place)])
         #expect(ledger.state.knownFrom == 4)
+        // Said of a stream that was deleted, where another message had that place.
+        let elsewhere = LedgerMessage.Place(.init(replica: "c", number: 0), at: ledger.offset)
+        ledger.write([.known(from: 5, gap: nil, read: elsewhere)])
+        ledger.write([.known(from: 5, gap: nil, read: nil)])
+        #expect(ledger.state.knownFrom == 4)
+        let before = ledger.place
         ledger.write([.gap], by: "b")
         let gap = LedgerMessage.ID(replica: "b", number: 0)
         // Said by somebody who had not read of it.
-        ledger.write([.known(from: 9, gap: nil)])
+        ledger.write([.known(from: 9, gap: nil, read: before)])
         #expect(ledger.state.knownFrom == nil && ledger.state.gap == gap)
         var report = LedgerReport(version: "1", since: 0, inFlight: 0)
-        (report.known, report.gap) = (7, gap)
+        (report.known, report.gap, report.read) = (7, gap, ledger.place)
         ledger.write([.alive(report)])
         #expect(ledger.state.knownFrom == 7)
     }
@@ -342,6 +354,7 @@ struct LedgerStateTests {
         report.paused = ""
         report.pause = .init(replica: "o", number: 0)
         (report.known, report.gap) = (12, .init(replica: "a", number: 4))
+        report.read = .init(.init(replica: "b", number: 3), at: 1 << 40)
         (report.user, report.writers) = ("worker", "ops-*")
         report.rate = .init(used: 3, limit: "20/10s")
         report.budget = .init(used: 4, limit: "500/24h")
@@ -364,7 +377,8 @@ struct LedgerStateTests {
             .end(id: "j", .retrying(attempts: 4)), .settled(id: "j"),
             .abandon(id: "j", begun: .init(replica: "a", number: 1 << 40)),
             .hello(LedgerGreeting(version: "1.2.3", settings: ["journal.retention": "72h"])), .bye,
-            .gap, .known(from: 7, gap: nil), .known(from: 0, gap: other), .slots(20),
+            .gap, .known(from: 7, gap: nil, read: nil), .known(from: 0, gap: other, read: .init(other, at: 9)),
+            .slots(20),
             .closed(reason: "credits", milliseconds: 60_000, isHeld: true),
             .probe(closure: other, after: nil), .probe(closure: other, after: other), .opened(closure: other),
             .pause(reason: "price"), .resume(pause: nil), .resume(pause: other), .alive(Self.report),
