@@ -11,6 +11,8 @@ struct ConsumingState {
         let prefetch: UInt16
         /// Whether its deliveries are to be acknowledged.
         let acknowledges: Bool
+        /// Whether it reads a stream, to which nothing comes back.
+        let isOfStream: Bool
         /// The channel's first delivery tag that may be its own.
         let firstTag: UInt64
     }
@@ -59,6 +61,7 @@ extension AMQPConnection {
                 queue: queue,
                 prefetch: prefetch,
                 acknowledges: acknowledges,
+                isOfStream: arguments["x-stream-offset"] != nil,
                 firstTag: consuming.acknowledgements.next
             ),
             arguments
@@ -74,6 +77,7 @@ extension AMQPConnection {
             queue: first.queue,
             prefetch: prefetch,
             acknowledges: first.acknowledges,
+            isOfStream: first.isOfStream,
             firstTag: consuming.acknowledgements.next
         )
         try register(consuming.freshTag(), more, [:])
@@ -146,7 +150,7 @@ extension AMQPConnection {
     /// second without a delivery: a job that comes back so is in doubt, no more.
     private func awaitDeliveries(of ending: [ConsumingState.Registration]) throws(AMQPError) {
         guard let queue = ending.first?.queue, let first = ending.map(\.firstTag).min(),
-            ending.allSatisfy({ $0.acknowledges && $0.prefetch > 0 })
+            ending.allSatisfy({ $0.acknowledges && !$0.isOfStream && $0.prefetch > 0 })
         else { return }
         let most = ending.reduce(0) { $0 + Int($1.prefetch) }
         var seen = -1

@@ -108,6 +108,12 @@ package struct FleetState: Hashable, Sendable {
         }
     }
 
+    /// Whether another replica was heard of within so many milliseconds before the last message, and did not end in good order.
+    func hasOthers(than name: String, within silence: Int64) -> Bool {
+        let date = clock.now ?? 0
+        return members.contains { $0.key != name && date - $0.value.heardAt < silence }
+    }
+
     /// Replicas that were heard of within so many milliseconds before a moment.
     package func alive(at now: Int64, within silence: Int64 = 90_000) -> Int {
         members.values.count { now - $0.lastSeen < silence }

@@ -161,6 +161,7 @@ extension LedgerReplica {
 
     private mutating func apply(_ message: LedgerMessage, at offset: Int64, _ now: LedgerMoment) -> [LedgerEffect] {
         readingFrom = readingFrom ?? message.at
+        readSinceTick += 1
         (lastRead, lastReadAt) = (message.id, offset)
         let isNew = !state.hasApplied(message)
         if isReadingAgain { missing.remove(message.id) }
@@ -233,7 +234,8 @@ extension LedgerReplica {
                 silence.readBack(publishedAt: publishedAt, at: now.monotonic)
             }
         }
-        if message.records.contains(.gap) { mustTellGap = false }
+        // Not one that told of an earlier loss.
+        if message.number >= greeting, message.records.contains(.gap) { mustTellGap = false }
         if let owed { effects += readBack(message, owed, answers, at: now) }
         if message.number >= greeting { effects += greetingIsRead(at: now) }
         return effects

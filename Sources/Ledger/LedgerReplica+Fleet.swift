@@ -26,6 +26,8 @@ extension LedgerReplica {
     /// After so long without an own heartbeat this replica takes another node: one that was cut off from the others keeps the
     /// connections of its clients open.
     private static let longestSilence = Duration.seconds(20)
+    /// Messages between two ticks, of which the shell gives four a second, that may come as they are written.
+    private static let mostAtEnd = 500
     /// After so long without an answer to the greeting this replica tries again.
     private static let longestGreeting = Duration.seconds(8)
     /// For display a replica that was silent for longer does not live, in milliseconds.
@@ -71,7 +73,12 @@ extension LedgerReplica {
             // Before the stream is read, it may be the stream alone that has a trouble.
             return disconnected(canWrite || phase == .reading)
         }
-        guard canWrite else { return isBlocked ? [] : greetAgain(after: Self.longestSilence, at: now) }
+        guard canWrite else {
+            // As long as much comes, it is what was written before.
+            if isBlocked || readSinceTick > Self.mostAtEnd { greetedAt = now.monotonic }
+            readSinceTick = 0
+            return greetAgain(after: Self.longestSilence, at: now)
+        }
         let new = Reported(isReady: isReady, gate: gate, paused: state.fleet.pause?.reason)
         guard mustReport || reported != new || silence.isDue(at: now.monotonic) else { return [] }
         (reported, mustReport) = (new, false)
@@ -133,7 +140,8 @@ extension LedgerReplica {
         let next = now.monotonic + options.consumerTimeout
         if samples.isEmpty, ownKnown == nil {
             // Who knew more than stands here now, after a cut, may have given jobs back as copies that nobody holds.
-            let isSafe = isHeldByNobody && state.knownFrom == nil
+            let isAlone = !state.fleet.hasOthers(than: name, within: options.consumerTimeout.wholeMilliseconds)
+            let isSafe = isHeldByNobody && (state.knownFrom == nil || isAlone)
             samples.append(Sample(safeAt: isSafe ? now.monotonic : next, offset: first ?? 0))
         } else if samples.last.map({ next - $0.safeAt >= interval }) ?? true {
             samples.append(Sample(safeAt: next, offset: end &+ 1))

@@ -107,6 +107,8 @@ package struct LedgerReplica: Hashable, Sendable {
     /// The number of the first greeting on this connection, and when the last one was written.
     var greeting: Int64 = -1
     var greetedAt: ContinuousClock.Instant?
+    /// Messages that came since the last tick.
+    var readSinceTick = 0
     /// The message that was read last, and where.
     var lastRead: LedgerMessage.ID?
     var lastReadAt: Int64 = -1

@@ -37,7 +37,8 @@ package final class DeadLetterQueue {
     /// The number of letters at the beginning.
     package let count: Int
     /// Whether somebody else holds or takes letters of the queue.
-    package let isShared: Bool
+    package var isShared: Bool { others > 0 }
+    private let others: UInt32
     /// Letters that were counted and never came: somebody else has them.
     package private(set) var missing = 0
     private let prefetch: UInt16
@@ -81,7 +82,7 @@ package final class DeadLetterQueue {
         connection = try await AMQPConnection.open(url, options: options)
         let status = try await connection.inspect(queue: name)
         count = Int(status.messageCount)
-        isShared = status.consumerCount > 0
+        others = status.consumerCount
         consumer = try await connection.consume(from: name, prefetch: first, readAhead: Self.mostAhead)
         deliveries = consumer.deliveries.makeAsyncIterator()
     }
@@ -195,16 +196,20 @@ package final class DeadLetterQueue {
         fileprivate let url: AMQPURL
         fileprivate let options: AMQPConnectionOptions
         fileprivate let count: Int
+        /// Consumers that were there before the walk.
+        fileprivate let others: UInt32
+        fileprivate let isConnected: Bool
 
         /// Ends the walk, and waits until all that was not removed is back: whoever looks before misses letters, and is
         /// sent later ones first.
         ///
-        /// Returns after 10 s in any case: if another consumer takes letters meanwhile, the number is never reached.
+        /// The broker puts them back as it forgets the consumer. Returns after 10 s in any case.
         package func finish() async {
             await consumer.close(taking: rest)
-            guard let connection = try? await AMQPConnection.open(url, options: options) else { return }
+            guard isConnected, let connection = try? await AMQPConnection.open(url, options: options) else { return }
             let deadline = ContinuousClock.now + .seconds(10)
-            while let status = try? await connection.inspect(queue: name), status.messageCount < count, .now < deadline
+            while let status = try? await connection.inspect(queue: name), status.messageCount < count,
+                status.consumerCount > others, .now < deadline, !Task.isCancelled
             {
                 try? await Task.sleep(for: .milliseconds(10))
             }
@@ -220,7 +225,9 @@ package final class DeadLetterQueue {
             name: name,
             url: url,
             options: options,
-            count: count - removedBefore - removed.count - missing
+            count: count - removedBefore - removed.count - missing,
+            others: others,
+            isConnected: connection.isOpen
         )
     }
 }

@@ -822,6 +822,26 @@ struct LedgerReplicaTests {
         #expect(world.replica.isReady)
     }
 
+    @Test func `a gap is told again though that of an earlier loss is read back`() {
+        var world = World()
+        world.connect()
+        world.lose()
+        world.connect()
+        world.wait(20)
+        #expect(world.records.filter { $0 == .gap }.count == 1)
+        // Its last records are lost, and then the greeting that tells of that.
+        world.cut()
+        world.stream.removeLast()
+        world.link += 1
+        world.tell(.connected(link: world.link, user: "u"))
+        world.stream.removeLast(2)
+        for second in 0..<60 {
+            world.write([.settled(id: "x")], by: "b", Int64(second))
+            world.wait(1)
+        }
+        #expect(world.records.filter { $0 == .gap }.count == 2)
+    }
+
     @Test func `who reads less than others knew is not sure because nobody holds a delivery`() {
         var world = World()
         // One that has read the stream before it was cut may have given jobs back as copies, and died.
