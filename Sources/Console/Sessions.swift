@@ -13,22 +13,23 @@ final class Sessions: Sendable {
         fileprivate var usedAt = ContinuousClock.now
     }
 
-    private static let longestIdle = Duration.seconds(12 * 3600)
     private static let most = 1000
 
     private let password: String?
+    private let longestIdle: Duration
     private let sessions = NIOLockedValueBox<[String: Session]>([:])
 
     /// Without a password everybody who reaches the console is let in.
-    init(password: String?) {
+    init(password: String?, longestIdle: Duration = .seconds(12 * 3600)) {
         self.password = password
+        self.longestIdle = longestIdle
     }
 
     /// The session of a cookie, nil if there is none.
     func session(_ id: String?) -> Session? {
         guard let id else { return nil }
         return sessions.withLockedValue { sessions in
-            guard let session = sessions[id], .now - session.usedAt < Self.longestIdle else {
+            guard let session = sessions[id], .now - session.usedAt < longestIdle else {
                 sessions[id] = nil
                 return nil
             }

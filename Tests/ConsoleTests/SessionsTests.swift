@@ -17,6 +17,11 @@ struct SessionsTests {
         #expect(Sessions(password: nil).begin().isLoggedIn)
     }
 
+    @Test func `a session that nobody uses ends`() {
+        let sessions = Sessions(password: "right", longestIdle: .zero)
+        #expect(sessions.session(sessions.begin(isLoggedIn: true).id) == nil)
+    }
+
     @Test func `visitors do not push out who is logged in`() {
         let sessions = Sessions(password: "right")
         let staff = sessions.begin(isLoggedIn: true)

@@ -38,6 +38,7 @@ struct GateTests {
         func enterKept() -> Gate.Answer { gate.enter(now: start + elapsed, isKept: true) }
         func keepProbe() -> Int? { gate.keepProbe() }
         func endKeptProbe(_ number: Int) { gate.endKeptProbe(number) }
+        func setPaused(_ isPaused: Bool) { gate.isPaused = isPaused }
         func follow(_ reason: GateReason, for delay: Duration) {
             _ = gate.follow(reason, for: delay, isHeld: false, now: start + elapsed)
         }
@@ -57,6 +58,17 @@ struct GateTests {
     private static let proxys503 = SubmissionOutcome.unknown(
         .init(kind: .gateway, status: 503, isOfUnavailableService: true)
     )
+
+    @Test func `while somebody wants no submissions all go back, a probe too`() {
+        let scene = Scene()
+        scene.setPaused(true)
+        #expect(scene.enter() == .giveBack && scene.enterKept() == .giveBack)
+        scene.leave(Self.fault(.auth))
+        scene.pass(.seconds(60))
+        #expect(scene.enter() == .giveBack)
+        scene.setPaused(false)
+        #expect(scene.enter() == .probe)
+    }
 
     @Test func `a 503 of somebody else closes it at once, and its first job is the probe`() {
         let scene = Scene()
