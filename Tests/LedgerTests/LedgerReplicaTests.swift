@@ -822,6 +822,17 @@ struct LedgerReplicaTests {
         #expect(world.replica.isReady)
     }
 
+    @Test func `what others have given up is not submitted any more`() {
+        var world = World()
+        world.connect()
+        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+        #expect(world.replica.maySubmit("j", at: world.moment))
+        let begun = LedgerMessage.ID(replica: "a", number: world.replica.lastNumber)
+        world.write([.abandon(id: "j", begun: begun)], by: "b", 0)
+        world.settle()
+        #expect(!world.replica.maySubmit("j", at: world.moment))
+    }
+
     @Test func `a gap is told again though that of an earlier loss is read back`() {
         var world = World()
         world.connect()
