@@ -167,8 +167,7 @@ extension BrokerSocket {
         let end = ContinuousClock.now + patience
         var status = unsafe amqp_send_method(state, 0, amqp_method_number_t(AMQP_CONNECTION_CLOSE_METHOD), &goodbye)
         while status == AMQP_STATUS_OK.rawValue, .now < end {
-            // With frames put aside it looks through all of them each time.
-            if unsafe amqp_frames_enqueued(state) == 0 { releaseFrames() }
+            releaseFrames()
             var frame = unsafe amqp_frame_t()
             var left = timeval(max(.zero, ContinuousClock.now.duration(to: end)))
             status = unsafe amqp_simple_wait_frame_noblock(state, &frame, &left)

@@ -162,8 +162,10 @@ import Glibc
         }
     }
 
-    /// Gives librabbitmq's memory for the frames read so far back to it.
+    /// Gives librabbitmq's memory for the frames read so far back to it, once it has put no others aside: with those it looks
+    /// through all of them each time.
     func releaseFrames() {
+        guard unsafe amqp_frames_enqueued(state) == 0 else { return }
         unsafe amqp_maybe_release_buffers(state)
     }
 
