@@ -139,7 +139,7 @@ extension LedgerReplica {
         let interval = max(options.consumerTimeout / 30, .seconds(1))
         let next = now.monotonic + options.consumerTimeout
         if samples.isEmpty, ownKnown == nil {
-            // Who knew more than stands here now, after a cut, may have given jobs back as copies that nobody holds.
+            // After a cut, a replica that knew more may have given jobs back as copies, which no consumer holds.
             let isAlone = !state.fleet.hasOthers(than: name, within: options.consumerTimeout.wholeMilliseconds)
             let isSafe = isHeldByNobody && (state.knownFrom == nil || isAlone)
             samples.append(Sample(safeAt: isSafe ? now.monotonic : next, offset: first ?? 0))

@@ -200,8 +200,8 @@ package final class DeadLetterQueue {
         fileprivate let others: UInt32
         fileprivate let isConnected: Bool
 
-        /// Ends the walk, and waits until all that was not removed is back: whoever looks before misses letters, and is
-        /// sent later ones first.
+        /// Ends the walk, and waits until all that was not removed is back: another look before that would miss letters, and
+        /// be sent later ones first.
         ///
         /// The broker puts them back as it forgets the consumer. Returns after 10 s in any case.
         package func finish() async {
