@@ -155,24 +155,43 @@ extension BrokerSocket {
 
     /// Says goodbye and waits for the broker's; errors no longer matter.
     ///
-    /// What still comes is dropped frame by frame: `amqp_connection_close` keeps all of it until the answer, and a
-    /// consumer with a large prefetch may be sent 65 535 deliveries.
+    /// First to the working channel, which answers when it has worked off all that was sent. At the end of a connection a busy
+    /// broker waits three seconds for a channel, and then drops what it has left (`rabbit_reader`, `CHANNEL_TERMINATION_TIMEOUT`).
     func close(patience: Duration) {
+        let end = ContinuousClock.now + patience
+        var farewell = unsafe amqp_channel_close_t(
+            reply_code: UInt16(AMQP_REPLY_SUCCESS),
+            reply_text: amqp_bytes_t(),
+            class_id: 0,
+            method_id: 0
+        )
+        let channel = Self.workingChannel
+        let left = unsafe amqp_send_method(state, channel, AMQP_CHANNEL_CLOSE_METHOD, &farewell)
+        guard left == AMQP_STATUS_OK.rawValue else { return }
+        awaitAnswer(AMQP_CHANNEL_CLOSE_OK_METHOD, until: end)
         var goodbye = unsafe amqp_connection_close_t(
             reply_code: UInt16(AMQP_REPLY_SUCCESS),
             reply_text: amqp_bytes_t(),
             class_id: 0,
             method_id: 0
         )
-        let end = ContinuousClock.now + patience
-        var status = unsafe amqp_send_method(state, 0, amqp_method_number_t(AMQP_CONNECTION_CLOSE_METHOD), &goodbye)
-        while status == AMQP_STATUS_OK.rawValue, .now < end {
+        let gone = unsafe amqp_send_method(state, 0, AMQP_CONNECTION_CLOSE_METHOD, &goodbye)
+        if gone == AMQP_STATUS_OK.rawValue { awaitAnswer(AMQP_CONNECTION_CLOSE_OK_METHOD, until: end) }
+    }
+
+    /// Reads until that answer comes, or the connection ends.
+    ///
+    /// What still comes is dropped frame by frame: `amqp_connection_close` keeps all of it until the answer, and a
+    /// consumer with a large prefetch may be sent 65 535 deliveries.
+    private func awaitAnswer(_ method: amqp_method_number_t, until end: ContinuousClock.Instant) {
+        while .now < end {
             releaseFrames()
             var frame = unsafe amqp_frame_t()
             var left = timeval(max(.zero, ContinuousClock.now.duration(to: end)))
-            status = unsafe amqp_simple_wait_frame_noblock(state, &frame, &left)
-            if status == AMQP_STATUS_OK.rawValue, unsafe Int32(frame.frame_type) == AMQP_FRAME_METHOD,
-                unsafe frame.payload.method.id == amqp_method_number_t(AMQP_CONNECTION_CLOSE_OK_METHOD)
+            let status = unsafe amqp_simple_wait_frame_noblock(state, &frame, &left)
+            guard status == AMQP_STATUS_OK.rawValue else { return }
+            if unsafe Int32(frame.frame_type) == AMQP_FRAME_METHOD,
+                unsafe frame.payload.method.id == method
             {
                 return
             }
