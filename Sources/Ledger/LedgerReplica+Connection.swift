@@ -26,7 +26,7 @@ extension LedgerReplica {
         (reported, mustReport, answered) = (nil, false, [])
         lastCame = now.monotonic
         (connectedAt, readingFrom, progress) = (now.wall, nil, 0)
-        (hasToldFleet, isJobQueueHidden) = (false, false)
+        (hasToldFleet, isJobQueueHidden, expected) = (false, false, nil)
         guard lastRead == nil else { return greet(at: now) }
         (first, end, hole) = (nil, -1, nil)
         phase = .inspecting
@@ -97,17 +97,21 @@ extension LedgerReplica {
     mutating func saw(_ id: LedgerMessage.ID?, _ offset: Int64?, at now: LedgerMoment) -> [LedgerEffect] {
         guard phase == .looking else { return [] }
         lastCame = now.monotonic
-        guard id == lastRead, offset == lastReadAt else { return loseStream(at: now) }
+        guard id == lastRead, offset == lastReadAt else {
+            loseStream(at: now)
+            return greet(at: now)
+        }
         phase = .reading
-        // Behind it there may stand something else now than messages that did not count.
-        end = lastReadAt
-        return [.consume(from: lastReadAt &+ 1)]
+        // It is read once more, since the end of the stream may be lost between this look and the reading. Behind it there may
+        // stand something else now than messages that did not count.
+        (expected, end) = (place, lastReadAt &- 1)
+        return [.consume(from: lastReadAt)]
     }
 
     /// The stream is another one, or has lost its end: it is read from its beginning.
     ///
     /// What was read stays known. What is still held of it and does not stand there any more is written again.
-    private mutating func loseStream(at now: LedgerMoment) -> [LedgerEffect] {
+    private mutating func loseStream(at now: LedgerMoment) {
         (mustTellGap, isReadingAgain) = (true, true)
         (lastRead, lastReadAt, first, end, hole) = (nil, -1, nil, -1, nil)
         outdatedAt = nil
@@ -116,7 +120,6 @@ extension LedgerReplica {
         forgetWitnesses(at: now)
         missing = Set(kept.map(\.id)).union(submitting.values.map(\.begun))
         missing.formUnion([state.fleet.pause?.message, state.fleet.closure?.message].compactMap { $0 })
-        return greet(at: now)
     }
 
     /// What was seen of the job queue says nothing of the stream as it is after a gap; and starts that stood in what was lost
@@ -131,6 +134,17 @@ extension LedgerReplica {
     mutating func read(_ body: [UInt8]?, _ user: String?, _ offset: Int64, at now: LedgerMoment) -> [LedgerEffect] {
         lastCame = now.monotonic
         guard offset > end else { return [] }
+        if let expected {
+            self.expected = nil
+            guard offset == expected.offset, let body, let again = try? LedgerMessage(parsing: body),
+                again.id == expected.message
+            else {
+                loseStream(at: now)
+                return disconnected(false)
+            }
+            end = offset
+            return []
+        }
         let isSkipping = first != nil && offset > end &+ 1
         if isSkipping { hole = Hole(after: hole?.after ?? end, before: offset) }
         first = first ?? offset

@@ -112,6 +112,8 @@ package struct LedgerReplica: Hashable, Sendable {
     /// The message that was read last, and where.
     var lastRead: LedgerMessage.ID?
     var lastReadAt: Int64 = -1
+    /// The message that the reading of this connection begins with, until it has come.
+    var expected: LedgerMessage.Place?
     /// Where the reading of this stream began: of what stands before that, this replica knows nothing.
     var first: Int64?
     /// The end of what was read, of messages that do not count too.
@@ -152,9 +154,9 @@ package struct LedgerReplica: Hashable, Sendable {
     // MARK: Writing
 
     var outbox: Deque<Pending> = []
-    /// The number of the message that is published and not confirmed yet.
+    /// The number of the message that is published, and neither confirmed nor read back yet.
     ///
-    /// One at a time: what comes meanwhile goes out together.
+    /// One at a time: what comes meanwhile goes out together. With two or four the answers came no sooner.
     var sent: Int64?
     var owed: [Owed] = []
     /// The messages that were read last, of all replicas, oldest first: to be written again if the stream loses them.

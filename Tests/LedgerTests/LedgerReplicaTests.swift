@@ -381,6 +381,27 @@ struct LedgerReplicaTests {
 
     // MARK: - Others
 
+    @Test func `a stream that loses its end between the look and the reading is another one`() {
+        var world = World()
+        world.connect()
+        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+        world.accept("j")
+        world.cut()
+        let length = world.stream.count
+        world.link += 1
+        world.tell(.connected(link: world.link, user: "u"))
+        #expect(world.isReading, "the last message stood where it had stood")
+        // The end goes, and others have written as much since.
+        world.stream.removeLast(world.stream.count - length + 1)
+        world.write([.settled(id: "x")], by: "o", 1)
+        world.write([.settled(id: "y")], by: "o", 2)
+        world.settle()
+        world.cut()
+        world.connect()
+        #expect(world.records.contains(.gap))
+        #expect(world.records.contains { if case .end("j", .accepted) = $0 { true } else { false } })
+    }
+
     @Test func `who has greeted is answered at once`() {
         var world = World()
         world.connect()

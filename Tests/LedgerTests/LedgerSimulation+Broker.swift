@@ -108,6 +108,12 @@ extension LedgerSimulation {
         // A policy has cut off what was to be read: the broker goes on where the stream begins.
         replicas[index].next = max(replicas[index].next, first)
         let offset = replicas[index].next
+        if mutation == .neverSeesAnotherStream, let expected = replicas[index].ledger.expected {
+            let (id, place) = (expected.message, expected.offset)
+            replicas[index].next = Int(place) + 1
+            let body = LedgerMessage(replica: id.replica, writer: "", number: id.number, at: 0, records: []).encoded
+            return tell(index, .read(body, user: Self.user, at: place, link: replicas[index].link))
+        }
         guard offset < first + stream.count else { return }
         replicas[index].next += 1
         var body = stream[offset - first]
@@ -200,10 +206,12 @@ extension LedgerSimulation {
         if !replicas.contains(where: \.isAlive) || roll(2) { startReplica() }
     }
 
-    /// The power of the broker's machine fails: all connections end, and the last records were not on the disk.
+    /// The power of the broker's machine fails, and the last records were not on the disk; or another node, which has less,
+    /// leads the stream now: then only those who read it lose their connections.
     private mutating func loseTail() {
         note(lost: stream.count)
-        for index in replicas.indices { cut(index, isNoticed: true) }
+        let isOneMachine = roll(2)
+        for index in replicas.indices where isOneMachine || replicas[index].isReading { cut(index, isNoticed: true) }
         late = []
         stream.removeLast(min(stream.count, Int.random(in: 0...8, using: &dice)))
     }
