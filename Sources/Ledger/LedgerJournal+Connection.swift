@@ -115,8 +115,9 @@ extension LedgerJournal {
                 prefetch: Self.prefetch,
                 arguments: (offset.map { StreamOffset.at($0) } ?? .first).arguments
             )
-            // Not on the jobs' executor: a long ledger, or many records of others, would keep its loop from its sockets.
-            Task { await read(consumer, on: link) }
+            // On the connection's own thread, which saves a change of threads for each record. Not on the jobs' executor: a long
+            // ledger, or many records of others, would keep its loop from its sockets.
+            Task { await read(consumer, on: link, link.connection) }
             return nil
         case .fetch(let id, let offset, let waiter):
             guard let delivery = try? await first(.at(offset), on: link) else {
@@ -181,7 +182,7 @@ extension LedgerJournal {
 
     // MARK: - Reading and writing
 
-    private func read(_ consumer: Consumer, on link: Link) async {
+    private func read(_ consumer: Consumer, on link: Link, _ isolation: isolated AMQPConnection) async {
         for await delivery in consumer.deliveries {
             if let offset = delivery.streamOffset {
                 let body = delivery.isBodyKept ? delivery.body : nil
@@ -191,7 +192,7 @@ extension LedgerJournal {
         }
         // The connection is gone, or the stream's leader; another connection finds the new one.
         handle(.disconnected(link: link.number, isSilent: false))
-        await link.connection.close()
+        isolation.close()
     }
 
     func publish(_ number: Int64?, _ body: [UInt8], on link: Link) {

@@ -7,7 +7,7 @@ extension LedgerReplica {
     /// At most so many records per message: some 100 KiB, which one frame of the broker's default size holds.
     private static let mostRecords = 400
     /// Messages that are kept, to be written again if the stream loses them, and records in them.
-    private static let mostKept = (messages: 1024, records: 20_000)
+    private static let mostKept = (messages: 1024, records: 4000)
 
     /// Whether there is something to be published, and nothing is on its way.
     ///
