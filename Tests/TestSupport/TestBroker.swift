@@ -1,10 +1,7 @@
 package import AMQP
-import AsyncHTTPClient
 import Foundation
+import FoundationNetworking
 package import JSON
-import NIOCore
-import NIOFoundationCompat
-import NIOHTTP1
 
 /// The real broker that `deploy/test` has started, with a virtual host of one test's own.
 package struct TestBroker: Sendable {
@@ -137,17 +134,21 @@ package struct TestBroker: Sendable {
         guard let base = ProcessInfo.processInfo.environment["SEEDREAM_TEST_MANAGEMENT_URL"],
             let url = URL(string: base), let host = url.host, let port = url.port
         else { throw DeadlinePassed(description: "SEEDREAM_TEST_MANAGEMENT_URL is not set; use deploy/test") }
-        var request = HTTPClientRequest(url: "http://\(host):\(port)\(path)")
-        request.method = HTTPMethod(rawValue: method)
-        request.setBasicAuth(username: url.user ?? "guest", password: url.password ?? "guest")
-        request.headers.add(name: "content-type", value: "application/json")
-        if let body { request.body = .bytes(ByteBuffer(string: body)) }
-        let response = try await HTTPClient.shared.execute(request, timeout: .seconds(120))
-        let answer = try await response.body.collect(upTo: 1 << 20)
-        guard (200...299).contains(response.status.code) else {
-            throw DeadlinePassed(description: "\(method) \(path): \(response.status) \(String(buffer: answer))")
+        guard let address = URL(string: "http://\(host):\(port)\(path)") else {
+            throw DeadlinePassed(description: "\(path) is no path of a URL")
         }
-        return answer.readableBytes == 0 ? .null : try JSONValue(parsing: answer.readableBytesView)
+        var request = URLRequest(url: address, timeoutInterval: 120)
+        request.httpMethod = method
+        let login = Data("\(url.user ?? "guest"):\(url.password ?? "guest")".utf8).base64EncodedString()
+        request.setValue("Basic \(login)", forHTTPHeaderField: "authorization")
+        request.setValue("application/json", forHTTPHeaderField: "content-type")
+        request.httpBody = body.map { Data($0.utf8) }
+        let (answer, response) = try await URLSession.shared.data(for: request)
+        let status = (response as? HTTPURLResponse)?.statusCode ?? 0
+        guard (200...299).contains(status) else {
+            throw DeadlinePassed(description: "\(method) \(path): \(status) \(String(decoding: answer, as: UTF8.self))")
+        }
+        return answer.isEmpty ? .null : try JSONValue(parsing: answer)
     }
 }
 
