@@ -83,19 +83,6 @@ extension AMQPConnection {
         try register(consuming.freshTag(), more, [:])
     }
 
-    /// See `Consumer.close`.
-    func close(taking rest: Int, for consumer: ByteString) {
-        guard rest > 0 else { return close() }
-        // The broker takes the last consumers on only after it has sent all that the ones before may have.
-        close(patience: .seconds(10)) { () throws(AMQPError) in
-            guard let queue = consuming.registrations[consumer]?.queue else { return }
-            for taken in stride(from: 0, to: rest, by: Int(UInt16.max)) {
-                let prefetch = UInt16(clamping: rest - taken)
-                try socket?.consumeUnread(from: queue, tag: consuming.freshTag(), prefetch: prefetch)
-            }
-        }
-    }
-
     private func register(
         _ tag: ByteString,
         _ registration: ConsumingState.Registration,
@@ -128,7 +115,7 @@ extension AMQPConnection {
             "the broker ended the consumer of \(queue), probably because a delivery was held for longer than its "
                 + "consumer_timeout"
         )
-        close(patience: .milliseconds(500), reason: reason) { () throws(AMQPError) in }
+        close(reason)
     }
 
     /// See `Consumer.cancel`.

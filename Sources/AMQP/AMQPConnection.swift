@@ -142,32 +142,25 @@ package actor AMQPConnection {
 
     // MARK: - Closing
 
-    /// Sends what is waiting, says goodbye to the broker, and ends the consumers.
-    package func close() {
-        // Short: whoever ends has nothing more to ask.
-        close(patience: .milliseconds(500)) { () throws(AMQPError) in }
-    }
+    /// For how long the broker's goodbye is waited for: whoever ends has nothing more to ask.
+    private static let patience = Duration.milliseconds(500)
 
-    /// `close`, with `last` before the goodbye, when all is sent; waits `patience` for the broker's.
-    ///
-    /// `reason` is what those hear who use the connection.
-    func close(
-        patience: Duration,
-        reason: AMQPError = AMQPConnection.closedError,
-        _ last: () throws(AMQPError) -> Void
-    ) {
+    /// Sends what is waiting, says goodbye to the broker, and ends the consumers.
+    package func close() { close(AMQPConnection.closedError) }
+
+    /// `close`; `reason` is what those hear who use the connection.
+    func close(_ reason: AMQPError) {
         guard socket != nil else { return }
         do {
             try runCommands()
             try flushAcknowledgements()
             try socket?.flush()
-            try last()
             // What is asked from here on could not be sent any more.
             mailbox.withLockedValue { $0.isClosed = true }
             // A broker that blocks us does not read, and would let us wait for nothing.
             if !publishing.isBlocked {
                 linger()
-                socket?.close(patience: patience)
+                socket?.close(patience: Self.patience)
             }
         } catch {
             // The connection is gone already, which is what was wanted.

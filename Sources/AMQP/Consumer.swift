@@ -43,12 +43,6 @@ package struct Consumer: Sendable {
         try await connection.raisePrefetch(of: id, by: count)
     }
 
-    /// Closes the connection after so many deliveries more were taken, which nobody is given: the broker puts them back
-    /// behind the others.
-    package func close(taking rest: Int) async {
-        await connection.close(taking: rest, for: id)
-    }
-
     /// Waits until the broker has everything that was acknowledged or given back before.
     ///
     /// By a round trip on the same channel, a question about the consumer's own queue.

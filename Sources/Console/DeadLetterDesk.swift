@@ -66,11 +66,10 @@ struct DeadLetterDesk: Sendable {
     /// Walks over a queue when it is its turn, and puts back what was not removed.
     private func walk<Result>(
         _ queue: Queue,
-        isShort: Bool = false,
         _ body: (DeadLetterQueue) async throws -> Result
     ) async throws -> Result {
         let turn = await turn(at: queue)
-        let walk = try await open(queue, few: isShort ? turn.few : nil)
+        let walk = try await open(queue)
         // The page need not wait for the end of the walk, but the next walk must.
         defer {
             let ending = walk.ending
@@ -80,15 +79,14 @@ struct DeadLetterDesk: Sendable {
             }
         }
         let result = try await body(walk)
-        if isShort, let few = try await walk.readOn() { turn.few = few }
         try await walk.confirmRemovals()
         return result
     }
 
-    private func open(_ queue: Queue, few: Int? = nil) async throws -> DeadLetterQueue {
+    private func open(_ queue: Queue) async throws -> DeadLetterQueue {
         let name = name(queue)
         return try await options.broker.open(for: "dead-letters") { url, options in
-            try await DeadLetterQueue(name, at: url, options: options, few: few)
+            try await DeadLetterQueue(name, at: url, options: options)
         }
     }
 
@@ -101,13 +99,11 @@ struct DeadLetterDesk: Sendable {
         limit: Int,
         patience: Duration = .milliseconds(700)
     ) async throws -> Look {
-        try await walk(queue, isShort: true) { walk in
+        try await walk(queue) { walk in
             var look = Look()
             look.total = walk.count
             let end = ContinuousClock.now + patience
-            while look.letters.count < limit, .now < end, look.seen < min(walk.count, DeadLetterQueue.mostInOrder),
-                let letter = try await walk.next()
-            {
+            while look.letters.count < limit, .now < end, let letter = try await walk.next() {
                 look.seen += 1
                 if filter.takes(letter) { look.letters.append(letter) }
             }
@@ -124,13 +120,11 @@ struct DeadLetterDesk: Sendable {
             var summary = Summary()
             let most = filter.marks.isEmpty ? Int.max : filter.marks.count
             let end = ContinuousClock.now + .seconds(5)
-            var seen = 0
-            while summary.count < most, .now < end, seen < DeadLetterQueue.mostInOrder {
+            while summary.count < most, .now < end {
                 guard let letter = try await walk.next() else {
                     summary.isWhole = true
                     break
                 }
-                seen += 1
                 guard filter.takes(letter) else { continue }
                 summary.count += 1
                 summary.byCode[letter.code, default: 0] += 1

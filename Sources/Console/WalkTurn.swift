@@ -7,7 +7,6 @@ final class WalkTurn: Sendable {
     private struct State {
         var isTaken = false
         var waiters = Waiters<Bool>()
-        var few = DeadLettersPage.most + 1
     }
 
     /// A turn, which ends with this.
@@ -17,12 +16,6 @@ final class WalkTurn: Sendable {
         fileprivate init(_ turns: WalkTurn) { self.turns = turns }
 
         deinit { turns.end() }
-
-        /// How many letters a short look takes first; see `DeadLetterQueue`.
-        var few: Int {
-            get { turns.state.withLockedValue { $0.few } }
-            set { turns.state.withLockedValue { $0.few = newValue } }
-        }
     }
 
     private let state = NIOLockedValueBox(State())

@@ -1,20 +1,12 @@
 package import AMQP
 
-/// A walk over the dead letters that were in a queue when it began, which changes nothing but what it is told to.
+/// Goes through the dead letters that were in a queue when it began, and changes nothing but what it is told to.
 ///
-/// The letters are taken without an acknowledgement; the end of the walk, and of the process however it comes, puts
-/// back in their order all that were not removed. What fails meanwhile comes to the queue's end and is not met, so that
+/// The letters are taken without an acknowledgement; the end, and that of the process however it comes, puts back all that
+/// were not removed. Their order may be another one then. What fails meanwhile comes to the queue's end and is not met, so that
 /// a replay cannot chase its own failures.
 ///
-/// One consumer with the largest prefetch, even if few letters are wanted: a quorum queue puts what comes back behind
-/// what came back before, so that a walk that takes less than the one before it would leave them turned around. The
-/// broker keeps the order of what it puts back only for each consumer, and a small one would be full of the letters that
-/// stay. (None at all means 2000 to a quorum queue.) The connection stops reading if the walk is slower than the
-/// broker, so that memory is bounded all the same.
-///
-/// The broker needs 0.7 s before it sends the first of 65 535 letters. So a short look begins with `few`: if one of them
-/// was never sent before, all that came back before are among them, and the order is kept; if not, the rest is taken at
-/// the end, when nobody waits for it.
+/// The connection stops reading if the broker is faster than whoever looks, so that memory is bounded.
 package final class DeadLetterQueue {
     /// The longest time in which letters are held.
     ///
@@ -22,14 +14,8 @@ package final class DeadLetterQueue {
     ///
     /// Source: RabbitMQ's "Consumers", "Delivery Acknowledgement Timeout".
     package static let longestHold = Duration.seconds(600)
-    /// Letters that are read ahead.
+    /// Letters that the first consumer may hold, and that are read ahead.
     private static let mostAhead = 1000
-
-    /// The most letters that a short look reads on before it leaves the rest to its end.
-    private static let mostAtOnce = 1000
-
-    /// How many letters can be looked at so that their order is kept in any case: as many as one consumer can hold.
-    package static let mostInOrder = Int(UInt16.max)
 
     /// How long to wait for a letter before asking whether there is one.
     private static let patience = Duration.seconds(2)
@@ -41,7 +27,6 @@ package final class DeadLetterQueue {
     private let others: UInt32
     /// Letters that were counted and never came: somebody else has them.
     package private(set) var missing = 0
-    private let prefetch: UInt16
     private let name: ByteString
     private let url: AMQPURL
     private let options: AMQPConnectionOptions
@@ -49,9 +34,10 @@ package final class DeadLetterQueue {
     private var connection: AMQPConnection
     private var consumer: Consumer
     private var deliveries: Consumer.Deliveries.Iterator
-    /// Letters that the consumers can hold.
+    /// Letters that one consumer may hold.
+    private let prefetch: UInt16
+    /// Letters that all consumers may hold.
     private var room: Int
-    private var hasMetNew = false
     private var removed: Set<DeliveryTag> = []
     private var removedBefore = 0
     private var met = 0
@@ -59,14 +45,12 @@ package final class DeadLetterQueue {
 
     /// Begins a walk on a connection of its own; throws `AMQPError`, with `notFound` if there is no such queue.
     ///
-    /// `few` is for a short look, the number of letters to take first; `most` is what one consumer can hold: less than
-    /// the default turns the letters' order around (see above).
+    /// `prefetch` is how many letters are held at first.
     package init(
         _ name: ByteString,
         at url: AMQPURL,
         options: AMQPConnectionOptions,
-        few: Int? = nil,
-        most: Int? = nil,
+        prefetch: UInt16 = UInt16(mostAhead),
         longestHold: Duration = longestHold,
         isolation: isolated (any Actor)? = #isolation
     ) async throws {
@@ -76,14 +60,13 @@ package final class DeadLetterQueue {
         options.heartbeat = .zero
         self.options = options
         self.longestHold = longestHold
-        prefetch = UInt16(clamping: max(1, most ?? .max))
-        let first = UInt16(clamping: min(max(1, few ?? .max), Int(prefetch)))
-        room = Int(first)
+        self.prefetch = prefetch
+        room = Int(prefetch)
         connection = try await AMQPConnection.open(url, options: options)
         let status = try await connection.inspect(queue: name)
         count = Int(status.messageCount)
         others = status.consumerCount
-        consumer = try await connection.consume(from: name, prefetch: first, readAhead: Self.mostAhead)
+        consumer = try await connection.consume(from: name, prefetch: prefetch, readAhead: Self.mostAhead)
         deliveries = consumer.deliveries.makeAsyncIterator()
     }
 
@@ -95,10 +78,10 @@ package final class DeadLetterQueue {
         // What was read ahead is of no use once the connection is gone: the broker has it back.
         guard connection.isOpen else { throw Self.lost(name) }
         if met - removed.count >= room {
-            // If more stay than one consumer can hold, another one takes the next, so that none is missed.
-            let more = [Self.mostAtOnce, Int(prefetch)].first { $0 > room }.map { $0 - room } ?? Int(prefetch)
-            try await consumer.raisePrefetch(by: UInt16(clamping: more))
-            room += more
+            // Twice as many, by one more consumer, so that few are needed for a long queue.
+            let more = UInt16(clamping: room)
+            try await consumer.raisePrefetch(by: more)
+            room += Int(more)
         }
         let watch = Self.ending(consumer, on: connection)
         defer { watch.cancel() }
@@ -110,17 +93,7 @@ package final class DeadLetterQueue {
         }
         guard connection.isOpen else { throw Self.lost(name) }
         met += 1
-        if !delivery.redelivered { hasMetNew = true }
         return DeadLetter(delivery)
-    }
-
-    /// Ends a short look: reads on a little until a letter comes that was never sent before.
-    ///
-    /// No letter may be in use. Returns how many letters the next look should take first, so that it meets such a one
-    /// at once; nil if that is not known or too many. Throws as `next`.
-    package func readOn(isolation: isolated (any Actor)? = #isolation) async throws -> Int? {
-        while !hasMetNew, met < Self.mostAtOnce, try await next() != nil {}
-        return hasMetNew && room < Self.mostAtOnce ? room + 1 : nil
     }
 
     /// Ends the waiting for letters that somebody else has taken; they were counted, and will not come.
@@ -189,23 +162,20 @@ package final class DeadLetterQueue {
 
     /// The end of a walk, to be carried out elsewhere: the broker first finishes what it is sending.
     package struct Ending: Sendable {
-        fileprivate let consumer: Consumer
-        /// Letters that may have come back before and are not held yet.
-        fileprivate let rest: Int
+        fileprivate let connection: AMQPConnection
         fileprivate let name: ByteString
         fileprivate let url: AMQPURL
         fileprivate let options: AMQPConnectionOptions
         fileprivate let count: Int
         /// Consumers that were there before the walk.
         fileprivate let others: UInt32
-        fileprivate let isConnected: Bool
 
-        /// Ends the walk, and waits until all that was not removed is back: another look before that would miss letters, and
-        /// be sent later ones first.
+        /// Ends the walk, and waits until all that was not removed is back: another look before that would miss letters.
         ///
         /// The broker puts them back as it forgets the consumer. Returns after 10 s in any case.
         package func finish() async {
-            await consumer.close(taking: rest)
+            let isConnected = connection.isOpen
+            await connection.close()
             guard isConnected, let connection = try? await AMQPConnection.open(url, options: options) else { return }
             let deadline = ContinuousClock.now + .seconds(10)
             while let status = try? await connection.inspect(queue: name), status.messageCount < count,
@@ -220,14 +190,12 @@ package final class DeadLetterQueue {
     /// How this walk ends; nothing may be asked of it afterwards.
     package var ending: Ending {
         Ending(
-            consumer: consumer,
-            rest: hasMetNew ? 0 : max(0, count - removedBefore - missing - room),
+            connection: connection,
             name: name,
             url: url,
             options: options,
             count: count - removedBefore - removed.count - missing,
-            others: others,
-            isConnected: connection.isOpen
+            others: others
         )
     }
 }

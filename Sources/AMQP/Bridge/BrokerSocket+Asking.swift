@@ -42,31 +42,6 @@ extension BrokerSocket {
         try checkReply("consuming from \(queue)")
     }
 
-    /// Registers a consumer without waiting for an answer, for `close` right after it, which drops what it is sent.
-    func consumeUnread(from queue: ByteString, tag: ByteString, prefetch: UInt16) throws(AMQPError) {
-        defer { arena.recycle() }
-        var limit = amqp_basic_qos_t(prefetch_size: 0, prefetch_count: prefetch, global: 0)
-        let method = amqp_method_number_t(AMQP_BASIC_QOS_METHOD)
-        try check(unsafe amqp_send_method(try flushed, Self.workingChannel, method, &limit), "setting the prefetch")
-        var consume = unsafe amqp_basic_consume_t(
-            ticket: 0,
-            queue: arena.bytes(queue),
-            consumer_tag: arena.bytes(tag),
-            no_local: 0,
-            no_ack: 0,
-            exclusive: 0,
-            nowait: 1,
-            arguments: arena.table([:])
-        )
-        let status = unsafe amqp_send_method(
-            state,
-            Self.workingChannel,
-            amqp_method_number_t(AMQP_BASIC_CONSUME_METHOD),
-            &consume
-        )
-        try check(status, "consuming from \(queue)")
-    }
-
     /// Ends a consumer; deliveries on their way still arrive before this returns.
     func cancelConsumer(_ tag: ByteString) throws(AMQPError) {
         defer { arena.recycle() }
