@@ -33,6 +33,17 @@ struct NodeRotationTests {
         #expect((0..<4).map { _ in nodes.take(at: start) } == [Self.urls[0], Self.urls[1], Self.urls[2], Self.urls[0]])
     }
 
+    @Test func `a node that could not be reached is waited for in full only if no other could be`() {
+        var nodes = NodeRotation(Self.urls)
+        #expect(!nodes.hasBetter(than: Self.urls[0]))
+        nodes.note(Self.urls[0], isReached: false, at: start)
+        #expect(nodes.hasBetter(than: Self.urls[0]) && !nodes.hasBetter(than: Self.urls[1]))
+        for url in Self.urls { nodes.note(url, isReached: false, at: start) }
+        #expect(!nodes.hasBetter(than: Self.urls[0]))
+        nodes.note(Self.urls[0], isReached: true, at: start)
+        #expect(!nodes.hasBetter(than: Self.urls[0]) && nodes.hasBetter(than: Self.urls[2]))
+    }
+
     @Test func `a node that another connection has reached comes first, once`() throws {
         var nodes = NodeRotation(Self.urls)
         let isTaken = nodes.prefer(Self.urls[1], at: start)

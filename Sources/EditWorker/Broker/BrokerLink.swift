@@ -18,7 +18,9 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// Looking for a queue costs a healthy broker little, and whoever makes it waits for us.
     ///
     /// So do all jobs for the leader of a stream or a queue that is being elected.
-    private static var longestWaitForQueues: Duration { .seconds(5) }
+    private static var longestWaitForQueues: Duration { .seconds(2) }
+    /// The longest wait for a node that could not be reached before, while another may be: a frozen one costs all of it each time.
+    private static var longestWaitForSilentNode: Duration { .seconds(3) }
     private static var mostEarlyRenewals: Int { 3 }
     /// Between two attempts that do not wait: two links whose connections break at once would urge each other on for ever.
     private static var hurryInterval: Duration { .seconds(5) }
@@ -260,6 +262,10 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// Nil if the link is stopped before the attempt has come to its end, which then goes on for itself.
     private func connect(to url: AMQPURL) async throws(AMQPError) -> AMQPConnection? {
         guard !isStopped else { return nil }
+        var options = options
+        if nodes.hasBetter(than: url) {
+            options.connectTimeout = min(options.connectTimeout, Self.longestWaitForSilentNode)
+        }
         let ticket = attempts.ticket()
         let outcome = await withCheckedContinuation { continuation in
             attempts.add(continuation, as: ticket)

@@ -40,6 +40,9 @@ struct NodeRotation: Sendable {
         isRecent(failedAt[url], now) || isRecent(leftAt[url], now)
     }
 
+    /// Whether a node could not be reached when it was tried last, and another one could.
+    func hasBetter(than url: AMQPURL) -> Bool { failedAt[url] != nil && urls.contains { failedAt[$0] == nil } }
+
     /// The node of the next attempt.
     mutating func take(at now: ContinuousClock.Instant) -> AMQPURL {
         let turn = urls.indices.map { (next + $0) % urls.count }
