@@ -39,7 +39,7 @@ extension AMQPConnection {
     /// Registers a consumer with at most `prefetch` deliveries unacknowledged.
     ///
     /// Without `acknowledges` the broker takes each delivery as done as it is sent (for direct reply-to). With `readAhead`
-    /// the connection stops reading while so many deliveries wait to be taken, until half are; it should have no
+    /// the connection stops reading while this many deliveries wait to be taken, until half are; it should have no
     /// heartbeat then, since librabbitmq sends its own only as it reads. `arguments` are the broker's, such as
     /// `x-stream-offset` for a stream. Source: RabbitMQ's "Consumers", "Streams".
     package func consume(
@@ -131,7 +131,7 @@ extension AMQPConnection {
 
     /// Waits until the broker has nothing more on its way to consumers that are about to end.
     ///
-    /// What a quorum queue has sent to a channel, and the channel to nobody because its consumer is gone, comes back as
+    /// What a quorum queue has sent to a channel, and the channel to no consumer because it is gone, comes back as
     /// delivered before (`rabbit_fifo_client`), although no worker has seen it. Nothing is on its way once the consumers
     /// have as much as they may, since no acknowledgement is sent meanwhile, or once the queue is empty. Ends after a
     /// second without a delivery: a job that comes back so is in doubt, no more.
@@ -159,7 +159,7 @@ extension AMQPConnection {
         }
     }
 
-    /// Reads what librabbitmq put aside while it waited for an answer; unread, it would be nobody's.
+    /// Reads what librabbitmq put aside while it waited for an answer; unread, it would be lost.
     private func receiveAside() throws(AMQPError) {
         do {
             try receive()

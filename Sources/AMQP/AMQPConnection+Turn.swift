@@ -80,7 +80,7 @@ extension AMQPConnection {
                 case .publish(let publishing): try send(publishing)
                 }
             } catch {
-                // The rest of the turn's commands must not wait for an answer that nobody will give.
+                // The rest of the turn's commands must not wait for an answer that never comes.
                 Self.fail(commands[(index + 1)...], with: error)
                 throw error
             }

@@ -1,7 +1,7 @@
 /// Decides how the settled deliveries of a channel are acknowledged in the fewest frames.
 ///
 /// A run without gaps from the lowest open tag goes out as one `multiple`, the rest one by one: a slow job holds back
-/// nobody's acknowledgement. A `multiple` always ends on a tag that is still pending, because the broker closes the
+/// no acknowledgement. A `multiple` always ends on a tag that is still pending, because the broker closes the
 /// channel on one that it no longer knows.
 /// Source: RabbitMQ's "Consumer Acknowledgements and Publisher Confirms", "Acknowledging Multiple Deliveries at Once".
 package struct AcknowledgementLedger: Sendable {

@@ -16,7 +16,7 @@ extension AMQPConnection: Acknowledger {
     /// Acknowledges a delivery, soon and together with others.
     ///
     /// False if the tag is of another connection or this one has ended: the broker delivers it again, and an
-    /// acknowledgement would hit somebody else's delivery.
+    /// acknowledgement would hit another delivery.
     @discardableResult
     package nonisolated func acknowledge(_ tag: DeliveryTag) -> Bool {
         tag.epoch == epoch && post(.acknowledge(tag.number))

@@ -28,14 +28,14 @@ package struct Consumer: Sendable {
     }
 
     /// Ends the connection if the broker has ended the consumer of a queue that is still there: a delivery that was held for too long does that from
-    /// RabbitMQ 4.3 on, and 4.3.6 goes on sending to it what then nobody has.
+    /// RabbitMQ 4.3 on, and 4.3.6 goes on sending to it what then is lost.
     ///
     /// Source: RabbitMQ's "Consumers", "Delivery Acknowledgement Timeout".
     package func closeIfCancelled() async {
         await connection.closeIfCancelled(id, of: queue)
     }
 
-    /// Lets the consumer have so many unacknowledged deliveries more.
+    /// Lets the consumer have `count` more unacknowledged deliveries.
     ///
     /// By one more consumer at the broker: the prefetch of one is fixed. Does nothing if the consumer has ended.
     /// Source: RabbitMQ's "Consumer Prefetch".
@@ -74,7 +74,7 @@ package struct Consumer: Sendable {
     }
 }
 
-/// Counts the deliveries that were read and that nobody has taken yet, where a consumer limits them.
+/// Counts the deliveries that were read and not taken yet, where a consumer limits them.
 final class ReadAhead: Sendable {
     private let limit: Int
     private let thread: SocketThread

@@ -1,7 +1,7 @@
 import DequeModule
 import NIOConcurrencyHelpers
 
-/// What a consumer was sent and nobody has taken yet: for one writer and one reader.
+/// What a consumer was sent and was not taken yet: for one writer and one reader.
 ///
 /// An `AsyncStream` of deliveries took 6 % of a job's instructions: it suspends for each element, also for those that
 /// are there.
@@ -43,7 +43,7 @@ final class DeliveryQueue: Sendable {
             await withCheckedContinuation { continuation in
                 let (delivery, isOver) = state.withLockedValue { state -> (Delivery?, Bool) in
                     if let delivery = state.deliveries.popFirst() { return (delivery, true) }
-                    // A cancellation that came before has found nobody to wake.
+                    // A cancellation that came before has found no reader to wake.
                     guard !state.isFinished, !Task.isCancelled else { return (nil, true) }
                     state.reader = continuation
                     return (nil, false)

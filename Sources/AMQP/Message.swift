@@ -132,7 +132,7 @@ package final class Delivery: Sendable {
     /// The size of the body in bytes, as the content header announced it.
     package let bodySize: UInt64
 
-    /// Who tells the broker what became of it; nil if nobody is to be told.
+    /// Who tells the broker what became of it; nil if there is no one to be told.
     package let acknowledger: (any Acknowledger)?
 
     /// Whether `body` is all of the body; see `AMQPConnectionOptions.largestBody`.

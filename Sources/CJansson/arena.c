@@ -14,7 +14,7 @@ struct block {
     max_align_t data[];
 };
 
-/* Enough for most jobs. Each thread has one; what nobody writes to takes no memory. */
+/* Enough for most jobs. Each thread has one; what is never written to takes no memory. */
 static _Thread_local max_align_t first[32 * 1024 / sizeof(max_align_t)];
 static _Thread_local struct block *blocks;
 static _Thread_local char *next, *end;

@@ -7,7 +7,7 @@ enum Assets {
         <path d="M4 11V8m4 3V4m4 7V6" stroke="#fff" stroke-width="2" stroke-linecap="round"/></svg>
         """
 
-    /// Live updates: everything with `data-live` is replaced by what that address says, every two seconds, as long as somebody
+    /// Live updates: everything with `data-live` is replaced by what that address says, every two seconds, as long as someone
     /// looks.
     ///
     /// Without it the pages are the same, as they were when they were loaded.

@@ -253,7 +253,7 @@ struct ConsolePages: Sendable {
         for queue in [DeadLetterDesk.Queue.deadLetters, .unknown] {
             var filter = DeadLetterFilter(jobs: [id])
             if query["queue"] == queue.rawValue { filter.marks = Set(query.all("mark")) }
-            // A job that nobody gave an id is one letter, not all of that kind.
+            // A job without an id is one letter, not all of that kind.
             if id == DeadLetter.noID, filter.marks.isEmpty { continue }
             do {
                 let look = try await desk.look(queue, filter, limit: 5, patience: .seconds(2))

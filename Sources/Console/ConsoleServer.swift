@@ -65,7 +65,7 @@ package struct ConsoleServer: Sendable {
     private func get(_ request: HTTPRequest) async -> Answer {
         let query = FormData(request.query ?? "")
         guard let session = sessions.session(Self.cookie(request)), session.isLoggedIn else {
-            // Somebody new: without a password they are in at once.
+            // A new browser: without a password it is in at once.
             let session = sessions.begin()
             guard session.isLoggedIn else {
                 // A part of a page, which the script asks for: it loads the whole page again.
@@ -118,7 +118,7 @@ package struct ConsoleServer: Sendable {
         }
         attempts.succeeded(address)
         sessions.end(session)
-        // A new one: what somebody knew of the old session is worth nothing now.
+        // A new one: the old session is worth nothing now.
         return Answer.redirect("/").with(cookie: sessions.begin(isLoggedIn: true))
     }
 

@@ -23,7 +23,7 @@ struct DeadLetterDesk: Sendable {
         var seen = 0
         /// How many the queue has.
         var total = 0
-        /// Letters that somebody else holds.
+        /// Letters that another consumer holds.
         var missing = 0
         var isWhole: Bool { seen + missing >= total }
     }
@@ -213,7 +213,7 @@ struct DeadLetterDesk: Sendable {
         isolated deinit {
             limit?.cancel()
             guard let turn, let ending = walk?.ending else { return }
-            // Somebody has stopped reading; the next walk waits for the letters.
+            // The reader has stopped; the next walk waits for the letters.
             Task {
                 await ending.finish()
                 withExtendedLifetime(turn) {}

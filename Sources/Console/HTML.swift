@@ -56,7 +56,7 @@ struct HTML: Sendable, ExpressibleByStringInterpolation {
 }
 
 extension String {
-    /// At most so many characters, with `…` if something is missing.
+    /// At most `count` characters, with `…` if something is missing.
     func cut(to count: Int) -> String {
         // Of a text of many megabytes no more is looked at than is shown.
         guard let end = index(startIndex, offsetBy: count, limitedBy: endIndex), end < endIndex else { return self }

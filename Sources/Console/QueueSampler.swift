@@ -4,7 +4,7 @@ import EditWorker
 import NIOConcurrencyHelpers
 import OperatorTools
 
-/// Looks at the queues every two seconds, and at the fleet as long as somebody looks at it here.
+/// Looks at the queues every two seconds, and at the fleet as long as its page is open.
 final class QueueSampler: Sendable {
     /// The queues at one moment.
     struct Sample: Sendable {
@@ -49,7 +49,7 @@ final class QueueSampler: Sendable {
     private static let interval = Duration.seconds(2)
     /// Half an hour.
     private static let most = 900
-    /// The fleet is read for so long after somebody has looked at it.
+    /// The fleet is read for this long after its page was shown.
     private static let interest = Duration.seconds(30)
 
     private let options: ConsoleOptions
@@ -59,7 +59,7 @@ final class QueueSampler: Sendable {
         self.options = options
     }
 
-    /// What was seen last; who asks is taken for somebody who looks.
+    /// What was seen last; to ask is to look.
     var state: State {
         box.withLockedValue { state in
             state.lookedAt = .now

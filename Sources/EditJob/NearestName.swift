@@ -1,11 +1,11 @@
-/// Finds the known name that somebody who wrote another one most likely meant.
+/// Finds the known name that a misspelt one most likely stands for.
 package enum NearestName {
     /// The nearest of `candidates`, nil if none is near: more than a third of the letters differ.
     ///
     /// Case, `_`, `-` and blanks do not count, so `imageUrls` is `image_urls`; a name that is the tail or head of
     /// just one candidate is near too (`resolution`).
     package static func of(_ name: String, among candidates: [String]) -> String? {
-        // Longer than any name by far: nobody's slip of the finger, and the distance costs the product of lengths.
+        // Longer than any name by far: no slip of the finger, and the distance costs the product of lengths.
         guard name.utf8.count <= 64 else { return nil }
         let folded = fold(name)
         guard !folded.isEmpty else { return nil }

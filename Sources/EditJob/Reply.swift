@@ -6,7 +6,7 @@ package struct Reply: Hashable, Sendable {
     package enum Status: Hashable, Sendable {
         /// The API has taken it.
         case submitted(taskID: String)
-        /// It has not, or nobody knows; with the task if the API had taken it.
+        /// It has not, or it is unknown; with the task if the API had taken it.
         indirect case failed(JobFailure, taskID: String? = nil)
         /// Its images are there.
         indirect case completed(taskID: String, images: [String], submittedAt: Timestamp)

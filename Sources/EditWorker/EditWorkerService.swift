@@ -164,7 +164,7 @@ package struct EditWorkerService: Sendable {
 }
 
 extension [JobsInFlight] {
-    /// Waits until fewer than so many are in flight in all, and gives their number.
+    /// Waits until fewer than `limit` jobs are in flight; returns the count.
     fileprivate func leaveRoom(below limit: Int) async -> Int {
         while true {
             let counts = map(\.count)

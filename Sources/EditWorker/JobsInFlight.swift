@@ -21,13 +21,13 @@ final class JobsInFlight: Sendable {
     func landed() {
         let waiting = state.withLockedValue { state in
             state.count -= 1
-            // Nearly always nobody waits.
+            // Nearly always there is no waiter.
             return state.waiters.count == 0 ? [] : state.waiters.removeAll()
         }
         for waiter in waiting { waiter.resume() }
     }
 
-    /// Waits until at most so many are in flight.
+    /// Waits until at most `limit` are in flight.
     func wait(untilAtMost limit: Int) async {
         while count > limit {
             await withCheckedContinuation { continuation in

@@ -16,7 +16,7 @@ package struct HTTPRequest: Sendable {
     /// The address of the other end, without its port.
     package let remoteAddress: String
 
-    /// Nil if there are two `Host` fields, so that nobody knows which one is meant.
+    /// Nil if there are two `Host` fields, so that it is unclear which one is meant.
     ///
     /// Source: RFC 9112, sections 3.2 and 3.2.2.
     init?(_ head: HTTPRequestHead, body: ByteBuffer?, from address: SocketAddress?) {

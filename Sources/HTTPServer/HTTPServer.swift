@@ -20,7 +20,7 @@ package struct HTTPServer: Sendable {
     /// Longest head of a request, in bytes.
     private static let longestHead = 80 * 1024
 
-    /// The system has closed the listening socket, though nobody asked it to.
+    /// The system has closed the listening socket unasked.
     package struct ListenerEnded: Error, CustomStringConvertible {
         /// What is wrong.
         package let description = "the system has closed the listening socket"

@@ -43,7 +43,7 @@ extension JSONValue {
 
     /// The integer that a number is: `2.0` is 2; a real with a fraction or beyond 2^53 is none.
     ///
-    /// Beyond 2^53 a binary64 number stands for several integers, and nobody can say which was meant.
+    /// Beyond 2^53 a binary64 number stands for several integers, and which was meant is unknown.
     package var exactInteger: Int64? {
         switch self {
         case .integer(let value): value

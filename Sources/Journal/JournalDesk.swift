@@ -14,11 +14,11 @@ package final class JournalDesk: Sendable {
 
     struct Place {
         let request: JournalRequest
-        /// Nil as long as nobody has waited, as for nearly every job.
+        /// Nil until a copy has waited, as for nearly every job.
         var waiters: Waiters<Ended?>?
     }
 
-    /// How somebody left their place.
+    /// How a job left its place.
     struct Ended {
         let request: JournalRequest
         let verdict: JournalVerdict?
@@ -152,7 +152,7 @@ package final class JournalDesk: Sendable {
         }
     }
 
-    /// Takes the job's place; false if somebody has it.
+    /// Takes the job's place; false if another copy has it.
     private func takePlace(_ request: JournalRequest) -> Bool {
         state.withLockedValue { state in
             guard state.places[request.id] == nil else { return false }

@@ -139,7 +139,7 @@ package struct JournalEntry: Hashable, Sendable {
         }
     }
 
-    /// Whether the delivery that was refused is acknowledged for so long that one which comes again is another.
+    /// Whether the delivery that was refused was acknowledged long enough ago that one which comes again is another.
     private func isRefusedAndGone(at now: Int64) -> Bool {
         guard case .refused = state else { return false }
         let (age, isTooLarge) = now.subtractingReportingOverflow(changedAt)
@@ -177,7 +177,7 @@ package struct JournalEntry: Hashable, Sendable {
         return entry
     }
 
-    /// Whether nobody works on the job any more.
+    /// Whether the job has an end.
     package var isFinished: Bool {
         if case .begun = state { return false }
         return true

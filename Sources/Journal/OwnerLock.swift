@@ -38,7 +38,7 @@ final class OwnerLock: Sendable {
         let path = Self.path(base, other)
         let descriptor = unsafe open(path, O_RDWR | O_CLOEXEC)
         guard descriptor >= 0 else {
-            // Gone means dead; anything else that keeps us from looking must not free somebody's entry.
+            // Gone means dead; anything else that keeps us from looking must not free another worker's entry.
             return errno != ENOENT
         }
         defer { close(descriptor) }

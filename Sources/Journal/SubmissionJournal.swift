@@ -3,7 +3,7 @@ package import EditJob
 /// What is remembered of submissions, so that none is paid twice unseen.
 ///
 /// An entry stands before the submission begins, and gets its verdict as soon as there is one. What stands there without
-/// a verdict when nobody works on it any more may have been accepted.
+/// a verdict when no worker is at it any more may have been accepted.
 package protocol SubmissionJournal: Sendable {
     /// Notes that a job is about to be submitted, or tells why it must not be.
     ///
@@ -27,7 +27,7 @@ package protocol SubmissionJournal: Sendable {
     ///
     /// From any thread, without waiting; to be asked right before the request is sent.
     func maySubmit(_ id: String) -> Bool
-    /// Whether an acceptance is to be told by the worker whose delivery of the job is gone: nobody else can know of it, or
+    /// Whether an acceptance is to be told by the worker whose delivery of the job is gone: no other worker can know of it, or
     /// who has the job meanwhile has told that its outcome is unknown.
     func mayTellLate(_ id: String) -> Bool
     /// Waits until the store can be asked; at once unless it has to be read first.
@@ -103,16 +103,16 @@ package struct JournalRequest: Hashable, Sendable {
 
 /// What the journal says to a job that wants to be submitted.
 package enum JournalAnswer: Hashable, Sendable {
-    /// Submit; an earlier submission may have been accepted too, or not, and so many were counted that the job itself
-    /// may not know of.
+    /// Submit; an earlier submission may have been accepted too, or not, and `earlier` were counted of which the job itself
+    /// may not know.
     case begun(mayBeDuplicate: Bool, earlier: Int = 0)
     /// It was accepted before, at that moment.
     case accepted(taskID: String, attempts: Int, mayBeDuplicate: Bool, at: Timestamp? = nil)
     /// It has failed before, and this is the delivery that it failed with.
     indirect case failed(JobFailure, attempts: Int, mayBeDuplicate: Bool)
-    /// It was submitted before, and nobody knows how that ended.
+    /// It was submitted before, and how that ended is unknown.
     case doubtful(attempts: Int)
-    /// Somebody is submitting it just now.
+    /// It is being submitted just now.
     case inFlight
     /// Another job had the same id.
     case conflict
@@ -124,11 +124,11 @@ package enum JournalAnswer: Hashable, Sendable {
 package enum JournalVerdict: Hashable, Sendable {
     /// Accepted at that moment; nil means when it is written.
     case accepted(taskID: String, at: Timestamp? = nil)
-    /// The job has failed; with `charged: maybe` nobody knows whether it was accepted.
+    /// The job has failed; with `charged: maybe` it is unknown whether it was accepted.
     indirect case failed(JobFailure)
     /// Not accepted for certain, or not sent: nothing needs to be remembered.
     case released
-    /// Perhaps accepted, and a policy lets the job be submitted again by itself, after so many counted submissions.
+    /// Perhaps accepted, and a policy lets the job be submitted again by itself, after `attempts` counted submissions.
     case retrying(attempts: Int)
 }
 

@@ -2,7 +2,7 @@
 /// and who is forgotten.
 ///
 /// Each message has the date of its writer, whose clock may be wrong. A leap of more than a minute therefore counts only
-/// when another replica confirms it, or when its writer has reported three times and nobody has contradicted.
+/// when another replica confirms it, or when its writer has reported three times and no other has contradicted.
 struct FleetClock: Hashable, Sendable {
     /// The date was found to be another one.
     struct Move: Hashable, Sendable {

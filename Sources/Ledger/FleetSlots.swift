@@ -5,7 +5,7 @@ package import SharedValues
 ///
 /// The stream gives every start a number: its slot. Slot `i` may be used once the period has passed since slot `i - count`
 /// may have been used last. Each replica reckons two moments for every slot by its own monotonic clock: `due`, from when on
-/// it may use it, and `earliest`, before which nobody else can take it to be due, because nobody reads a record before it is
+/// it may use it, and `earliest`, before which no other can take it to be due, because none reads a record before it is
 /// written. A slot is used from `due` on and well before `earliest + margin`, or it is lost. So whoever uses slot
 /// `i - count` does so at most `margin` after the moment from which everybody reckons, and slot `i` is due `period + margin`
 /// after that: between the two lies at least the period, however late anybody reads anything. Delays lose slots, and never
@@ -23,7 +23,7 @@ package struct FleetSlots: Hashable, Sendable {
         case start(before: ContinuousClock.Instant)
         /// Ask again at that moment.
         case wait(until: ContinuousClock.Instant)
-        /// Ask for so many slots, and again once they were read back.
+        /// Ask for this many slots, and again once they were read back.
         case ask(Int)
     }
 
@@ -41,7 +41,7 @@ package struct FleetSlots: Hashable, Sendable {
     private var recent: Deque<Slot> = []
     /// Slots of this replica that are not used yet.
     private var own: Deque<Slot> = []
-    /// When the last own message that was read back was published: what stands behind it nobody has read before.
+    /// When the last own message that was read back was published: no replica has read what stands behind it before.
     private var published: ContinuousClock.Instant?
     private var isAsking = false
 
@@ -60,9 +60,9 @@ package struct FleetSlots: Hashable, Sendable {
         published = max(published ?? moment, moment)
     }
 
-    /// Notes that so many slots were given to a replica; for own ones `readOwnMessage` comes first.
+    /// Notes that `count` slots were given to a replica; for own ones `readOwnMessage` comes first.
     ///
-    /// What is read to catch up was given away earlier, nobody knows when: those slots are taken to be used within a period
+    /// What is read to catch up was given away earlier, at an unknown time: those slots are taken to be used within a period
     /// from now, and own ones among them are lost.
     package mutating func readSlots(
         _ count: Int,
@@ -91,7 +91,7 @@ package struct FleetSlots: Hashable, Sendable {
         return Slot(due: max(now, before.due + step), earliest: published.map { max($0, reckoned ?? $0) })
     }
 
-    /// Whether a job may start now; so many want to.
+    /// Whether a job may start now; `waiting` want to.
     package mutating func turn(waiting: Int, now: ContinuousClock.Instant) -> Turn {
         while let slot = own.first {
             guard slot.due <= now else { break }

@@ -2,7 +2,7 @@
 ///
 /// Part of the fold: see `LedgerState`.
 package struct FleetState: Hashable, Sendable {
-    /// Somebody wants no more submissions.
+    /// An operator wants no more submissions.
     package struct Pause: Hashable, Sendable {
         package let reason: String
         /// Who said so, for people.
@@ -40,7 +40,7 @@ package struct FleetState: Hashable, Sendable {
         fileprivate var heardAt: Int64
     }
 
-    /// A replica that was not heard of for so long is forgotten: a day.
+    /// A replica that was not heard of for a day is forgotten.
     private static let longestSilence: Int64 = 86_400_000
 
     package private(set) var pause: Pause?
@@ -108,13 +108,13 @@ package struct FleetState: Hashable, Sendable {
         }
     }
 
-    /// Whether another replica was heard of within so many milliseconds before the last message, and did not end in good order.
+    /// Whether another replica was heard of within `silence` milliseconds before the last message, and did not end in good order.
     func hasOthers(than name: String, within silence: Int64) -> Bool {
         let date = clock.now ?? 0
         return members.contains { $0.key != name && date - $0.value.heardAt < silence }
     }
 
-    /// Replicas that were heard of within so many milliseconds before a moment.
+    /// Replicas that were heard of within `silence` milliseconds before a moment.
     package func alive(at now: Int64, within silence: Int64 = 90_000) -> Int {
         members.values.count { now - $0.lastSeen < silence }
     }

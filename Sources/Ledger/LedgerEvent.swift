@@ -1,6 +1,6 @@
 package import Journal
 
-/// A moment as a replica sees it: how long things take by a clock that nobody sets, and the date for what is told to others.
+/// A moment as a replica sees it: how long things take by a clock that is never set, and the date for what is told to others.
 package struct LedgerMoment: Hashable, Sendable {
     package var monotonic: ContinuousClock.Instant
     /// In milliseconds since 1970.
@@ -14,14 +14,14 @@ package struct LedgerMoment: Hashable, Sendable {
 
 /// Something that happens to a replica: the only way in which it learns anything.
 package enum LedgerEvent: Hashable, Sendable {
-    /// Under what somebody waits for an answer; the shell makes a new one each time.
+    /// Identifies whoever waits for an answer; the shell makes a new one each time.
     package typealias Waiter = Int
 
     /// The job queue as the broker tells it.
     package enum JobQueue: Hashable, Sendable {
         /// There is none, so that nothing can come back.
         case missing
-        /// So many messages are ready to be delivered, and so many consumers may hold others.
+        /// `ready` messages can be delivered, and `consumers` may hold others.
         case seen(ready: Int, consumers: Int)
         /// The user may not ask.
         case hidden
@@ -56,19 +56,19 @@ package enum LedgerEvent: Hashable, Sendable {
     case wants(JournalRequest, Waiter)
     /// The answer to `fetch`; nil if the record is gone, or cannot be had for now.
     case fetched(Acceptance?, isAnswer: Bool, Waiter)
-    /// Somebody has something to write, and may wait until all others can know of it.
+    /// There is a record to write; the waiter, if any, waits until all others can know of it.
     case writes(LedgerRecord, Waiter?)
-    /// Somebody waits until submissions can be let through, or the ledger is closed.
+    /// A waiter waits until submissions can be let through, or the ledger is closed.
     case waitsForReady(Waiter)
     /// Who waits does not want to any more.
     case givenUp(Waiter)
     /// A delivery has come.
     case delivered(wasBefore: Bool)
-    /// So many jobs wait for a start under the fleet's rate limit; answered by `turn`.
+    /// Jobs wait for a start under the fleet's rate limit; answered by `turn`.
     case wantsStart(waiting: Int)
     /// The account takes jobs again.
     case opened
-    /// Somebody wants to be the one that tries whether the account takes jobs again.
+    /// This replica would be the one that tries whether the account takes jobs again.
     case wantsProbe(Waiter)
     /// The replica ends in good order.
     case closes
@@ -78,7 +78,7 @@ package enum LedgerEvent: Hashable, Sendable {
 package enum LedgerEffect: Hashable, Sendable {
     package typealias Waiter = LedgerEvent.Waiter
 
-    /// What somebody has waited for.
+    /// What a waiter has waited for.
     package enum Answer: Hashable, Sendable {
         case job(JournalAnswer)
         case fault(JournalFault)
@@ -117,15 +117,15 @@ package enum LedgerEffect: Hashable, Sendable {
 
     /// Records were read, by kind.
     case read([String: Int])
-    /// An own message was read back so long after it was published.
+    /// How long after its publication an own message was read back.
     case lagged(Duration)
-    /// So many jobs are remembered.
+    /// The count of remembered jobs.
     case remembers(Int)
-    /// So many replicas live, and so many images are left of the budget, if there is one.
+    /// How many replicas live, and how many images are left of the budget, if there is one.
     case knowsFleet(replicas: Int, imagesLeft: Int?)
     /// A newer version writes the ledger.
     case isOutdated
-    /// Nothing is submitted before replicas were heard that may know more, or for so long at most.
+    /// Nothing is submitted before replicas were heard that may know more, for `atMost` at most.
     case awaitsOthers(atMost: Duration)
     /// Records of a user that does not count were read for the first time.
     case readStranger(user: String, isAtStart: Bool)

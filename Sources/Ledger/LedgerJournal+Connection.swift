@@ -10,7 +10,7 @@ extension LedgerJournal {
     /// Messages that the broker sends ahead: under load one has 20 KB, and with 2000 the replay of a long ledger took 45 MB
     /// more.
     private static let prefetch: UInt16 = 400
-    /// After so long without an answer the broker is given up.
+    /// The broker is given up after this long without an answer.
     private static let longestWait = Duration.seconds(10)
 
     /// A connection that the ledger uses, or has used.

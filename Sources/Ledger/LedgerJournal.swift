@@ -158,7 +158,7 @@ package final class LedgerJournal: SubmissionJournal {
     /// Whether starts wait for the fleet's rate limit.
     package var limitsStarts: Bool { options.replica.rateLimit != nil }
 
-    /// Whether a job may start, one of so many that wait; never `ask`.
+    /// Whether a job may start, one of `waiting` that wait; never `ask`.
     ///
     /// From any thread. `FleetChange.slots` tells when to ask again before the moment that is given.
     package func turn(waiting: Int) -> FleetSlots.Turn {

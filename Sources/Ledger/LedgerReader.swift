@@ -3,7 +3,7 @@ import NIOConcurrencyHelpers
 
 /// Reads a ledger as it stands, for people: writes nothing, and takes no part in it.
 package enum LedgerReader {
-    /// A stream tells only by silence that there is no more: so long after the last message that has come.
+    /// A stream tells only by silence that there is no more: this long after the last message that has come.
     private static let silence = Duration.milliseconds(300)
     private static let prefetch: UInt16 = 2000
 

@@ -55,7 +55,7 @@ package enum LedgerRecord: Hashable, Sendable {
     indirect case end(id: String, JournalVerdict)
     /// The delivery that a job was refused with is acknowledged.
     case settled(id: String)
-    /// The replica that began the job with that message is gone, and nobody knows how the submission ended.
+    /// The replica that began the job with that message is gone, and how the submission ended is unknown.
     case abandon(id: String, begun: LedgerMessage.ID)
     /// The replica has a connection.
     indirect case hello(LedgerGreeting)
@@ -66,16 +66,16 @@ package enum LedgerRecord: Hashable, Sendable {
     /// Of what was delivered before that offset nothing can come back any more; said of the stream that has the message `read`
     /// at its place, as it is since that `gap`.
     case known(from: Int64, gap: LedgerMessage.ID?, read: LedgerMessage.Place?)
-    /// The replica wants so many starts under the fleet's rate limit.
+    /// The replica wants this many starts under the fleet's rate limit.
     case slots(Int)
-    /// The replica's gate has closed for a reason of the account, for so many milliseconds.
+    /// The replica's gate has closed for a reason of the account, for a time in milliseconds.
     case closed(reason: String, milliseconds: Int64, isHeld: Bool)
     /// The replica wants to be the one that tries whether the reason of that closure is gone; `after` is the record of the
     /// one that tried and was not heard of.
     case probe(closure: LedgerMessage.ID, after: LedgerMessage.ID?)
     /// The reason of that closure is gone.
     case opened(closure: LedgerMessage.ID)
-    /// Somebody wants no more submissions.
+    /// An operator wants no more submissions.
     case pause(reason: String)
     /// Submissions may go on; ends that pause only, or with nil any.
     case resume(pause: LedgerMessage.ID?)

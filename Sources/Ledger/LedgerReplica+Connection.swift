@@ -5,7 +5,7 @@ import SharedValues
 // From a new connection to the moment at which submissions can be let through.
 
 extension LedgerReplica {
-    /// Our own are some 100 KiB; what is larger than this is nobody's of ours, and is not parsed.
+    /// Our own are some 100 KiB; what is larger cannot be ours, and is not parsed.
     private static let largestMessage = 1 << 20
 
     /// Stands for those who may live and whom the stream does not name.
@@ -217,7 +217,7 @@ extension LedgerReplica {
             case .gap: gapTellers.insert(message.replica)
             // Whoever reports, in this stream, has written again what it knew.
             case .alive(let report) where phase != .reading && state.stands(report.read):
-                // Who has read the stream before, and has heard all whom it knew, speaks for those whom nobody names.
+                // Who has read the stream before, and has heard all whom it knew, speaks for those who are not named.
                 let knows = gapTellers.contains(message.replica) && report.gate != "ledger"
                 if knows || report.known != nil { goneOrHeard(Self.unnamed) }
                 goneOrHeard(message.replica)
@@ -226,7 +226,7 @@ extension LedgerReplica {
         }
     }
 
-    /// Nobody waits any more for what that replica may know.
+    /// Ends the waiting for what that replica may know.
     private mutating func goneOrHeard(_ replica: String) {
         answered.insert(replica)
         guard case .joining(var left, let until) = phase else { return }
@@ -313,14 +313,14 @@ extension LedgerReplica {
 
     /// Goes on once those have been heard that may know more: a newcomer must not overtake them.
     mutating func join(at now: LedgerMoment) {
-        // One that has read all there was, and goes on where it stopped, overtakes nobody.
+        // One that has read all there was, and goes on where it stopped, overtakes no other replica.
         guard hasFoundGap || !isCovered && !wasReady else {
             phase = .upToDate
             return
         }
         var others = Set(state.fleet.members.keys).subtracting(answered)
         others.remove(name)
-        // To a newcomer a stream that names nobody may be one that was made again under those who live.
+        // To a newcomer a stream that names no replica may be one that was made again under those who live.
         let mayHideOthers: Bool =
             if case .seen(_, let consumers) = jobsAtStart { consumers > 0 } else { jobsAtStart == .hidden }
         let isUnknown = !wasReady && state.knownFrom == nil && state.fleet.members.keys.allSatisfy { $0 == name }
@@ -328,7 +328,7 @@ extension LedgerReplica {
             phase = .upToDate
             return
         }
-        // Nobody knows whose report would be the last one.
+        // It is unknown whose report would be the last one.
         if isUnknown { others.insert(Self.unnamed) }
         phase = .joining(others, until: now.monotonic + options.patience)
     }

@@ -6,11 +6,11 @@ import SharedValues
 
 /// Something that another replica, or a person, has told the fleet.
 package enum FleetChange: Hashable, Sendable {
-    /// Nobody submits any more.
+    /// No replica submits any more.
     case paused
     /// Submissions may go on.
     case resumed
-    /// The account takes nothing for so long, as another replica has found.
+    /// The account takes nothing for this long, as another replica has found.
     case closed(reason: String, Duration, isHeld: Bool)
     /// The account takes jobs again.
     case opened
@@ -23,12 +23,12 @@ package enum FleetChange: Hashable, Sendable {
 }
 
 extension LedgerReplica {
-    /// After so long without an own heartbeat this replica takes another node: one that was cut off from the others keeps the
+    /// This replica takes another node after this long without an own heartbeat: one that was cut off from the others keeps the
     /// connections of its clients open.
     private static let longestSilence = Duration.seconds(20)
     /// Messages between two ticks, of which the shell gives four a second, that may come as they are written.
     private static let mostAtEnd = 500
-    /// After so long without an answer to the greeting this replica tries again.
+    /// This replica tries again after this long without an answer to the greeting.
     private static let longestGreeting = Duration.seconds(8)
     /// For display a replica that was silent for longer does not live, in milliseconds.
     private static let shownSilence: Int64 = 30_000
@@ -86,7 +86,7 @@ extension LedgerReplica {
         return write(.alive(report(at: now)), nil)
     }
 
-    /// A greeting that went to a leader which was being replaced is lost: on 4.3.6 nobody confirms it any more.
+    /// A greeting that went to a leader which was being replaced is lost: 4.3.6 never confirms it.
     private var longestSilence: Duration {
         switch phase {
         case .greeting: Self.longestGreeting
@@ -141,17 +141,17 @@ extension LedgerReplica {
         if samples.isEmpty, ownKnown == nil {
             // After a cut, a replica that knew more may have given jobs back as copies, which no consumer holds.
             let isAlone = !state.fleet.hasOthers(than: name, within: options.consumerTimeout.wholeMilliseconds)
-            let isSafe = isHeldByNobody && (state.knownFrom == nil || isAlone)
+            let isSafe = isUnheld && (state.knownFrom == nil || isAlone)
             samples.append(Sample(safeAt: isSafe ? now.monotonic : next, offset: first ?? 0))
         } else if samples.last.map({ next - $0.safeAt >= interval }) ?? true {
             samples.append(Sample(safeAt: next, offset: end &+ 1))
         }
     }
 
-    /// Whether nobody held a delivery when this replica came.
+    /// Whether no worker held a delivery when this replica came.
     ///
     /// A classic queue forgets a consumer that is cancelled and still holds some.
-    private var isHeldByNobody: Bool {
+    private var isUnheld: Bool {
         switch jobsAtStart {
         case .missing: true
         case .seen(_, let consumers): consumers == 0 && options.countsHolders
@@ -159,7 +159,7 @@ extension LedgerReplica {
         }
     }
 
-    /// For so long after the doubt has ended a delivery may still come that was sent before.
+    /// After the doubt has ended, a delivery that was sent before may still come for this long.
     private static let onItsWay = Duration.seconds(3)
 
     /// Whether a delivery that comes now, and was one before, may have been submitted without a record that this replica has.
@@ -189,7 +189,7 @@ extension LedgerReplica {
         return nothingCameBack(at: now)
     }
 
-    /// The job queue holds nothing that was delivered before: what nobody can hold any more does not come back.
+    /// The job queue holds nothing that was delivered before: what no worker can hold any more does not come back.
     mutating func nothingCameBack(at now: LedgerMoment) -> [LedgerEffect] {
         sample(at: now)
         while let sample = samples.first, sample.safeAt <= now.monotonic {

@@ -164,10 +164,10 @@ extension LedgerReplica {
         return effects
     }
 
-    /// A record is in the stream that somebody waits for.
+    /// A record that a waiter waits for is in the stream.
     mutating func written(_ waiter: LedgerEvent.Waiter, at now: LedgerMoment) -> [LedgerEffect] {
         if let want = wanting[waiter] {
-            // An earlier record that gave somebody up may come back after it was waited for.
+            // An earlier record that gave a replica up may come back after it was waited for.
             return want.stage == .abandoning ? ask(waiter, at: now) : []
         }
         if probing.remove(waiter) != nil { return [.answer(waiter, .probe(hasProbe))] }
@@ -196,7 +196,7 @@ extension LedgerReplica {
         return effects
     }
 
-    /// Gives up a `begin` that nobody waits for any more: nothing was submitted.
+    /// Gives up a `begin` that no waiter needs any more: nothing was submitted.
     private mutating func withdraw(_ waiter: LedgerEvent.Waiter, of id: String) {
         if let index = outbox.firstIndex(where: { $0.waiter == waiter }) {
             outbox.remove(at: index)

@@ -1,6 +1,6 @@
 import Journal
 
-// Another process with this replica's name: the copy of a machine that was running, or somebody who forges records.
+// Another process with this replica's name: the copy of a machine that was running, or forged records.
 
 extension LedgerReplica {
     /// Whether a message under this replica's name is not its own.
@@ -37,7 +37,7 @@ extension LedgerReplica {
         (new.toldPause, new.toldClosure, new.mustTellGap) = (toldPause, toldClosure, mustTellGap)
         for (waiter, want) in wanting {
             new.wanting[waiter]?.stage = .waiting
-            // What comes for the first time nobody can have begun without a record, which is found now.
+            // What comes for the first time cannot have been begun without a record, which is found now.
             if want.request.lossesAtDelivery != nil { new.wanting[waiter]?.request.mayBeSubmittedElsewhere = true }
             new.wait(waiter, at: now)
         }

@@ -4,7 +4,7 @@ import Journal
 // What is written: records wait until the message before has reached the broker, and then go out together.
 
 extension LedgerReplica {
-    /// At most so many records per message: some 100 KiB, which one frame of the broker's default size holds.
+    /// Maximum records per message: some 100 KiB, which one frame of the broker's default size holds.
     private static let mostRecords = 400
     /// Messages that are kept, to be written again if the stream loses them, and records in them.
     private static let mostKept = (messages: 1024, records: 4000)
@@ -17,7 +17,7 @@ extension LedgerReplica {
         return canWrite
     }
 
-    /// Whether this replica is so far that its records can be written.
+    /// Whether this replica can write its records yet.
     var canWrite: Bool {
         switch phase {
         case .joining, .upToDate: true

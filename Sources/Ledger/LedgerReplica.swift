@@ -84,7 +84,7 @@ package struct LedgerReplica: Hashable, Sendable {
         let waiter: LedgerEvent.Waiter?
     }
 
-    /// After so long without an answer of the stream nothing is submitted.
+    /// Nothing is submitted after this long without an answer of the stream.
     static let longestWait = Duration.seconds(10)
 
     let options: Options
@@ -120,7 +120,7 @@ package struct LedgerReplica: Hashable, Sendable {
     var end: Int64 = -1
     /// When the last message came on this connection, or it began.
     var lastCame: ContinuousClock.Instant?
-    /// Whether the own report has not come back for so long that the stream does not answer, as far as anybody knows.
+    /// Whether the own report has not come back for so long that the stream seems not to answer.
     var isStalled = false
     /// What was not sent: the broker's own entries, or what was cut off just then.
     var hole: Hole?
@@ -200,7 +200,7 @@ package struct LedgerReplica: Hashable, Sendable {
     var hasToldFleet = false
     var toldPause: LedgerMessage.ID?
     var toldClosure: LedgerMessage.ID?
-    /// Whether somebody has greeted and wants to hear of this replica.
+    /// Whether another replica has greeted and wants to hear of this one.
     var mustReport = false
     /// Users whose records do not count, and were told of.
     var strangers: Set<String> = []
@@ -243,7 +243,7 @@ package struct LedgerReplica: Hashable, Sendable {
             effects += [.tell(.ready)] + becomeReady(isFirst: isFirst, at: now)
         }
         if isCovered != wasCovered {
-            // What was sent before, and was not taken yet, came while nobody was sure.
+            // What was sent before, and was not taken yet, came while it was not covered.
             coveredSince = isCovered && hasTaken ? now.monotonic : nil
         }
         return effects + flushSoon()

@@ -4,7 +4,7 @@ package import Journal
 
 /// What all records of the ledger up to an offset add up to: the same in every replica that has read as far.
 ///
-/// A pure fold. No clock and no question whether somebody lives is part of it, since each replica would see those at another
+/// A pure fold. Neither a clock nor the question who is alive is part of it, since each replica would see those at another
 /// moment; who finds a replica gone writes that down, and the order of the stream decides.
 /// Source: Schneider, "Implementing Fault-Tolerant Services Using the State Machine Approach" (1990).
 package struct LedgerState: Hashable, Sendable {
@@ -36,7 +36,7 @@ package struct LedgerState: Hashable, Sendable {
     private var numbers: [String: NumberSet] = [:]
     /// The last `gap`: what was said of the stream before it does not count.
     package private(set) var gap: LedgerMessage.ID?
-    /// Of what was delivered before that offset nothing can come back any more; nil if nobody has said so since the `gap`.
+    /// Of what was delivered before that offset nothing can come back any more; nil if it was not said since the `gap`.
     package private(set) var knownFrom: Int64?
     /// The messages that were read last, and where, oldest first.
     private var places: Deque<LedgerMessage.Place> = []
@@ -54,7 +54,7 @@ package struct LedgerState: Hashable, Sendable {
     ///
     /// `sweep` forgets what is older than `retention`, in milliseconds.
     ///
-    /// With a budget no more than so many images are begun within so many milliseconds.
+    /// With a budget, at most `images` are begun within `period` milliseconds.
     package init(retention: Int64, budget: (images: Int, period: Int64)? = nil) {
         self.retention = retention
         self.budget = budget.map { FleetBudget(images: $0.images, period: $0.period) }
@@ -252,7 +252,7 @@ package struct LedgerState: Hashable, Sendable {
 
     private mutating func abandon(_ id: String, _ holder: LedgerMessage.ID) {
         guard let begun = open[id], begun.holder == holder, case .begun = begun.entry.state else { return }
-        // Nobody's: then the rules take it for one whose worker is gone.
+        // Without an owner: then the rules take it for one whose worker is gone.
         open[id]?.entry.state = .begun(owner: "")
     }
 }

@@ -8,7 +8,7 @@ package struct LedgerWriters: Hashable, Sendable {
     private let user: String?
     private let others: [WildcardPattern]
 
-    /// The own user, nil if nobody has said it: then everybody's records count.
+    /// The own user, nil if it is unknown: then everybody's records count.
     package init(user: String?, others: [WildcardPattern]) {
         self.user = user
         self.others = others

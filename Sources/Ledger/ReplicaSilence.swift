@@ -1,7 +1,7 @@
 /// Which of the other replicas are gone: those that have been silent for some own heartbeats in a row.
 ///
-/// Counted in heartbeats that were read back, and not in seconds: a time in which the stream did not answer counts for nobody,
-/// a process that was suspended wakes up knowing nothing, and nobody is asked, since no broker tells reliably who lives
+/// Counted in heartbeats that were read back, and not in seconds: a time in which the stream did not answer does not count,
+/// a process that was suspended wakes up knowing nothing, and no one is asked, since no broker tells reliably who lives
 /// (from RabbitMQ 4.2 on the exclusive queue of a killed node stays). Each replica sees it at another moment: it must never
 /// decide anything that all have to agree on; who needs it to be decided writes what it has found.
 package struct ReplicaSilence: Hashable, Sendable {
@@ -9,7 +9,7 @@ package struct ReplicaSilence: Hashable, Sendable {
     package static let interval = Duration.seconds(10)
 
     private let interval: Duration
-    /// So many in a row.
+    /// Heartbeats in a row.
     private let limit: Int
     /// Heartbeats on this connection, each written long enough after the one before was read back.
     private var beats = 0

@@ -9,13 +9,13 @@ import Journal
 package struct DeadLetter: Sendable {
     /// The message as it came.
     package let delivery: Delivery
-    /// The job's identity, `-` where nobody gave it one.
+    /// The job's identity, `-` if it has none.
     package let jobID: String
     /// Why it failed; the broker's own reason where no worker has put it here.
     package let code: String
-    /// Why it failed, in words; empty if nobody has said.
+    /// Why it failed, in words; empty if unknown.
     package let message: String
-    /// When it failed; nil if nobody has said.
+    /// When it failed; nil if unknown.
     package let failedAt: Timestamp?
 
     package init(_ delivery: Delivery) {
@@ -54,17 +54,17 @@ package struct DeadLetter: Sendable {
         return isTooLarge ? nil : Timestamp(milliseconds: milliseconds)
     }
 
-    /// Submissions that counted; nil if nobody has said.
+    /// Submissions that counted; nil if unknown.
     package var attempts: Int64? { delivery.properties.headers?[JobHeader.attempts]?.integer }
 
-    /// Whether the job was paid for: `no` or `maybe`; nil if nobody has said.
+    /// Whether the job was paid for: `no` or `maybe`; nil if unknown.
     package var charged: String? {
         if let said = delivery.properties.headers?[JobHeader.errorCharged]?.text { return said }
         // The broker's limit: each of the workers that it was delivered to may have submitted it and died.
         return isMarked || code == JobFailure.Code.deliveryLimit.rawValue ? JobFailure.Charge.maybe.rawValue : nil
     }
 
-    /// Whether the job may have been paid for, so that submitting it again needs somebody's consent.
+    /// Whether the job may have been paid for, so that submitting it again needs consent.
     package var mayHaveBeenCharged: Bool { (charged ?? JobFailure.Charge.no.rawValue) != JobFailure.Charge.no.rawValue }
 
     /// Whether an earlier attempt may have been accepted.
@@ -79,7 +79,7 @@ package struct DeadLetter: Sendable {
         min(max(0, delivery.properties.headers?[JobHeader.replayCount]?.integer ?? 0), Int64(Int32.max) - 1)
     }
 
-    /// The time since it failed; nil if nobody has said when.
+    /// The time since it failed; nil if unknown.
     package func age(at now: Timestamp) -> Duration? {
         failedAt.map { .milliseconds(max(0, now.milliseconds - $0.milliseconds)) }
     }
@@ -173,7 +173,7 @@ package struct DeadLetter: Sendable {
     }
 
     /// The same for the same correction of the same letter, so that the journal knows the job if an interrupted replay is
-    /// repeated; another for every letter that nobody can tell from its twins.
+    /// repeated; another for every letter that cannot be told from its twins.
     private func correctionID(_ body: [UInt8]) -> UInt128 {
         guard jobID != Self.noID else { return UInt128.random(in: .min ... .max) }
         let facts = [jobID, code, failedAt?.description ?? "", String(replayCount)].joined(separator: "\0")

@@ -23,7 +23,7 @@ package struct DeadLetterFilter: Sendable {
     /// Whether it lets everything pass.
     package var isEmpty: Bool { codes.isEmpty && jobs.isEmpty && since == nil && until == nil && marks.isEmpty }
 
-    /// Whether a dead letter is one of those; one that nobody has dated is never newer than a time.
+    /// Whether a dead letter is one of those; one without a date is never newer than a time.
     package func takes(_ letter: DeadLetter) -> Bool {
         if !codes.isEmpty, !codes.contains(letter.code) { return false }
         if !jobs.isEmpty, !jobs.contains(letter.jobID) { return false }

@@ -22,10 +22,10 @@ package final class DeadLetterQueue {
 
     /// The number of letters at the beginning.
     package let count: Int
-    /// Whether somebody else holds or takes letters of the queue.
+    /// Whether another consumer holds or takes letters of the queue.
     package var isShared: Bool { others > 0 }
     private let others: UInt32
-    /// Letters that were counted and never came: somebody else has them.
+    /// Letters that were counted and never came: another consumer has them.
     package private(set) var missing = 0
     private let name: ByteString
     private let url: AMQPURL
@@ -96,7 +96,7 @@ package final class DeadLetterQueue {
         return DeadLetter(delivery)
     }
 
-    /// Ends the waiting for letters that somebody else has taken; they were counted, and will not come.
+    /// Ends the waiting for letters that another consumer has taken; they were counted, and will not come.
     private static func ending(
         _ consumer: Consumer,
         on connection: AMQPConnection
@@ -138,7 +138,7 @@ package final class DeadLetterQueue {
         removed = []
         met = 0
         connection = try await AMQPConnection.open(url, options: options)
-        // A consumer that comes before they are back would be sent later letters first. If somebody else takes
+        // A consumer that comes before they are back would be sent later letters first. If another consumer takes
         // letters meanwhile, the number is never reached; then their order is not worth more waiting.
         let deadline = ContinuousClock.now + .seconds(5)
         while try await connection.inspect(queue: name).messageCount < count - removedBefore - missing,

@@ -11,7 +11,7 @@ package struct ExportedJob: Sendable {
     package let replyTo: String?
     /// The job's correlation id.
     package let correlationID: String?
-    /// Whether the job may have been paid for, so that submitting it again needs somebody's consent.
+    /// Whether the job may have been paid for, so that submitting it again needs consent.
     package let mayHaveBeenCharged: Bool
     /// How often the job had been replayed.
     package let replayCount: Int32

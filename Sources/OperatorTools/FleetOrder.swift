@@ -8,7 +8,7 @@ package enum FleetOrder: Hashable, Sendable {
     case pause(reason: String)
     case resume
 
-    /// The order as it is written; it ends the pause that was seen, and none that somebody orders meanwhile.
+    /// The order as it is written; it ends the pause that was seen, and none that is ordered meanwhile.
     private func record(for fleet: FleetView) -> LedgerRecord {
         switch self {
         case .pause(let reason): .pause(reason: reason)
@@ -42,7 +42,7 @@ package enum FleetOrder: Hashable, Sendable {
         let replicas = fleet.replicas
         let deaf = replicas.filter { !$0.hears(user) }
         let fault = deaf.isEmpty ? nil : NotHeard(user: user, replicas: deaf.map(\.writer))
-        // It would have its effect later, once somebody counts the user.
+        // It would have its effect later, once the user counts.
         if let fault, deaf.count == replicas.count { throw fault }
         let message = LedgerMessage(
             replica: "operator-\(String(UInt64.random(in: .min ... .max), radix: 36))",

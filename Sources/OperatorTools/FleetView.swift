@@ -29,12 +29,12 @@ package struct FleetView: Sendable {
     package let replicas: [Replica]
     /// The order to pause, if it was read; `pausedFor` says whether they pause.
     package let pause: FleetState.Pause?
-    /// The message that has paused the fleet; nil if it is not, or nobody knows it.
+    /// The message that has paused the fleet; nil if it is not, or it is unknown.
     package var pausedBy: LedgerMessage.ID? {
         pause?.message ?? (pausedFor == nil ? nil : replicas.lazy.compactMap(\.report?.pause).first)
     }
 
-    /// Why the fleet is paused, empty if nobody gave a reason; nil if it is not.
+    /// Why the fleet is paused, empty without a reason; nil if it is not.
     package let pausedFor: String?
     /// Why the gate is closed for all; nil if it is not.
     package let closure: FleetState.Closure?
@@ -46,7 +46,7 @@ package struct FleetView: Sendable {
     /// A replica that was silent for longer is not shown, in milliseconds.
     package static let longestSilence: Int64 = 30_000
 
-    /// Reads what the replicas have said of themselves; nobody is asked.
+    /// Reads what the replicas have said of themselves, without asking them.
     ///
     /// The error is `notFound` if there is no ledger.
     package static func read(
@@ -58,7 +58,7 @@ package struct FleetView: Sendable {
         let from = UInt64(max(0, Timestamp.now.seconds - lookBack))
         try await LedgerReader.read(stream, from: .time(from), on: connection) { message, _ in fleet.read(message) }
         if fleet.members.values.allSatisfy({ $0.report == nil }) {
-            // Nobody has reported lately: what was said before still holds.
+            // Without recent reports what was said before still holds.
             fleet = FleetState()
             try await LedgerReader.read(stream, on: connection) { message, _ in fleet.read(message) }
         }

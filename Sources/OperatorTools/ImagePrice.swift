@@ -8,10 +8,10 @@ package struct ImagePrice: Sendable {
         self.amount = amount
     }
 
-    /// What so many images cost.
+    /// What `images` images cost.
     package func estimate(_ images: Int) -> Double { amount * Double(images) }
 
-    /// What so many images cost, to the cent.
+    /// What `images` images cost, to the cent.
     package func text(_ images: Int) -> String {
         let cents = (estimate(images) * 100).rounded()
         guard cents < 1e15 else { return "\(cents / 100)" }

@@ -1,6 +1,6 @@
 package import AMQP
 
-/// Publishes many jobs with confirms, so many at a time that the broker and not the round trip is the limit.
+/// Publishes many jobs with confirms, enough at a time that the broker and not the round trip is the limit.
 ///
 /// Confirms are told in the order of publishing. If it ends early, `settled` jobs are known to be answered, and of those
 /// after them nothing is.

@@ -9,7 +9,7 @@ package struct LedgerHistory: Sendable {
         package var count: [SubmissionRecord.Result: Int] = [:]
         /// Images of those that were accepted.
         package var images = 0
-        /// Images of those of which nobody knows whether they were accepted.
+        /// Images of those whose outcome is unknown.
         package var imagesInDoubt = 0
     }
 

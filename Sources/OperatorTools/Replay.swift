@@ -42,7 +42,7 @@ package final class Replay {
         case withoutRequester(DeadLetter)
         /// There is no task to be looked at: it is where it was.
         case noTask(DeadLetter)
-        /// It may have been paid for, and nobody has consented: it is where it was.
+        /// It may have been paid for, without consent to pay again: it is where it was.
         case left(DeadLetter)
         /// It cannot be corrected so, or is still invalid: it is where it was.
         case invalid(DeadLetter, JobCorrection.Fault)

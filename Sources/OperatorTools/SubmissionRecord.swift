@@ -10,7 +10,7 @@ package struct SubmissionRecord: Hashable, Sendable {
         case submitted
         /// Refused for certain, or ended before it was accepted; nothing was charged.
         case refused
-        /// Nobody knows whether it was accepted.
+        /// Whether it was accepted is unknown.
         case unknown
         /// Not accepted for certain, and the job is or was to be tried again.
         case returned

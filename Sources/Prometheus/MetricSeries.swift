@@ -42,6 +42,6 @@ final class MetricSeries: CounterHandler, FloatingPointCounterHandler, MeterHand
         }
     }
 
-    /// Nobody resets what Prometheus takes for a total.
+    /// What Prometheus takes for a total is never reset.
     func reset() {}
 }

@@ -135,7 +135,7 @@ package final class PrometheusRegistry: MetricsFactory {
         series(label, dimensions)
     }
 
-    /// A series that nobody feeds any more is still part of its total.
+    /// A series without new values is still part of its total.
     package func destroyCounter(_ handler: any CounterHandler) {}
     package func destroyFloatingPointCounter(_ handler: any FloatingPointCounterHandler) {}
     package func destroyMeter(_ handler: any MeterHandler) {}

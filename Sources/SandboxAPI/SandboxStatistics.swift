@@ -27,14 +27,14 @@ package final class SandboxStatistics: Sendable {
         }
     }
 
-    /// Somebody has asked for the status of a task.
+    /// The status of a task was asked for.
     func looked() {
         counts.withLockedValue { $0.looks += 1 }
     }
 
     /// A job was taken, whatever the requester hears of it.
     ///
-    /// Without a key nobody can tell it from another.
+    /// Without a key it cannot be told from another.
     func accepted(key: String?) {
         counts.withLockedValue { counts in
             counts.accepted += 1

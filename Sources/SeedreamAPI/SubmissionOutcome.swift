@@ -30,7 +30,7 @@ package enum SubmissionOutcome: Hashable, Sendable {
         package var status: Int
         /// Whether the refusal may be about the service, as several in a row are.
         ///
-        /// The table has no row of its own for the status, or somebody else than the API has answered.
+        /// The table has no row of its own for the status, or a proxy has answered instead of the API.
         package var isUnfamiliar: Bool
 
         package init(isAboutContent: Bool = false, status: Int, isUnfamiliar: Bool = false) {
@@ -93,7 +93,7 @@ package enum SubmissionOutcome: Hashable, Sendable {
         }
     }
 
-    /// A submission of which nobody knows whether it was accepted.
+    /// A submission of which it is unknown whether it was accepted.
     package struct Doubt: Hashable, Sendable {
         /// What kind of silence.
         package var kind: Kind
@@ -152,7 +152,7 @@ package enum GateReason: String, Hashable, Sendable, CaseIterable {
     case ledger
     /// Never of the API: the next job does not fit the images that the fleet may submit in a time.
     case budget
-    /// Never of the API: somebody has paused the fleet.
+    /// Never of the API: an operator has paused the fleet.
     case paused
 
     /// Whether it is about the account, and so about all replicas.

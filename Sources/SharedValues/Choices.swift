@@ -8,7 +8,7 @@ package enum QueueType: String, Sendable, CaseIterable {
 package enum TopologyMode: String, Sendable, CaseIterable {
     /// The worker declares them.
     case declare
-    /// Somebody else does; the worker only looks whether they are there.
+    /// An operator does; the worker only looks whether they are there.
     case verify
 }
 

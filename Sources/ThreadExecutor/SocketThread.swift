@@ -5,7 +5,7 @@ import NIOConcurrencyHelpers
 /// A thread that runs an actor and waits for that actor's socket: a serial executor over `poll`.
 ///
 /// rabbitmq-c's manual: a connection, its socket and its channels cannot be shared between threads. An actor on this
-/// executor owns them as plain state, and the compiler proves that nobody else touches them. The thread ends with the
+/// executor owns them as plain state, and the compiler proves that no other code touches them. The thread ends with the
 /// executor, which the actor keeps alive.
 /// Source: SE-0392 "Custom Actor Executors", SE-0424 "Custom isolation checking"; `eventfd(2)`, `poll(2)`.
 package final class SocketThread: SerialExecutor {
@@ -19,7 +19,7 @@ package final class SocketThread: SerialExecutor {
         /// Waits for work only.
         package static let forWork = Wait(descriptor: nil, milliseconds: nil)
 
-        /// Waits for a socket, at most so long.
+        /// Waits for a socket, for at most `milliseconds`.
         package init(descriptor: Int32?, milliseconds: Int32?) {
             self.descriptor = descriptor
             self.milliseconds = milliseconds
@@ -141,7 +141,7 @@ private final class Loop: Sendable {
         _ = pthread_detach(thread)
     }
 
-    /// Changes the state and, where the thread sleeps, wakes it: nobody pays for an event that is not needed.
+    /// Changes the state and, where the thread sleeps, wakes it: an event that is not needed costs nothing.
     func post(_ change: (inout State) -> Void) {
         let mustWake = state.withLockedValue { state in
             change(&state)

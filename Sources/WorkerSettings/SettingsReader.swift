@@ -42,7 +42,7 @@ package struct SettingsReader: Sendable {
         package let all: [Fault]
     }
 
-    /// A setting's value as a text, and if it came from.
+    /// A setting's value as a text, and where it came from.
     package struct Entry: Sendable {
         package let definition: SettingDefinition
         /// The text, nil if there is none.

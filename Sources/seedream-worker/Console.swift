@@ -61,7 +61,7 @@ enum Console {
                 _ = unsafe poll(&wait, 1, -1)
             // A reader that went away (`| head`) has seen what it wanted.
             case EPIPE: return
-            // Nobody must take for complete what is not: an export on a full disk, say.
+            // What is not complete must not be taken for it: an export on a full disk, say.
             case let fault where descriptor == STDOUT_FILENO:
                 error("seedream-worker: cannot write the output: \(unsafe String(cString: strerror(fault)))")
                 _exit(ExitStatus.outputFault)

@@ -33,7 +33,7 @@ struct Run: AsyncParsableCommand {
         // The reader has told already that it is missing.
         guard let tokens = try settings.tokens() else { throw ExitCode(ExitStatus.settings) }
         let (logger, lines) = Self.logger(settings)
-        // Whatever way it ends: what is not written by then, nobody reads.
+        // Whatever way it ends: what is not written by then is lost.
         defer { lines.flush(within: .seconds(1)) }
         Self.raiseOpenFiles(logger)
         let worker = try WorkerComposition(settings, tokens: tokens, failFast: failFast, logger: logger, lines: lines)
@@ -78,7 +78,7 @@ struct Run: AsyncParsableCommand {
         until drain: Drain,
         _ signals: UnixSignalsSequence
     ) async throws {
-        // To the end of the process: somebody may be tired of waiting for the last part too.
+        // To the end of the process: the last part may take too long for its user too.
         Task { for await _ in signals { await drain.signalled() } }
         try await withThrowingTaskGroup(of: Void.self) { beside in
             beside.addTask { await worker.sweeper.run() }

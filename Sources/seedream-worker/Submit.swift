@@ -87,7 +87,7 @@ struct Submit: AsyncParsableCommand {
         }
     }
 
-    /// So many are published before anybody can interrupt them.
+    /// This many are published before anybody can interrupt them.
     private static let fewJobs = 1000
     /// Lines for invalid jobs; `validate` shows them all.
     private static let mostFaults = 20

@@ -52,7 +52,7 @@ struct SubmittedJob {
             properties.correlationID = exported.correlationID.map { ByteString($0) }
         }
         guard exported.mayHaveBeenCharged else { return }
-        // One more replay, with somebody's consent: the worker's journal may know of the first submission.
+        // One more replay, with consent: the worker's journal may know of the first submission.
         let (count, isTooLarge) = exported.replayCount.addingReportingOverflow(1)
         properties.headers = [
             JobHeader.acceptDoubleCharge: .boolean(true),

@@ -48,7 +48,7 @@ struct Terminal {
         return String(result)
     }
 
-    /// A text cut to so many columns, with `…` where something is missing.
+    /// A text cut to at most `columns`, with `…` where something is missing.
     static func cut(_ text: String, to columns: Int) -> String {
         text.count <= columns ? text : String(text.prefix(max(0, columns - 1))) + "…"
     }

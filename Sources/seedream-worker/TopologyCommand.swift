@@ -76,7 +76,7 @@ struct TopologyCommand: AsyncParsableCommand {
             version.split(separator: ".", omittingEmptySubsequences: false).first.flatMap { UInt16($0) }.map { Int($0) }
         }
 
-        /// The version that was given, or the broker's own; the older arguments if nobody says.
+        /// The version that was given, or the broker's own; the older arguments if neither is known.
         private func brokerMajor(_ settings: Settings) async -> Int {
             if let major = brokerVersion.flatMap({ Self.major($0) }) { return major }
             do {

@@ -17,7 +17,7 @@ import WorkerSettings
 struct WorkerComposition {
     let service: EditWorkerService
     let sweeper: JournalSweeper
-    /// Nil if nobody is to listen.
+    /// Nil if there is nothing to listen on.
     let healthServer: HealthServer?
     private let inspector: QueueInspector
     private let client: SeedreamClient

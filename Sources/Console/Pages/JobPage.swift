@@ -108,7 +108,7 @@ struct JobPage {
             """
     }
 
-    /// More of a body helps nobody.
+    /// More of a body is of no use.
     private static func text(of delivery: Delivery) -> String {
         guard delivery.isBodyKept else { return "\(delivery.bodySize) bytes, too many to be shown" }
         let shown = String(decoding: delivery.body.prefix(65_536), as: UTF8.self)

@@ -50,7 +50,7 @@ struct Layout {
         )
     }
 
-    /// A page of which nobody knows whose it is: the login, and faults before it.
+    /// A page without a session: the login, and faults before it.
     static func shell(_ title: String, queue: String, _ body: HTML) -> HTML {
         """
         <!doctype html>

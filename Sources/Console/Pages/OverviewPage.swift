@@ -125,7 +125,7 @@ struct OverviewPage {
         )
     }
 
-    /// Outside of what is replaced, so that nobody's typing is.
+    /// Outside of what is replaced, so that no typing is.
     private var orders: HTML {
         guard state.hasLedger else { return "" }
         return """

@@ -22,7 +22,7 @@ package final class Admission: Sendable {
         var schedule: StartSchedule?
         var isDraining = false
         var waiters = Waiters<Void>()
-        /// Rises with every change that somebody may wait for.
+        /// Rises with every change that a job may wait for.
         var version = 0
         /// Jobs that wait for a start of the fleet.
         var waitingForFleet = 0

@@ -4,9 +4,9 @@ package import Ledger
 package protocol Fleet: Sendable {
     /// Whether starts wait for a rate limit of all replicas together.
     var limitsStarts: Bool { get }
-    /// Whether a job may start, one of so many that wait; never `ask`.
+    /// Whether a job may start, one of `waiting` that wait; never `ask`.
     func turn(waiting: Int) -> FleetSlots.Turn
-    /// Tells that the account takes nothing for so long.
+    /// Announces that the account is closed for `delay`.
     func tellClosed(_ reason: String, for delay: Duration, isHeld: Bool)
     /// Tells that the account takes jobs again.
     func tellOpened()

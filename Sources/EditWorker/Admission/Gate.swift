@@ -60,7 +60,7 @@ package struct Gate: Sendable {
 
     /// A wait that the API asked for is held in the worker up to this.
     package static let longestHeldWait = RateLimit.longestInterval
-    /// After so long in one go jobs go back all the same: a delivery that is kept too long closes the channel.
+    /// Jobs go back after this long in one go all the same: a delivery that is kept too long closes the channel.
     package static let longestHeldTotal = Duration.seconds(120)
     /// In a row, before an outcome of single jobs is taken for one of the service.
     private static let unreadableLimit = 3
@@ -80,7 +80,7 @@ package struct Gate: Sendable {
 
     /// Nil while the service is not at fault.
     package private(set) var closure: Closure?
-    /// Whether somebody wants no submissions; whatever else is wrong comes after that.
+    /// Whether the fleet is paused; whatever else is wrong comes after that.
     package var isPaused = false
 
     /// Why no jobs are submitted; nil while they are.
@@ -284,7 +284,7 @@ package struct Gate: Sendable {
         // A straggler that was sent before the gate closed: it may know of a longer wait, no more.
         guard wasProbe else {
             closed.until = max(closed.until, now + asked)
-            // Nobody waits in the worker for as long as that.
+            // No job waits in the worker for as long as that.
             let mustGo = closed.isHeld && now + Self.longestHeldWait < closed.until
             if mustGo { closed.isHeld = false }
             closure = closed

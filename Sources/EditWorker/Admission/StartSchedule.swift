@@ -13,7 +13,7 @@ package struct StartSchedule: Sendable {
         self.limit = limit
     }
 
-    /// Sets a moment aside for one start, now or later; nobody else gets the same.
+    /// Sets a moment aside for one start, now or later; no other job gets the same.
     package mutating func reserve(now: ContinuousClock.Instant) -> ContinuousClock.Instant {
         let moment = max(now, next ?? now)
         next = moment + limit.interval

@@ -168,7 +168,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
         await connection?.close()
     }
 
-    /// Sends away all who wait for a connection, and all who come: nobody needs a new one.
+    /// Sends away all who wait for a connection, and all who come: no one needs a new one.
     ///
     /// An existing one goes on.
     package func release() {

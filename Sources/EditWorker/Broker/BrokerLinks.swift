@@ -52,7 +52,7 @@ package struct BrokerLinks: Sendable {
         await publisher.leaveNode()
     }
 
-    /// Lets nobody wait for a first connection any more: no more jobs are taken.
+    /// Ends the waiting for a first connection: no more jobs are taken.
     func release() async {
         await consumer.release()
         await publisher.releaseBeforeFirst()

@@ -16,7 +16,7 @@ package protocol MessagePublisher: Sendable {
     var frameMax: Int { get async throws }
 }
 
-/// The connection that a delivery came from is gone: the broker gives the job to somebody else.
+/// The connection that a delivery came from is gone: the broker gives the job to another worker.
 package struct StaleDelivery: Error {
     package init() {}
 }
@@ -24,7 +24,7 @@ package struct StaleDelivery: Error {
 /// Publishes over the publisher link, and declares over the consumer's: a broker that blocks publishers reads nothing from
 /// them, so that a question on their connection would never be answered.
 package struct BrokerPublisher: MessagePublisher {
-    /// With the backoff about ten seconds: a queue that is full for longer is somebody's decision.
+    /// With the backoff about ten seconds: a queue that is full for longer is a decision.
     private static let mostRefusals = 5
 
     private let publisher: BrokerLink<Publisher>
@@ -57,7 +57,7 @@ package struct BrokerPublisher: MessagePublisher {
         defer { if refusals > 0 { health.lacks(Self.lack(message.routingKey), nil) } }
         while true {
             let session = try await Self.session(of: publisher)
-            // Once there is one: what waits for a connection may be told by somebody else meanwhile.
+            // Once there is one: what waits for a connection may be told by another worker meanwhile.
             guard delivery?.isLive ?? true else { throw StaleDelivery() }
             let result: PublishResult
             do throws(AMQPError) {

@@ -4,7 +4,7 @@ import AMQP
 ///
 /// A node that is cut off costs the whole time for connecting, at each turn.
 struct NodeRotation: Sendable {
-    /// For so long a node that could not be reached is passed over.
+    /// A node that could not be reached is passed over for this long.
     private static let pause = Duration.seconds(30)
 
     private let urls: [AMQPURL]

@@ -39,7 +39,7 @@ package actor QueueInspector {
         } catch {
             switch error.code {
             case .notFound: return false
-            // The queue is there, but somebody's alone, or not for us to see.
+            // The queue is there, but exclusive to another connection, or we may not see it.
             case .resourceLocked, .accessRefused, .preconditionFailed: return true
             default:
                 if self.connection === connection { self.connection = nil }

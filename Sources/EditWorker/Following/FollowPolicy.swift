@@ -9,7 +9,7 @@ package struct FollowPolicy: Sendable {
     package enum Next: Hashable, Sendable {
         /// The images are there.
         case completed([String])
-        /// There will be none, or nobody knows.
+        /// There will be none, or it is unknown.
         indirect case failed(JobFailure)
         /// Look again, from another wait.
         case wait(Duration, FollowedTask.Misses)
@@ -45,7 +45,7 @@ package struct FollowPolicy: Sendable {
     /// The wait before the first look.
     package var first: Duration { delays[0] }
 
-    /// The wait between two looks at a task that has been followed for so long.
+    /// The wait between two looks at a task that has been followed for `age`.
     package func wait(after age: Duration) -> Duration {
         let usual = age < Self.young ? 0 : age < Self.grown ? 1 : delays.count - 1
         return delays[min(usual, delays.count - 1)]

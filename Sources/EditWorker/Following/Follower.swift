@@ -169,7 +169,7 @@ package final class Follower: Sendable {
 
 /// What several looks together say of the API.
 private struct LookTrouble {
-    /// So many different tasks in a row that are not known are no chance.
+    /// This many different unknown tasks in a row are no coincidence.
     private static let mostMissing = 3
 
     private var missing: Set<String> = []

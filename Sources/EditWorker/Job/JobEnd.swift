@@ -38,7 +38,7 @@ package struct JobEnd: Hashable, Sendable {
     /// Whether it is told though the delivery is gone.
     package var isLate = false
 
-    /// An end after so many counted submissions.
+    /// An end after `attempts` counted submissions.
     package init(_ kind: Kind, attempts: Int, mayBeDuplicate: Bool = false) {
         self.kind = kind
         self.attempts = attempts

@@ -62,7 +62,7 @@ package final class JobPipeline: Sendable {
 
     /// Publishes what replaces the delivery, as long as it is this worker's; the end as it was told.
     ///
-    /// The journal tells the end to the next delivery. What it cannot tell, nobody else will.
+    /// The journal tells the end to the next delivery. What it cannot tell is never told.
     private func settle(_ end: consuming JobEnd, of job: ReceivedJob) async throws -> JobEnd {
         var end = end
         end.isLate = !job.delivery.isLive && mayTellLate(end, of: job)
@@ -135,7 +135,7 @@ package final class JobPipeline: Sendable {
                 guard let connection = await start(&ticket, over: connection.take() ?? Reservation()) else {
                     return (nil, nothingSent)
                 }
-                // Last, after everything that may have taken time: the broker may have given the job to somebody else.
+                // Last, after everything that may have taken time: the broker may have given the job to another worker.
                 guard job.delivery.isLive else { throw StaleDelivery() }
                 guard journal.maySubmit(request) else { return (job.returned(history), nothingSent) }
                 let submission = await submitter.submit(body.take() ?? [], of: job, over: connection) {
@@ -185,7 +185,7 @@ package final class JobPipeline: Sendable {
         return true
     }
 
-    /// Whether an acceptance is told though the delivery is gone: if nobody else can know of it, or who has taken the job
+    /// Whether an acceptance is told though the delivery is gone: if no other worker can know of it, or the one that has the job
     /// meanwhile has told that its outcome is unknown.
     private func mayTellLate(_ end: JobEnd, of job: ReceivedJob) -> Bool {
         end.label == .submitted && (job.isAnonymous || journal.mayTellLate(job.key))

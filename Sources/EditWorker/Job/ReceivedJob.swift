@@ -16,7 +16,7 @@ package final class ReceivedJob: Sendable {
     /// Two ids with different bytes have different keys, which texts cannot
     /// promise: Swift takes those for equal that Unicode takes for equivalent.
     package let key: String
-    /// Whether nobody but this worker knows the id, so that the job cannot be recognised when it comes again.
+    /// Whether only this worker knows the id, so that the job cannot be recognised when it comes again.
     package let isAnonymous: Bool
     /// Counted submissions so far.
     package let attempts: Int

@@ -104,7 +104,7 @@ package final class JobObserver: Sendable {
         logger.log(level, "a job was settled", metadata)
     }
 
-    /// A task was followed to its end, so long after its submission; nil if its images are there.
+    /// A task was followed to its end, `age` after its submission; nil if its images are there.
     func followed(_ task: FollowedTask, _ failure: JobFailure?, after age: Duration) {
         metrics.followed(failure, after: age)
         logger.log(

@@ -2,7 +2,7 @@ import Glibc
 import NIOConcurrencyHelpers
 import ThreadExecutor
 
-/// The lines of the log on their way out: a log that nobody reads must not stop a job.
+/// The lines of the log on their way out: a log that is not read must not stop a job.
 ///
 /// A thread of its own writes them. What waits for it is bounded; beyond that lines are dropped and counted.
 package final class LogLines: Sendable {
@@ -84,7 +84,7 @@ package final class LogLines: Sendable {
         }
     }
 
-    /// A closed log is nobody's problem here.
+    /// A closed log is not this code's problem.
     private func writeAll(_ bytes: [UInt8]) {
         var start = 0
         while start < bytes.count {

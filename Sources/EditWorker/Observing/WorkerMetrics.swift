@@ -121,7 +121,7 @@ package final class WorkerMetrics: Sendable {
         if let age { self.age.recordNanoseconds(age.wholeNanoseconds) }
     }
 
-    /// A task was followed to its end, so long after its submission; nil if its images are there.
+    /// A task was followed to its end, `age` after its submission; nil if its images are there.
     func followed(_ failure: JobFailure?, after age: Duration) {
         let result =
             switch failure?.code {

@@ -12,7 +12,7 @@ package enum FailureText {
         "Another job was submitted under the same message_id with another content; give each job an id of its own."
     )
 
-    /// The failure of a job that nobody waits for any more.
+    /// The failure of a job whose requester is gone.
     package static let requesterGone = JobFailure(
         .requesterGone,
         "The requester of the direct reply-to is gone, so nobody would hear of the result; nothing was submitted."

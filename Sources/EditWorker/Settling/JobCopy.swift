@@ -40,7 +40,7 @@ package struct JobCopy: Sendable {
         return OutboundMessage(routingKey: queue, properties: properties, body: delivery.body)
     }
 
-    /// Cuts a text to so many bytes on a character boundary.
+    /// Cuts a text to at most `longest` bytes, on a character boundary.
     package static func cut(_ text: String, to longest: Int = longestText) -> String {
         guard text.utf8.count > longest else { return text }
         var end = text.utf8.index(text.startIndex, offsetBy: longest)

@@ -3,7 +3,7 @@
 /// Case, white space, punctuation and the normal form do not matter: `Character` compares as Unicode's canonical
 /// equivalence does.
 enum RepeatedText {
-    /// So many letters or digits in a row are no chance.
+    /// This many letters or digits in a row are no coincidence.
     private static let length = 8
 
     private struct Letter {

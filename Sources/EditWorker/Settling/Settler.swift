@@ -10,7 +10,7 @@ package struct Settler: Sendable {
 
     private static let longestQuestion = Duration.seconds(10)
 
-    /// Nobody is there for a direct reply.
+    /// The requester of a direct reply is gone.
     private static let notRouted = PublishResult.returned(replyCode: 312, replyText: "NO_ROUTE")
 
     private static let contentType: ByteString = "application/json"
@@ -142,7 +142,7 @@ package struct Settler: Sendable {
         )
     }
 
-    /// Whether the reply can reach somebody; nil if the broker cannot be asked.
+    /// Whether the reply can reach its requester; nil if the broker cannot be asked.
     ///
     /// Only the requester of a direct reply-to can be gone.
     ///
@@ -278,7 +278,7 @@ package struct Settler: Sendable {
         metrics.replied(.confirmed)
     }
 
-    /// Publishes a reply to somebody who waits; false if they are gone, or may have gone before it reached them.
+    /// Publishes a reply to a requester who waits; false if they are gone, or may have gone before it reached them.
     ///
     /// The broker confirms a direct reply that it drops. Who was there right before a quick publish has it; after a slow
     /// one, which waited for a blocked broker or a new connection, only who is still there has it for certain.

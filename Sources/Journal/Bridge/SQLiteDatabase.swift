@@ -156,7 +156,7 @@ import CSQLite
 }
 
 extension SQLiteDatabase.Failure {
-    /// What is wrong, as far as somebody can do something about it.
+    /// What is wrong, as far as an operator can do something about it.
     enum Kind {
         case damaged, notAllowed, full, inUse, other
     }

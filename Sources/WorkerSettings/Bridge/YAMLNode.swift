@@ -61,7 +61,7 @@ enum YAMLNode {
             switch event.kind {
             case YAML_STREAM_END_EVENT: return root
             case YAML_STREAM_START_EVENT, YAML_DOCUMENT_END_EVENT: continue
-            // A second one would be read by nobody.
+            // A second one would not be read.
             case YAML_DOCUMENT_START_EVENT where root == nil: root = try node(try next(), depth: 0)
             default: throw event.fault
             }

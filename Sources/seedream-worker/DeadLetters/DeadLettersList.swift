@@ -19,7 +19,7 @@ extension DeadLetters {
         @OptionGroup
         var flags: DeadLetterFlags
 
-        /// Lines of the table, where nobody has said.
+        /// Lines of the table, without `--limit`.
         private static let usualLimit = 100
 
         func run() async throws {

@@ -6,7 +6,7 @@ struct Finding {
     enum Status: String {
         /// As it should be.
         case ok
-        /// Works, but somebody should know.
+        /// Works, but an operator should know.
         case warning
         /// A worker would not work.
         case fault
