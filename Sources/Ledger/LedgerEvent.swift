@@ -39,6 +39,8 @@ package enum LedgerEvent: Hashable, Sendable {
     case saw(LedgerMessage.ID?, at: Int64?, link: Int)
     /// The answer to `lookFirst`: where the stream begins.
     case sawFirst(Int64, link: Int)
+    /// The answer to `consume`: messages will come, if there are any.
+    case reads(link: Int)
     /// A message of the stream; without its body if that was too large to be kept.
     case read([UInt8]?, user: String?, at: Int64, link: Int)
     /// The broker has a message.
@@ -95,7 +97,7 @@ package enum LedgerEffect: Hashable, Sendable {
     case look(at: Int64)
     /// Looks where the stream begins; `sawFirst`.
     case lookFirst
-    /// Reads the stream from an offset on, or nil for all of it; `read`, again and again.
+    /// Reads the stream from an offset on, or nil for all of it; `reads`, and then `read`, again and again.
     case consume(from: Int64?)
     /// Publishes a message; `confirmed`.
     case publish(number: Int64?, body: [UInt8])

@@ -118,7 +118,7 @@ extension LedgerJournal {
             // On the connection's own thread, which saves a change of threads for each record. Not on the jobs' executor: a long
             // ledger, or many records of others, would keep its loop from its sockets.
             Task { await read(consumer, on: link, link.connection) }
-            return nil
+            return .reads(link: link.number)
         case .fetch(let id, let offset, let waiter):
             guard let delivery = try? await first(.at(offset), on: link) else {
                 return .fetched(nil, isAnswer: false, waiter)

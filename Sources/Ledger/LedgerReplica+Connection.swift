@@ -8,6 +8,9 @@ extension LedgerReplica {
     /// Our own are some 100 KiB; what is larger cannot be ours, and is not parsed.
     private static let largestMessage = 1 << 20
 
+    /// For this long the first message may take that is read.
+    private static let usualWait = Duration.seconds(3)
+
     /// Stands for those who may live and whom the stream does not name.
     private static let unnamed = ""
 
@@ -26,7 +29,7 @@ extension LedgerReplica {
         (reported, mustReport, answered) = (nil, false, [])
         lastCame = now.monotonic
         (connectedAt, readingFrom, progress) = (now.wall, nil, 0)
-        (hasToldFleet, isJobQueueHidden, expected) = (false, false, nil)
+        (hasToldFleet, isJobQueueHidden, expected, readingSince) = (false, false, nil, nil)
         guard lastRead == nil else { return greet(at: now) }
         (first, end, hole) = (nil, -1, nil)
         phase = .inspecting
@@ -86,26 +89,34 @@ extension LedgerReplica {
     /// The broker has the greeting.
     mutating func greetingIsConfirmed(at now: LedgerMoment) -> [LedgerEffect] {
         lastCame = now.monotonic
-        guard lastRead == nil else {
-            phase = .looking
-            return [.look(at: lastReadAt)]
-        }
         phase = .reading
-        return [.consume(from: nil)]
+        guard let place else { return [.consume(from: nil)] }
+        // The message that was read last is read once more, to see that it still stands there. Behind it there may stand
+        // something else now than messages that did not count.
+        (expected, end) = (place, place.offset &- 1)
+        return [.consume(from: place.offset)]
+    }
+
+    /// Looks where the message is that the reading begins with, if it does not come: a reader of what lies behind the end of a
+    /// stream waits.
+    ///
+    /// Not before: while a node is away that led the stream, each question about it costs the broker 7 s (`net_setuptime`).
+    mutating func lookForExpected(at now: LedgerMoment) -> [LedgerEffect] {
+        guard phase == .reading, let expected, let since = readingSince, now.monotonic - since > Self.usualWait else {
+            return []
+        }
+        readingSince = nil
+        return [.look(at: expected.offset)]
     }
 
     mutating func saw(_ id: LedgerMessage.ID?, _ offset: Int64?, at now: LedgerMoment) -> [LedgerEffect] {
-        guard phase == .looking else { return [] }
+        guard phase == .reading, let expected else { return [] }
         lastCame = now.monotonic
-        guard id == lastRead, offset == lastReadAt else {
+        guard id == expected.message, offset == expected.offset else {
             loseStream(at: now)
-            return greet(at: now)
+            return disconnected(false)
         }
-        phase = .reading
-        // It is read once more, since the end of the stream may be lost between this look and the reading. Behind it there may
-        // stand something else now than messages that did not count.
-        (expected, end) = (place, lastReadAt &- 1)
-        return [.consume(from: lastReadAt)]
+        return []
     }
 
     /// The stream is another one, or has lost its end: it is read from its beginning.

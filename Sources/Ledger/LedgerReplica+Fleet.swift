@@ -77,7 +77,7 @@ extension LedgerReplica {
             // As long as much comes, it is what was written before.
             if isBlocked || readSinceTick > Self.mostAtEnd { greetedAt = now.monotonic }
             readSinceTick = 0
-            return greetAgain(after: Self.longestSilence, at: now)
+            return lookForExpected(at: now) + greetAgain(after: Self.longestSilence, at: now)
         }
         let new = Reported(isReady: isReady, gate: gate, paused: state.fleet.pause?.reason)
         guard mustReport || reported != new || silence.isDue(at: now.monotonic) else { return [] }
@@ -90,7 +90,7 @@ extension LedgerReplica {
     private var longestSilence: Duration {
         switch phase {
         case .greeting: Self.longestGreeting
-        case .away, .inspecting, .looking, .reading, .rewriting, .joining, .upToDate: Self.longestSilence
+        case .away, .inspecting, .reading, .rewriting, .joining, .upToDate: Self.longestSilence
         }
     }
 

@@ -21,7 +21,7 @@ extension LedgerReplica {
     var canWrite: Bool {
         switch phase {
         case .joining, .upToDate: true
-        case .away, .inspecting, .greeting, .looking, .reading, .rewriting: false
+        case .away, .inspecting, .greeting, .reading, .rewriting: false
         }
     }
 
@@ -96,7 +96,7 @@ extension LedgerReplica {
             outbox = []
         // What waits goes behind what is read, or written again, and there is no time for that.
         case .reading, .rewriting: records = [.bye]
-        case .away, .inspecting, .greeting, .looking: records = []
+        case .away, .inspecting, .greeting: records = []
         }
         for start in stride(from: 0, to: records.count, by: Self.mostRecords) {
             let part = Array(records[start..<min(start + Self.mostRecords, records.count)])

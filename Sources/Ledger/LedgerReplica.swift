@@ -59,8 +59,6 @@ package struct LedgerReplica: Hashable, Sendable {
         case inspecting
         /// The greeting is on its way to the broker.
         case greeting
-        /// The broker is asked whether the message that was read last still stands where it stood.
-        case looking
         /// The greeting was not read back.
         case reading
         /// These, which the stream has lost, are written again.
@@ -114,6 +112,8 @@ package struct LedgerReplica: Hashable, Sendable {
     var lastReadAt: Int64 = -1
     /// The message that the reading of this connection begins with, until it has come.
     var expected: LedgerMessage.Place?
+    /// When the reading began; nil before that, and once the expected message was looked for.
+    var readingSince: ContinuousClock.Instant?
     /// Where the reading of this stream began: of what stands before that, this replica knows nothing.
     var first: Int64?
     /// The end of what was read, of messages that do not count too.
@@ -256,6 +256,9 @@ package struct LedgerReplica: Hashable, Sendable {
         case .sawJobs(let jobs, let link): return link == self.link ? saw(jobs, at: now) : []
         case .saw(let id, let offset, let link): return link == self.link ? saw(id, offset, at: now) : []
         case .sawFirst(let offset, let link): return link == self.link ? sawFirst(offset, at: now) : []
+        case .reads(let link):
+            if link == self.link { readingSince = now.monotonic }
+            return []
         case .read(let body, let user, let offset, let link):
             return link == self.link && phase != .away ? read(body, user, offset, at: now) : []
         case .confirmed(let number, let link): return link == self.link ? confirmed(number, at: now) : []

@@ -221,6 +221,7 @@ struct LedgerExploration: Hashable {
             case .consume(let offset):
                 replicas[index].next = offset.map { Int($0) } ?? first
                 replicas[index].isReading = true
+                tell(index, .reads(link: link))
             case .publish(let number, let body):
                 replicas[index].outgoing.append(Outgoing(number: number, body: body))
             case .flushSoon: tell(index, .flush)

@@ -77,6 +77,7 @@ extension LedgerSimulation {
                 replicas[index].next = first + stream.count - 1
             }
             replicas[index].isReading = true
+            tell(index, .reads(link: link))
         case .fetch(let id, let offset, let waiter):
             let message = Int(offset) < first ? nil : message(at: Int(offset))
             let acceptance = message.flatMap { Acceptance(of: id, in: $0) }
