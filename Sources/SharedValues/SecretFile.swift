@@ -1,4 +1,4 @@
-import Glibc
+import SystemPackage
 
 /// Reads files that hold one secret.
 package enum SecretFile {
@@ -7,14 +7,13 @@ package enum SecretFile {
 
     /// The file's text, nil if it cannot be read, is no UTF-8, or is far too long.
     package static func text(at path: String) -> String? {
-        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
+        guard let file = try? FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec) else { return nil }
+        defer { try? file.close() }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 4096)
         while bytes.count <= longest {
-            let count = unsafe Glibc.read(descriptor, &chunk, chunk.count)
-            guard count > 0 else { return count == 0 ? String(validating: bytes, as: UTF8.self) : nil }
+            guard let count = try? file.read(into: &chunk) else { return nil }
+            guard count > 0 else { return String(validating: bytes, as: UTF8.self) }
             bytes += chunk[..<count]
         }
         return nil

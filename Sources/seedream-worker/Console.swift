@@ -1,5 +1,7 @@
 import EditWorker
 import Glibc
+import SharedValues
+import SystemPackage
 
 /// The exit statuses of the program.
 ///
@@ -50,24 +52,15 @@ enum Console {
     }
 
     private static func write(_ text: String, to descriptor: Int32) {
-        var bytes = Array(text.utf8)[...]
-        while !bytes.isEmpty {
-            let count = unsafe bytes.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
-            switch errno {
-            case _ where count > 0: bytes = bytes.dropFirst(count)
-            case EINTR: continue
-            case EAGAIN:
-                var wait = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-                _ = unsafe poll(&wait, 1, -1)
-            // A reader that went away (`| head`) has seen what it wanted.
-            case EPIPE: return
+        do throws(Errno) {
+            try FileDescriptor(rawValue: descriptor).writeWaiting(Array(text.utf8))
+        } catch {
+            // A reader that went away (`| head`) has seen what it wanted, and what is said beside the results is not worth the
+            // end of the command.
+            guard error != .brokenPipe, descriptor == STDOUT_FILENO else { return }
             // What is not complete must not be taken for it: an export on a full disk, say.
-            case let fault where descriptor == STDOUT_FILENO:
-                error("seedream-worker: cannot write the output: \(unsafe String(cString: strerror(fault)))")
-                _exit(ExitStatus.outputFault)
-            // What is said beside the results is not worth the end of the command.
-            default: return
-            }
+            Self.error("seedream-worker: cannot write the output: \(error)")
+            _exit(ExitStatus.outputFault)
         }
     }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import SharedValues
+import SystemPackage
 
 /// Where downloaded images go: names and types of its own choice, never outside the directory and never over a file.
 struct ImageDirectory: Sendable {
@@ -37,13 +38,22 @@ struct ImageDirectory: Sendable {
         let name = "\(Self.name(jobID))-\(number).\(type)"
         let file = "\(path)/\(name)"
         let part = "\(path)/.\(name).\(getpid()).part"
-        let descriptor = unsafe open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o644)
-        guard descriptor >= 0 else { throw Fault(description: "cannot write \(file): \(Self.reason)") }
+        let descriptor: FileDescriptor
+        do {
+            descriptor = try .open(
+                FilePath(part),
+                .writeOnly,
+                options: [.create, .exclusiveCreate, .closeOnExec, .noFollow],
+                permissions: [.ownerReadWrite, .groupRead, .otherRead]
+            )
+        } catch {
+            throw Fault(description: "cannot write \(file): \(error)")
+        }
         defer {
-            _ = close(descriptor)
+            try? descriptor.close()
             _ = unsafe unlink(part)
         }
-        try Self.write(bytes, to: descriptor, file)
+        do { try descriptor.writeAll(bytes) } catch { throw Fault(description: "cannot write \(file): \(error)") }
         // Whole or not at all, and never over another one: `rename` would replace it.
         guard unsafe link(part, file) == 0 else {
             if errno == EEXIST { throw Exists(file: file) }
@@ -55,18 +65,6 @@ struct ImageDirectory: Sendable {
     func file(of jobID: String, number: Int) -> String? {
         let base = "\(path)/\(Self.name(jobID))-\(number)"
         return ["png", "jpg", "webp", "gif"].map { "\(base).\($0)" }.first { unsafe access($0, F_OK) == 0 }
-    }
-
-    private static func write(_ bytes: [UInt8], to descriptor: Int32, _ file: String) throws(Fault) {
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            let count = unsafe rest.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
-            if count > 0 {
-                rest = rest.dropFirst(count)
-            } else if errno != EINTR {
-                throw Fault(description: "cannot write \(file): \(reason)")
-            }
-        }
     }
 
     /// A job's id as a file name: anybody can write anything into it.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import SystemPackage
 
 /// A file that can be read twice: first to check all jobs, then to publish them.
 struct JobSource: Sendable {
@@ -54,11 +55,10 @@ final class SpoolFile: Sendable {
         while true {
             let count = try source.readChunk(&chunk)
             guard count > 0 else { return }
-            var rest = chunk[..<count]
-            while !rest.isEmpty {
-                let written = unsafe rest.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
-                guard written > 0 else { throw Self.fault("cannot keep \(name) in \(directory); set TMPDIR") }
-                rest = rest.dropFirst(written)
+            do {
+                try FileDescriptor(rawValue: descriptor).writeAll(chunk[..<count])
+            } catch {
+                throw ValidationError("cannot keep \(name) in \(directory); set TMPDIR: \(error)")
             }
         }
     }

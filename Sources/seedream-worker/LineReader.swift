@@ -1,5 +1,7 @@
 import ArgumentParser
 import Glibc
+import SharedValues
+import SystemPackage
 
 /// Reads a file line by line through a buffer of fixed size.
 final class LineReader {
@@ -54,11 +56,11 @@ final class LineReader {
 
     /// The next bytes of the file, at most as many as `chunk` holds, none at its end.
     func readChunk(_ chunk: inout [UInt8]) throws -> Int {
-        let count = unsafe read(descriptor, &chunk, chunk.count)
-        guard count >= 0 else {
-            throw ValidationError("cannot read \(name): \(unsafe String(cString: strerror(errno)))")
+        do throws(Errno) {
+            return try FileDescriptor(rawValue: descriptor).read(into: &chunk)
+        } catch {
+            throw ValidationError("cannot read \(name): \(error)")
         }
-        return count
     }
 
     private var endOfLine: Int? {

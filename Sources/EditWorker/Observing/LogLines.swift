@@ -1,5 +1,7 @@
 import Glibc
 import NIOConcurrencyHelpers
+import SharedValues
+import SystemPackage
 import ThreadExecutor
 
 /// The lines of the log on their way out: a log that is not read must not stop a job.
@@ -80,26 +82,8 @@ package final class LogLines: Sendable {
                 return state.waiting
             }
             guard !bytes.isEmpty else { return }
-            writeAll(bytes)
-        }
-    }
-
-    /// A closed log is not this code's problem.
-    private func writeAll(_ bytes: [UInt8]) {
-        var start = 0
-        while start < bytes.count {
-            let count = unsafe bytes.withUnsafeBytes { buffer in
-                unsafe Glibc.write(descriptor, buffer.baseAddress?.advanced(by: start), buffer.count - start)
-            }
-            if count > 0 {
-                start += count
-            } else if errno == EAGAIN {
-                // Another program has made the descriptor one that does not wait.
-                var wait = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-                _ = unsafe poll(&wait, 1, -1)
-            } else if errno != EINTR {
-                return
-            }
+            // A closed log is not this code's problem.
+            try? FileDescriptor(rawValue: descriptor).writeWaiting(bytes)
         }
     }
 }

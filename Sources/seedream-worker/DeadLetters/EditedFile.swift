@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import SystemPackage
 
 /// A text in a file of its own, for an editor; only this user may read it, and it goes with this unless it is kept.
 final class EditedFile {
@@ -14,13 +15,9 @@ final class EditedFile {
         guard descriptor >= 0 else { throw Self.fault("cannot write into \(directory); set TMPDIR") }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         before = text
-        defer { _ = close(descriptor) }
-        var rest = text[...]
-        while !rest.isEmpty {
-            let count = unsafe rest.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress, $0.count) }
-            guard count > 0 else { throw Self.fault("cannot write \(path)") }
-            rest = rest.dropFirst(count)
-        }
+        let file = FileDescriptor(rawValue: descriptor)
+        defer { try? file.close() }
+        do { try file.writeAll(text) } catch { throw ValidationError("cannot write \(path): \(error)") }
     }
 
     deinit {
