@@ -1,11 +1,10 @@
-/// A PNG image of its own for each task, with the task id to be read on it.
+/// A PNG image of its own colour for each image of each task.
 ///
 /// Written here, since the only use of an image library would be this; the pixels are stored, not compressed, so that no
 /// compressor is needed. Source: PNG (ISO/IEC 15948) §5, §10, §11; RFC 1950; RFC 1951 §3.2.4.
 enum SandboxImage {
     private static let width = 480
     private static let height = 160
-    private static let scale = 2
 
     /// The image `number` of a task.
     static func png(taskID: String, number: Int) -> [UInt8] {
@@ -21,27 +20,10 @@ enum SandboxImage {
                 }
             }
         }
-        draw(taskID.lowercased(), x: 16, y: 48, into: &pixels)
-        draw("\(number)", x: 16, y: 96, into: &pixels)
         var file: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
         file += chunk("IHDR", bigEndian(UInt32(width)) + bigEndian(UInt32(height)) + [8, 2, 0, 0, 0])
         file += chunk("IDAT", stored(pixels))
         return file + chunk("IEND", [])
-    }
-
-    private static func draw(_ text: String, x: Int, y: Int, into pixels: inout [UInt8]) {
-        for (index, character) in text.enumerated() {
-            guard let rows = font[character] else { continue }
-            for (row, bits) in rows.enumerated() {
-                for column in 0..<5 where bits >> (4 - column) & 1 == 1 {
-                    for (dx, dy) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
-                        let (px, py) = (x + (index * 6 + column) * scale + dx, y + row * scale + dy)
-                        guard px < width, py < height else { continue }
-                        for part in 0..<3 { pixels[py * (width * 3 + 1) + 1 + px * 3 + part] = 255 }
-                    }
-                }
-            }
-        }
     }
 
     private static func bigEndian(_ number: UInt32) -> [UInt8] {
@@ -81,17 +63,4 @@ enum SandboxImage {
         }
         return stream + bigEndian(high << 16 | low)
     }
-
-    /// Five columns by seven rows: what a UUID is made of.
-    private static let font: [Character: [UInt8]] = [
-        "0": [0x0E, 0x11, 0x13, 0x15, 0x19, 0x11, 0x0E], "1": [0x04, 0x0C, 0x04, 0x04, 0x04, 0x04, 0x0E],
-        "2": [0x0E, 0x11, 0x01, 0x02, 0x04, 0x08, 0x1F], "3": [0x1F, 0x02, 0x04, 0x02, 0x01, 0x11, 0x0E],
-        "4": [0x02, 0x06, 0x0A, 0x12, 0x1F, 0x02, 0x02], "5": [0x1F, 0x10, 0x1E, 0x01, 0x01, 0x11, 0x0E],
-        "6": [0x06, 0x08, 0x10, 0x1E, 0x11, 0x11, 0x0E], "7": [0x1F, 0x01, 0x02, 0x04, 0x08, 0x08, 0x08],
-        "8": [0x0E, 0x11, 0x11, 0x0E, 0x11, 0x11, 0x0E], "9": [0x0E, 0x11, 0x11, 0x0F, 0x01, 0x02, 0x0C],
-        "a": [0x00, 0x00, 0x0E, 0x01, 0x0F, 0x11, 0x0F], "b": [0x10, 0x10, 0x16, 0x19, 0x11, 0x11, 0x1E],
-        "c": [0x00, 0x00, 0x0E, 0x10, 0x10, 0x11, 0x0E], "d": [0x01, 0x01, 0x0D, 0x13, 0x11, 0x11, 0x0F],
-        "e": [0x00, 0x00, 0x0E, 0x11, 0x1F, 0x10, 0x0E], "f": [0x06, 0x09, 0x08, 0x1C, 0x08, 0x08, 0x08],
-        "-": [0x00, 0x00, 0x00, 0x1F, 0x00, 0x00, 0x00],
-    ]
 }
