@@ -126,19 +126,10 @@ private struct JobCheck {
         if prompt.utf8.count > 5000, scalars.count > 5000 {
             violate(pointer(.prompt), .maxLength, "prompt has \(scalars.count) code points; at most 5000 are allowed.")
         }
-        if Self.hasNUL(prompt.utf8.span) {
+        if prompt.utf8.contains(0) {
             violate(pointer(.prompt), .nulCharacter, "prompt has a NUL character; remove it.")
         }
         return prompt
-    }
-
-    private static func hasNUL(_ bytes: Span<UInt8>) -> Bool {
-        var index = 0
-        while let eight = EightBytes(bytes, from: index) {
-            if eight.has(0) { return true }
-            index += 8
-        }
-        return (index..<bytes.count).contains { bytes[$0] == 0 }
     }
 
     mutating func choice<Choice: RawRepresentable<String> & CaseIterable>(_ field: EditJob.Field) -> Choice? {

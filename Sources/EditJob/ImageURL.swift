@@ -33,10 +33,6 @@ enum ImageURL {
     private static func characterFault(_ bytes: Span<UInt8>) -> String? {
         var index = 0
         while index < bytes.count {
-            if let eight = EightBytes(bytes, from: index), eight.arePlain {
-                index += 8
-                continue
-            }
             defer { index += 1 }
             switch bytes[index] {
             case 0: return "has a NUL character"
@@ -124,12 +120,5 @@ enum ImageURL {
             true
         default: false
         }
-    }
-}
-
-extension EightBytes {
-    /// Whether all may stand in a URL wherever they like.
-    fileprivate var arePlain: Bool {
-        areASCII && !hasByte(below: 0x21) && !has(0x7F) && !has(UInt8(ascii: "%")) && !has(UInt8(ascii: "\\"))
     }
 }

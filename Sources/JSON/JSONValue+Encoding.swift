@@ -58,10 +58,6 @@ extension JSONValue {
             let bytes = unsafe utf8.span
             var (start, index) = (0, 0)
             while index < bytes.count {
-                if let eight = EightBytes(bytes, from: index), !eight.needEscape {
-                    index += 8
-                    continue
-                }
                 defer { index += 1 }
                 let byte = bytes[index]
                 guard byte < 0x20 || byte == quote || byte == backslash else { continue }
@@ -89,11 +85,4 @@ extension JSONValue {
 
     fileprivate static let quote = UInt8(ascii: "\"")
     fileprivate static let backslash = UInt8(ascii: "\\")
-}
-
-extension EightBytes {
-    /// Whether one of them cannot stand in a string as it is.
-    fileprivate var needEscape: Bool {
-        hasByte(below: 0x20) || has(JSONValue.quote) || has(JSONValue.backslash)
-    }
 }

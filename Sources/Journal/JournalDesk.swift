@@ -50,11 +50,11 @@ package final class JournalDesk: Sendable {
             let unknown = JournalEntry.answer(to: request, given: nil, by: "", now: 0, isAlive: { _ in false })
             return try await submit(unknown.answer).0
         }
-        let answer = if let now = beginNow(request) { now } else { try await begin(request) }
+        let answer = try await begin(request)
         guard case .begun(let isMarked, let earlier) = answer else { return try await submit(answer).0 }
         do {
             let (result, verdict) = try await submit(answer)
-            if !finishNow(request.id, verdict) { await finish(request.id, verdict) }
+            await finish(request.id, verdict)
             return result
         } catch {
             await finish(request.id, isMarked ? .retrying(attempts: max(request.attempts - 1, earlier)) : .released)
@@ -77,25 +77,6 @@ package final class JournalDesk: Sendable {
     package func acknowledged(_ id: String) async {
         // Without the note a later publication of the job may be told the same refusal, no more.
         try? await journal.acknowledged(id)
-    }
-
-    // MARK: - Without waiting, as nearly every job in memory
-
-    private func beginNow(_ request: JournalRequest) -> JournalAnswer? {
-        guard !hasKept, takePlace(request) else { return nil }
-        guard let answer = journal.beginNow(request) else {
-            leave(request.id, nil)
-            return nil
-        }
-        if case .begun = answer { return answer }
-        leave(request.id, nil)
-        return answer
-    }
-
-    private func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool {
-        guard journal.finishNow(id, verdict) else { return false }
-        leave(id, verdict)
-        return true
     }
 
     // MARK: - Waiting for the store, and for others

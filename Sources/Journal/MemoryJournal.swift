@@ -71,11 +71,7 @@ package final class MemoryJournal: SubmissionJournal {
         self.capacity = capacity
     }
 
-    package func beginNow(_ request: JournalRequest) -> JournalAnswer? { answer(to: request) }
-
-    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer { answer(to: request) }
-
-    private func answer(to request: JournalRequest) -> JournalAnswer {
+    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
         state.withLockedValue { state in
             let (answer, write) = JournalEntry.answer(
                 to: request,
@@ -92,10 +88,6 @@ package final class MemoryJournal: SubmissionJournal {
     }
 
     package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
-        _ = finishNow(id, verdict)
-    }
-
-    package func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool {
         state.withLockedValue { state in
             guard let entry = state[id] else { return }
             let now = Timestamp.now.milliseconds
@@ -105,7 +97,6 @@ package final class MemoryJournal: SubmissionJournal {
             }
             keep(ended, of: id, in: &state)
         }
-        return true
     }
 
     package func acknowledged(_ id: String) async throws(JournalFault) {

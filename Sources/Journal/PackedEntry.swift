@@ -1,9 +1,8 @@
 import EditJob
-import Glibc
 
 /// A job's id and entry in one piece of memory: a journal holds a hundred thousand of them.
 ///
-/// UUIDs take their 16 bytes, and what is zero nothing: 80 bytes an entry instead of 160. Equal to every entry of the same
+/// UUIDs take their 16 bytes, and what is zero nothing: 96 bytes an entry instead of 160. Equal to every entry of the same
 /// job, so that a set of them is a table.
 struct PackedEntry: Hashable, Sendable {
     /// The id, a byte of flags, and what `JournalEntry` has, little-endian.
@@ -12,7 +11,9 @@ struct PackedEntry: Hashable, Sendable {
     /// What is needed to look for a job.
     init(probing id: String) {
         let id = PackedID(id)
-        bytes = PackedBytes(count: id.size) { id.append(to: &$0) }
+        var bytes = PackedBytes(capacity: id.size)
+        id.append(to: &bytes)
+        self.bytes = bytes
     }
 
     /// The entry of a job.
@@ -27,15 +28,15 @@ struct PackedEntry: Hashable, Sendable {
         let text = uuid == nil ? detail ?? "" : ""
         let detailSize = uuid == nil ? 4 + text.utf8.count : 16
         let size = id.size + Self.fixedSize + (entry.replay != 0 ? 8 : 0) + detailSize
-        bytes = PackedBytes(count: size) { bytes in
-            id.append(to: &bytes)
-            bytes.append(flags.rawValue)
-            bytes.append(entry.changedAt)
-            bytes.append(entry.digest.value)
-            bytes.append(Int32(clamping: entry.attempts))
-            if entry.replay != 0 { bytes.append(entry.replay) }
-            if let uuid { bytes.append(uuid.value) } else { bytes.append(text) }
-        }
+        var bytes = PackedBytes(capacity: size)
+        id.append(to: &bytes)
+        bytes.append(flags.rawValue)
+        bytes.append(entry.changedAt)
+        bytes.append(entry.digest.value)
+        bytes.append(Int32(clamping: entry.attempts))
+        if entry.replay != 0 { bytes.append(entry.replay) }
+        if let uuid { bytes.append(uuid.value) } else { bytes.append(text) }
+        self.bytes = bytes
     }
 
     /// When the entry last changed, in milliseconds since 1970.
@@ -60,19 +61,12 @@ struct PackedEntry: Hashable, Sendable {
     }
 
     static func == (one: PackedEntry, other: PackedEntry) -> Bool {
-        let end = one.idEnd
-        guard end == other.idEnd else { return false }
         // How the ids are written, and how long they are, may be compared with them.
-        return unsafe one.bytes.withFirst(end) { one in
-            unsafe other.bytes.withFirst(end) { other in
-                guard let one = one.baseAddress, let other = other.baseAddress else { return false }
-                return unsafe memcmp(one, other, end) == 0
-            }
-        }
+        one.bytes.first(one.idEnd) == other.bytes.first(other.idEnd)
     }
 
     func hash(into hasher: inout Hasher) {
-        unsafe bytes.withFirst(idEnd) { unsafe hasher.combine(bytes: $0) }
+        unsafe bytes.first(idEnd).withUnsafeBytes { unsafe hasher.combine(bytes: $0) }
     }
 
     private struct Flags: OptionSet {
@@ -116,7 +110,7 @@ private enum PackedID {
         }
     }
 
-    func append(to bytes: inout PackedBytes.Writer) {
+    func append(to bytes: inout PackedBytes) {
         switch self {
         case .uuid(let uuid):
             bytes.append(Self.uuidMark)

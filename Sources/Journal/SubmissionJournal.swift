@@ -10,12 +10,8 @@ package protocol SubmissionJournal: Sendable {
     /// The entry is durable, as far as the store is, when this returns. Throws `JournalFault`; then nothing may be
     /// submitted.
     func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer
-    /// As `begin` if there is nothing to wait for, as in memory; nil if there is.
-    func beginNow(_ request: JournalRequest) -> JournalAnswer?
     /// Notes how the submission of a job ended. Throws `JournalFault`; the entry then stays without a verdict.
     func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault)
-    /// As `finish` if there is nothing to wait for; false if there is.
-    func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool
     /// Notes that the delivery which a job was refused with is acknowledged: what comes later under the id is another
     /// publication. Throws `JournalFault`; the refusal is then told to that one too, if it is delivered again.
     func acknowledged(_ id: String) async throws(JournalFault)
@@ -39,10 +35,6 @@ package protocol SubmissionJournal: Sendable {
 }
 
 extension SubmissionJournal {
-    package func beginNow(_ request: JournalRequest) -> JournalAnswer? { nil }
-
-    package func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool { false }
-
     package func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark {
         DeliveryMark(isInDoubt: wasDeliveredBefore)
     }

@@ -252,19 +252,6 @@ struct StoppableJournal: SubmissionJournal {
     let journal: any SubmissionJournal
     let world: SimulatedWorld
 
-    /// The default path of a journal in memory; a worker that is stopped takes the other one, and fails there.
-    func beginNow(_ request: JournalRequest) -> JournalAnswer? {
-        guard journal is MemoryJournal, world.mayBegin(.journalBegin), let answer = journal.beginNow(request),
-            world.mayGoOn(.journalBegin)
-        else { return nil }
-        return answer
-    }
-
-    func finishNow(_ id: String, _ verdict: JournalVerdict) -> Bool {
-        guard journal is MemoryJournal, world.mayBegin(.journalFinish) else { return false }
-        return journal.finishNow(id, verdict) && world.mayGoOn(.journalFinish)
-    }
-
     func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
         guard world.mayBegin(.journalBegin) else { throw JournalFault(description: "stopped") }
         let answer = try await journal.begin(request)

@@ -236,15 +236,15 @@ struct JournalStoreTests {
     @Test func `an id that is refused again and again takes the place of one`() async throws {
         let journal = MemoryJournal()
         for _ in 0..<20_000 {
-            #expect(journal.beginNow(Self.request()) == .begun(mayBeDuplicate: false))
-            _ = journal.finishNow("j", .failed(Self.rejected))
+            #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
+            try await journal.finish("j", .failed(Self.rejected))
             try await journal.acknowledged("j")
         }
         #expect(journal.count == 1)
         #expect(journal.rowLength < 2000)
         // It is still the oldest, and goes first.
-        _ = journal.beginNow(Self.request("other"))
-        _ = journal.finishNow("other", .accepted(taskID: "t", at: Self.moment))
+        _ = try await journal.begin(Self.request("other"))
+        try await journal.finish("other", .accepted(taskID: "t", at: Self.moment))
         try await journal.sweep(before: .max)
         #expect(journal.count == 0)
     }

@@ -177,7 +177,6 @@ struct LedgerJournalTests {
         }
     }
 
-    /// A job that was delivered before, and comes to this replica now.
     /// As `BrokerLink`: takes another connection if the replica leaves this one, as it does when the stream is another one.
     private static func attachUntilReady(_ ledger: LedgerJournal, _ broker: TestBroker) async throws -> AMQPConnection {
         while true {
@@ -187,6 +186,7 @@ struct LedgerJournalTests {
         }
     }
 
+    /// A job that was delivered before, and comes to this replica now.
     private static func redelivered(_ id: String, to ledger: LedgerJournal) -> JournalRequest {
         var request = request(id)
         let mark = ledger.mark(wasDeliveredBefore: true, awaitsVerdict: false)

@@ -4,8 +4,7 @@ import NIOSSL
 
 /// One HTTP/1.1 connection: an exchange at a time, the next one only where both sides are done with the last.
 ///
-/// Never sends anything twice. The last handler: before it NIO's decoder, for answers that are not plain, and a
-/// `PlainAnswerHandler`, which reads all others.
+/// Never sends anything twice. The last handler: before it NIO's decoder, and a `RawRequestHandler`.
 final class HTTPConnection: ChannelInboundHandler {
     typealias InboundIn = HTTPClientResponsePart
     typealias OutboundOut = HTTPClientRequestPart
@@ -20,7 +19,6 @@ final class HTTPConnection: ChannelInboundHandler {
     /// Where requests are written: before the decoder, which would look at them.
     var socketSide: ChannelHandlerContext?
     private var context: ChannelHandlerContext?
-    private var isDecoding = false
     private var isWritten = true
     private var isReusable = false
     private var isAnswered = false
@@ -81,35 +79,13 @@ final class HTTPConnection: ChannelInboundHandler {
         guard let context, let socketSide else { return exchange.fail(.notWritten) }
         self.exchange = exchange
         isUsed = true
-        (isWritten, isReusable, isDecoding) = (false, false, false)
+        (isWritten, isReusable) = (false, false)
+        // The decoder must know what an answer is to.
+        context.write(wrapOutboundOut(.head(Self.method)), promise: nil)
         let request = exchange.start(on: self)
         let written = context.eventLoop.makePromise(of: Void.self)
         written.futureResult.assumeIsolated().whenSuccess { self.isWritten = true }
         socketSide.writeAndFlush(NIOAny(request), promise: written)
-    }
-
-    /// Takes a plain answer; false if the decoder is to read what has come.
-    func receive(_ bytes: ByteBuffer) -> Bool {
-        guard let exchange, !isClosing else {
-            close()
-            return true
-        }
-        guard !isDecoding else { return false }
-        guard exchange.receivePlain(bytes) else {
-            isDecoding = true
-            // The decoder must know what an answer is to.
-            context?.write(wrapOutboundOut(.head(Self.method)), promise: nil)
-            return false
-        }
-        end(isReusable: true)
-        return true
-    }
-
-    /// The answer is complete.
-    private func end(isReusable: Bool) {
-        self.isReusable = isReusable
-        exchange = nil
-        isAnswered = true
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
@@ -131,7 +107,8 @@ final class HTTPConnection: ChannelInboundHandler {
             if !exchange.receive(part) { close() }
         case .end:
             if isUnclean { exchange.completeByUncleanEnd() } else { exchange.complete() }
-            end(isReusable: isReusable)
+            self.exchange = nil
+            isAnswered = true
         }
     }
 

@@ -176,7 +176,7 @@ final class HTTPConnectionPool {
         let connection = HTTPConnection(pool: self)
         do {
             try channel.pipeline.syncOperations.addHandlers([
-                PlainAnswerHandler(connection),
+                RawRequestHandler(connection),
                 ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)),
                 // Some servers compress whatever a request accepts.
                 NIOHTTPResponseDecompressor(limit: .size(longestBody)),

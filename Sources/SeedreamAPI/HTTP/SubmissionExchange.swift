@@ -70,24 +70,6 @@ final class SubmissionExchange {
         )
     }
 
-    /// Takes a whole answer and ends, if it is plain; else false, and nothing has happened.
-    func receivePlain(_ bytes: ByteBuffer) -> Bool {
-        guard let plain = PlainAnswer(bytes.readableBytesUInt8Span), plain.body.count <= limit else { return false }
-        let text = { (range: Range<Int>) in
-            bytes.getString(at: bytes.readerIndex + range.lowerBound, length: range.count)
-        }
-        let retryAfter = plain.retryAfter.flatMap(text)
-        // All that a date is for is to know from when on the other one counts.
-        head = Head(
-            status: plain.status,
-            retryAfter: retryAfter,
-            date: retryAfter == nil ? nil : plain.date.flatMap(text)
-        )
-        seen = bytes.getBytes(at: bytes.readerIndex + plain.body.lowerBound, length: plain.body.count) ?? []
-        complete()
-        return true
-    }
-
     /// A part of the body has come; false if the answer is too long, which ends the exchange.
     func receive(_ part: ByteBuffer) -> Bool {
         guard seen.count + part.readableBytes <= limit else {

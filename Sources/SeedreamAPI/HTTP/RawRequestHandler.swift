@@ -1,17 +1,17 @@
 import NIOCore
 import NIOHTTP1
 
-/// What stands between NIO's decoder and the socket: passes on only what the decoder has to read, and nothing that it
-/// would write, since requests are encoded before.
-final class PlainAnswerHandler: ChannelDuplexHandler {
+/// Stands between NIO's decoder and the socket, and lets pass only requests that are encoded already.
+///
+/// What else is written tells the decoder what an answer is to, and goes no further.
+final class RawRequestHandler: ChannelDuplexHandler {
     typealias InboundIn = ByteBuffer
-    typealias InboundOut = ByteBuffer
     typealias OutboundIn = HTTPClientRequestPart
     typealias OutboundOut = ByteBuffer
 
     private let connection: HTTPConnection
 
-    /// For the answers of a connection, whose handler is the last.
+    /// For the requests of a connection, whose handler is the last.
     init(_ connection: HTTPConnection) {
         self.connection = connection
     }
@@ -22,11 +22,6 @@ final class PlainAnswerHandler: ChannelDuplexHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) {
         connection.socketSide = nil
-    }
-
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        guard !connection.receive(unwrapInboundIn(data)) else { return }
-        context.fireChannelRead(data)
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
