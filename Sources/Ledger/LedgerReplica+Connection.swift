@@ -47,7 +47,8 @@ extension LedgerReplica {
     mutating func saw(_ jobs: LedgerEvent.JobQueue, at now: LedgerMoment) -> [LedgerEffect] {
         lastCame = now.monotonic
         if phase == .inspecting {
-            jobsAtStart = jobs
+            // What is seen of the job queue says nothing of a stream that has lost something.
+            jobsAtStart = mustTellGap ? .hidden : jobs
             return greet(at: now)
         }
         if jobs == .hidden { isJobQueueHidden = true }

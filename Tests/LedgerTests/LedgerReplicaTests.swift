@@ -580,6 +580,21 @@ struct LedgerReplicaTests {
         #expect(failure.code == .outcomeUnknown)
     }
 
+    @Test func `a job queue that nobody reads proves nothing to who has lost the stream`() {
+        var world = World()
+        world.jobs = .seen(ready: 3, consumers: 0)
+        world.connect()
+        world.tell(.delivered(wasBefore: false))
+        world.wait(4)
+        #expect(world.replica.isCovered)
+        world.lose()
+        world.jobs = .seen(ready: 1, consumers: 0)
+        world.connect()
+        world.jobs = .seen(ready: 0, consumers: 1)
+        world.wait(60)
+        #expect(world.replica.isReady && !world.replica.isCovered)
+    }
+
     @Test func `what was on its way when the doubt ended is in doubt still`() {
         var world = World()
         world.jobs = .seen(ready: 3, consumers: 0)

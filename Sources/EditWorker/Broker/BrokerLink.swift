@@ -90,6 +90,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
             do throws(AMQPError) {
                 guard let connection = try await open(url) else { break }
                 nodes.forgetPreference()
+                nodes.note(url, isReached: true, at: .now)
                 onOpen(url)
                 let end = await watch(connection, at: url)
                 // One that the broker ends at once has brought nothing: the wait goes on growing.

@@ -6,6 +6,7 @@ import NIOHTTP1
 /// What else is written tells the decoder what an answer is to, and goes no further.
 final class RawRequestHandler: ChannelDuplexHandler {
     typealias InboundIn = ByteBuffer
+    typealias InboundOut = ByteBuffer
     typealias OutboundIn = HTTPClientRequestPart
     typealias OutboundOut = ByteBuffer
 
@@ -22,6 +23,12 @@ final class RawRequestHandler: ChannelDuplexHandler {
 
     func handlerRemoved(context: ChannelHandlerContext) {
         connection.socketSide = nil
+    }
+
+    /// What comes without a request, be it half an answer, must not become the next one's.
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard connection.exchange != nil else { return connection.close() }
+        context.fireChannelRead(data)
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
