@@ -203,6 +203,21 @@ struct ConnectionPoolTests {
     }
 
     @Test(arguments: Transport.allCases)
+    func `half an answer that no request has asked for ends its connection`(_ transport: Transport) async throws {
+        let server = try await Server(transport) { _, _ in .send(Self.accepted) }
+        var options = server.options(connections: 1)
+        // Not by its own time.
+        options.idleTimeout = .seconds(3600)
+        try await SeedreamClient.with(options) { client in
+            #expect(await client.submit(Self.request("first")) == Self.answered)
+            try await server.scripted.send("HTTP/1.1 200 OK\r\nContent-Le")
+            try await eventually("the end of the connection") { server.scripted.openConnections == 0 }
+            #expect(await client.submit(Self.request("second")) == Self.answered)
+        }
+        #expect(server.requests.map(\.connection) == [0, 1])
+    }
+
+    @Test(arguments: Transport.allCases)
     func `an answer that is too long ends its connection, and the next job is not begun on it`(
         _ transport: Transport
     ) async throws {

@@ -116,6 +116,13 @@ package final class ScriptedServer: Sendable {
         try await channel.close()
     }
 
+    /// Sends these bytes on all open connections, without a request.
+    package func send(_ text: String) async throws {
+        for channel in state.withLockedValue({ $0.channels }) where channel.isActive {
+            try await channel.writeAndFlush(ByteBuffer(string: text))
+        }
+    }
+
     /// Closes all connections that clients have opened.
     package func closeConnections() async throws {
         for channel in state.withLockedValue({ $0.channels }) where channel.isActive { try await channel.close() }
