@@ -142,8 +142,10 @@ package actor AMQPConnection {
 
     // MARK: - Closing
 
-    /// For how long the broker's goodbye is waited for: whoever ends has nothing more to ask.
-    private static let patience = Duration.milliseconds(500)
+    /// How long to wait for the broker's goodbye: whoever ends has nothing more to ask.
+    ///
+    /// Longer if the broker may still be at the last acknowledgements, which it drops with a connection that ends.
+    private static let patience = (usual: Duration.milliseconds(500), settling: Duration.seconds(3))
 
     /// Sends what is waiting, says goodbye to the broker, and ends the consumers.
     package func close() { close(AMQPConnection.closedError) }
@@ -160,7 +162,9 @@ package actor AMQPConnection {
             // A broker that blocks us does not read, and would let us wait for nothing.
             if !publishing.isBlocked {
                 linger()
-                socket?.close(patience: Self.patience)
+                let (usual, settling) = Self.patience
+                let isSettling = consuming.lastSettledAt.map { .now - $0 < settling } ?? false
+                socket?.close(patience: isSettling ? settling : usual)
             }
         } catch {
             // The connection is gone already, which is what was wanted.
