@@ -59,7 +59,7 @@ final class QueueSampler: Sendable {
         self.options = options
     }
 
-    /// What was seen last; to ask is to look.
+    /// What was seen last; asking keeps the fleet being read.
     var state: State {
         box.withLockedValue { state in
             state.lookedAt = .now

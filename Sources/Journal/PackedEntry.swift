@@ -2,7 +2,7 @@ import EditJob
 
 /// A job's id and entry in one piece of memory: a journal holds a hundred thousand of them.
 ///
-/// UUIDs take their 16 bytes, and what is zero nothing: 96 bytes an entry instead of 160. Equal to every entry of the same
+/// UUIDs take their 16 bytes, and what is zero nothing: some 96 bytes per entry instead of 160. Equal to every entry of the same
 /// job, so that a set of them is a table.
 struct PackedEntry: Hashable, Sendable {
     /// The id, a byte of flags, and what `JournalEntry` has, little-endian.

@@ -8,7 +8,7 @@ extension LedgerReplica {
     /// Our own are some 100 KiB; what is larger cannot be ours, and is not parsed.
     private static let largestMessage = 1 << 20
 
-    /// For this long the first message may take that is read.
+    /// How long the first message may take to come.
     private static let usualWait = Duration.seconds(3)
 
     /// Stands for those who may live and whom the stream does not name.
@@ -98,8 +98,7 @@ extension LedgerReplica {
         return [.consume(from: place.offset)]
     }
 
-    /// Looks where the message is that the reading begins with, if it does not come: a reader of what lies behind the end of a
-    /// stream waits.
+    /// Asks where the expected message stands, if it does not come: a reader of what lies behind the end of a stream waits.
     ///
     /// Not before: while a node is away that led the stream, each question about it costs the broker 7 s (`net_setuptime`).
     mutating func lookForExpected(at now: LedgerMoment) -> [LedgerEffect] {

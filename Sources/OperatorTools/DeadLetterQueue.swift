@@ -60,13 +60,14 @@ package final class DeadLetterQueue {
         options.heartbeat = .zero
         self.options = options
         self.longestHold = longestHold
-        self.prefetch = prefetch
-        room = Int(prefetch)
+        // None at all would be no limit.
+        self.prefetch = max(1, prefetch)
+        room = Int(self.prefetch)
         connection = try await AMQPConnection.open(url, options: options)
         let status = try await connection.inspect(queue: name)
         count = Int(status.messageCount)
         others = status.consumerCount
-        consumer = try await connection.consume(from: name, prefetch: prefetch, readAhead: Self.mostAhead)
+        consumer = try await connection.consume(from: name, prefetch: self.prefetch, readAhead: Self.mostAhead)
         deliveries = consumer.deliveries.makeAsyncIterator()
     }
 
@@ -146,7 +147,7 @@ package final class DeadLetterQueue {
         {
             try? await Task.sleep(for: .milliseconds(20))
         }
-        consumer = try await connection.consume(from: name, prefetch: prefetch, readAhead: Self.mostAhead)
+        consumer = try await connection.consume(from: name, prefetch: self.prefetch, readAhead: Self.mostAhead)
         deliveries = consumer.deliveries.makeAsyncIterator()
         room = Int(prefetch)
         openedAt = .now

@@ -78,7 +78,7 @@ struct Run: AsyncParsableCommand {
         until drain: Drain,
         _ signals: UnixSignalsSequence
     ) async throws {
-        // To the end of the process: the last part may take too long for its user too.
+        // Until the process ends: its user may not want to wait for the last part either.
         Task { for await _ in signals { await drain.signalled() } }
         try await withThrowingTaskGroup(of: Void.self) { beside in
             beside.addTask { await worker.sweeper.run() }

@@ -125,7 +125,7 @@ struct OverviewPage {
         )
     }
 
-    /// Outside of what is replaced, so that no typing is.
+    /// Outside of what is replaced, so that what is being typed is kept.
     private var orders: HTML {
         guard state.hasLedger else { return "" }
         return """

@@ -24,7 +24,7 @@ package struct StaleDelivery: Error {
 /// Publishes over the publisher link, and declares over the consumer's: a broker that blocks publishers reads nothing from
 /// them, so that a question on their connection would never be answered.
 package struct BrokerPublisher: MessagePublisher {
-    /// With the backoff about ten seconds: a queue that is full for longer is a decision.
+    /// With the backoff about ten seconds: a queue that is full for longer is meant to be.
     private static let mostRefusals = 5
 
     private let publisher: BrokerLink<Publisher>
