@@ -29,8 +29,8 @@ extension LedgerReplica {
         (reported, mustReport, answered) = (nil, false, [])
         lastCame = now.monotonic
         (connectedAt, readingFrom, progress) = (now.wall, nil, 0)
-        (hasToldFleet, isJobQueueHidden, expected, readingSince) = (false, false, nil, nil)
-        guard lastRead == nil else { return greet(at: now) }
+        (hasToldFleet, isJobQueueHidden, expected, readingSince) = (false, false, [], nil)
+        guard place == nil else { return greet(at: now) }
         (first, end, hole) = (nil, -1, nil)
         phase = .inspecting
         return [.inspectJobs]
@@ -91,28 +91,31 @@ extension LedgerReplica {
     mutating func greetingIsConfirmed(at now: LedgerMoment) -> [LedgerEffect] {
         lastCame = now.monotonic
         phase = .reading
-        guard let place else { return [.consume(from: nil)] }
-        // The message that was read last is read once more, to see that it still stands there. Behind it there may stand
-        // something else now than messages that did not count.
-        (expected, end) = (place, place.offset &- 1)
-        return [.consume(from: place.offset)]
+        // The last messages are read once more, to see that they still stand there. The last one alone would not show it: others
+        // may have lost the same tail, and what they have written again may stand where it stood, but for what none of them had.
+        expected = state.places
+        guard let first = expected.first else { return [.consume(from: nil)] }
+        end = first.offset &- 1
+        return [.consume(from: first.offset)]
     }
 
-    /// Asks where the expected message stands, if it does not come: a reader of what lies behind the end of a stream waits.
+    /// Looks for the last expected message if it does not come: a reader of what lies behind the end of a stream waits.
     ///
     /// Not before: while a node is away that led the stream, each question about it costs the broker 7 s (`net_setuptime`).
     mutating func lookForExpected(at now: LedgerMoment) -> [LedgerEffect] {
-        guard phase == .reading, let expected, let since = readingSince, now.monotonic - since > Self.usualWait else {
+        guard phase == .reading, let last = expected.last, let since = readingSince,
+            now.monotonic - since > Self.usualWait
+        else {
             return []
         }
         readingSince = nil
-        return [.look(at: expected.offset)]
+        return [.look(at: last.offset)]
     }
 
     mutating func saw(_ id: LedgerMessage.ID?, _ offset: Int64?, at now: LedgerMoment) -> [LedgerEffect] {
-        guard phase == .reading, let expected else { return [] }
+        guard phase == .reading, let last = expected.last else { return [] }
         lastCame = now.monotonic
-        guard id == expected.message, offset == expected.offset else {
+        guard id == last.message, offset == last.offset else {
             loseStream(at: now)
             return disconnected(false)
         }
@@ -124,7 +127,7 @@ extension LedgerReplica {
     /// What was read stays known. What is still held of it and does not stand there any more is written again.
     private mutating func loseStream(at now: LedgerMoment) {
         (mustTellGap, isReadingAgain) = (true, true)
-        (lastRead, lastReadAt, first, end, hole) = (nil, -1, nil, -1, nil)
+        (expected, first, end, hole) = ([], nil, -1, nil)
         outdatedAt = nil
         state.forgetPlaces()
         losses += 1
@@ -145,11 +148,8 @@ extension LedgerReplica {
     mutating func read(_ body: [UInt8]?, _ user: String?, _ offset: Int64, at now: LedgerMoment) -> [LedgerEffect] {
         lastCame = now.monotonic
         guard offset > end else { return [] }
-        if let expected {
-            self.expected = nil
-            guard offset == expected.offset, let body, let again = try? LedgerMessage(parsing: body),
-                again.id == expected.message
-            else {
+        if !expected.isEmpty {
+            guard isAsBefore(body, at: offset) else {
                 loseStream(at: now)
                 return disconnected(false)
             }
@@ -161,6 +161,19 @@ extension LedgerReplica {
         first = first ?? offset
         end = offset
         return (isSkipping ? [.lookFirst] : []) + read(body, user, at: offset, now)
+    }
+
+    /// Whether what is read once more is what stood there.
+    private mutating func isAsBefore(_ body: [UInt8]?, at offset: Int64) -> Bool {
+        if expected.count == state.places.count {
+            // The stream may have dropped its oldest messages.
+            while let oldest = expected.first, oldest.offset < offset { expected.removeFirst() }
+        }
+        guard let next = expected.first, next.offset >= offset else { return false }
+        // What did not count then.
+        guard next.offset == offset else { return true }
+        expected.removeFirst()
+        return body.flatMap { try? LedgerMessage(parsing: $0) }?.id == next.message
     }
 
     private mutating func read(_ body: [UInt8]?, _ user: String?, at offset: Int64, _ now: LedgerMoment)
@@ -187,7 +200,6 @@ extension LedgerReplica {
     private mutating func apply(_ message: LedgerMessage, at offset: Int64, _ now: LedgerMoment) -> [LedgerEffect] {
         readingFrom = readingFrom ?? message.at
         readSinceTick += 1
-        (lastRead, lastReadAt) = (message.id, offset)
         let isNew = !state.hasApplied(message)
         if isReadingAgain { missing.remove(message.id) }
         let answers = state.apply(message, at: offset)

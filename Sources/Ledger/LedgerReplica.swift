@@ -107,12 +107,9 @@ package struct LedgerReplica: Hashable, Sendable {
     var greetedAt: ContinuousClock.Instant?
     /// Messages that came since the last tick.
     var readSinceTick = 0
-    /// The message that was read last, and where.
-    var lastRead: LedgerMessage.ID?
-    var lastReadAt: Int64 = -1
-    /// The message that the reading of this connection begins with, until it has come.
-    var expected: LedgerMessage.Place?
-    /// When the reading began; nil before that, and once the expected message was looked for.
+    /// What the reading of this connection begins with: messages that were read before, as far as they have not come again.
+    var expected: Deque<LedgerMessage.Place> = []
+    /// When the reading began; nil before that, and once the last expected message was looked for.
     var readingSince: ContinuousClock.Instant?
     /// Where the reading of this stream began: of what stands before that, this replica knows nothing.
     var first: Int64?
@@ -225,7 +222,7 @@ package struct LedgerReplica: Hashable, Sendable {
     }
 
     /// The message that was read last, in its place.
-    var place: LedgerMessage.Place? { lastRead.map { LedgerMessage.Place($0, at: lastReadAt) } }
+    var place: LedgerMessage.Place? { state.places.last }
 
     /// Whether those are waited for that may know more.
     private var isJoining: Bool { if case .joining = phase { true } else { false } }

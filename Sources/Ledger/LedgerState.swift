@@ -39,9 +39,11 @@ package struct LedgerState: Hashable, Sendable {
     /// Of what was delivered before that offset nothing can come back any more; nil if it was not said since the `gap`.
     package private(set) var knownFrom: Int64?
     /// The messages that were read last, and where, oldest first.
-    private var places: Deque<LedgerMessage.Place> = []
+    private(set) var places: Deque<LedgerMessage.Place> = []
     /// As far as a replica may be behind with its reading when it says what is known.
-    private static let mostPlaces = 1024
+    ///
+    /// More than replicas write again of a tail that was lost.
+    private static let mostPlaces = 1100
     /// What is not about single jobs.
     package private(set) var fleet = FleetState()
     private var budget: FleetBudget?

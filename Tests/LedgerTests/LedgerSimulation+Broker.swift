@@ -66,7 +66,7 @@ extension LedgerSimulation {
             let place = max(Int(offset), first)
             let message = place < first + stream.count ? message(at: place) : nil
             guard mutation != .neverSeesAnotherStream else {
-                return tell(index, .saw(replicas[index].ledger.lastRead, at: offset, link: link))
+                return tell(index, .saw(replicas[index].ledger.place?.message, at: offset, link: link))
             }
             tell(index, .saw(message?.id, at: message == nil ? nil : Int64(place), link: link))
         case .lookFirst: tell(index, .sawFirst(Int64(first), link: link))
@@ -109,7 +109,7 @@ extension LedgerSimulation {
         // A policy has cut off what was to be read: the broker goes on where the stream begins.
         replicas[index].next = max(replicas[index].next, first)
         let offset = replicas[index].next
-        if mutation == .neverSeesAnotherStream, let expected = replicas[index].ledger.expected {
+        if mutation == .neverSeesAnotherStream, let expected = replicas[index].ledger.expected.first {
             let (id, place) = (expected.message, expected.offset)
             replicas[index].next = Int(place) + 1
             let body = LedgerMessage(replica: id.replica, writer: "", number: id.number, at: 0, records: []).encoded
