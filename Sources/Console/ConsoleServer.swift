@@ -27,7 +27,8 @@ package struct ConsoleServer: Sendable {
     ///
     /// Throws what the system says if the address is taken or not ours.
     package func run(onListen: @escaping @Sendable (Int) async -> Void) async throws {
-        let server = HTTPServer(host: options.host, port: options.port, longestBody: Self.longestForm) { request in
+        let bounds = HTTPServer.Bounds(longestBody: Self.longestForm)
+        let server = HTTPServer(host: options.host, port: options.port, bounds: bounds) { request in
             await answer(request).response
         }
         // Not waited for: it may be on its way to a broker that does not answer.

@@ -15,8 +15,6 @@ package struct HTTPServer: Sendable {
     /// the same.
     package typealias Responder = @Sendable (HTTPRequest) async -> HTTPResponse?
 
-    /// A connection without a request is closed after this time; longer than the minute between two scrapes.
-    private static let idleTimeout = TimeAmount.seconds(75)
     /// Longest head of a request, in bytes.
     private static let longestHead = 80 * 1024
 
@@ -26,30 +24,43 @@ package struct HTTPServer: Sendable {
         package let description = "the system has closed the listening socket"
     }
 
+    /// What clients may use of the server.
+    package struct Bounds: Sendable {
+        /// Bytes of a body that are kept; of a longer one the responder learns that it was too long.
+        package var longestBody: Int
+        /// Maximum connections: a further one takes the place of the one that has waited longest for a request.
+        ///
+        /// Far below the usual limit of 1024 open files per process, which the worker's own connections need too.
+        package var connections = 128
+        /// A connection is closed unless a whole request comes within this time, however slowly its bytes do; longer than the
+        /// minute between two scrapes.
+        package var wait = TimeAmount.seconds(75)
+        /// Requests in flight when the server stops have this long to finish.
+        package var patience = TimeAmount.seconds(5)
+
+        package init(longestBody: Int) {
+            self.longestBody = longestBody
+        }
+    }
+
     private let host: String
     private let port: Int
     private let group: any EventLoopGroup
-    private let longestBody: Int
-    private let patience: TimeAmount
+    private let bounds: Bounds
     private let responder: Responder
 
     /// A server for an address, on the event loops of `group`; port 0 lets the system choose.
-    ///
-    /// A body longer than `longestBody` bytes is not kept. Requests in flight when the server stops have `patience` to
-    /// finish.
     package init(
         host: String,
         port: Int,
         group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton,
-        longestBody: Int,
-        patience: TimeAmount = .seconds(5),
+        bounds: Bounds,
         responder: @escaping Responder
     ) {
         self.host = host
         self.port = port
         self.group = group
-        self.longestBody = longestBody
-        self.patience = patience
+        self.bounds = bounds
         self.responder = responder
     }
 
@@ -58,8 +69,8 @@ package struct HTTPServer: Sendable {
     /// Returns when the last responder has returned. Throws NIO's error if the address is taken or not ours, and
     /// `ListenerEnded`.
     package func run(onListen: @Sendable (Int) async -> Void) async throws {
-        let work = OpenWork()
-        let (longestBody, responder) = (longestBody, responder)
+        let work = OpenWork(mostConnections: bounds.connections)
+        let (bounds, responder) = (bounds, responder)
         var limits = NIOHTTPDecoderLimitConfiguration()
         limits.maxHeaderFieldSize = Self.longestHead
         limits.maxHeaderListSize = Self.longestHead
@@ -78,8 +89,7 @@ package struct HTTPServer: Sendable {
                         withEncoderConfiguration: .init(),
                         withDecoderLimitConfiguration: limits
                     )
-                    try pipeline.addHandler(IdleStateHandler(allTimeout: Self.idleTimeout))
-                    try pipeline.addHandler(RequestHandler(work, longestBody: longestBody, responder: responder))
+                    try pipeline.addHandler(RequestHandler(work, bounds, responder))
                 }
             }
             .bind(host: host, port: port).get()
@@ -89,7 +99,7 @@ package struct HTTPServer: Sendable {
         } onCancel: {
             listener.close(promise: nil)
         }
-        await work.end(within: patience)
+        await work.end(within: bounds.patience)
         guard Task.isCancelled else { throw ListenerEnded() }
     }
 }

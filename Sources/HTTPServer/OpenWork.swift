@@ -1,24 +1,50 @@
 import NIOConcurrencyHelpers
 import NIOCore
 
-/// What a server still has to finish: its connections, and the tasks that answer requests.
+/// What a server still has to finish: its connections, of which there are never too many, and the tasks that answer requests.
 final class OpenWork: Sendable {
     /// Told to each connection: close when the last response is sent.
     struct EndEvent: Sendable {}
 
+    private struct Connection {
+        let channel: any Channel
+        /// Since when it has had no request to answer; nil while it has one.
+        var waitingSince: NIODeadline?
+    }
+
     private struct State {
-        var channels: [ObjectIdentifier: any Channel] = [:]
+        var connections: [ObjectIdentifier: Connection] = [:]
         var tasks: [Int: Task<Void, Never>] = [:]
         var next = 0
     }
 
+    private let mostConnections: Int
     private let state = NIOLockedValueBox(State())
 
-    /// Keeps a connection until it is closed.
+    init(mostConnections: Int) {
+        self.mostConnections = mostConnections
+    }
+
+    /// Keeps a connection until it is closed; one too many takes the place of the one that has waited longest for a request.
     func add(_ channel: any Channel) {
-        state.withLockedValue { $0.channels[ObjectIdentifier(channel)] = channel }
+        let ended = state.withLockedValue { [mostConnections] state -> (any Channel)? in
+            state.connections[ObjectIdentifier(channel)] = Connection(channel: channel, waitingSince: .now())
+            guard state.connections.count > mostConnections else { return nil }
+            let waiting = state.connections.filter { $0.value.waitingSince != nil }
+            // At least the new one waits.
+            let oldest = waiting.min { $0.value.waitingSince ?? .now() < $1.value.waitingSince ?? .now() }
+            return oldest.flatMap { state.connections.removeValue(forKey: $0.key)?.channel }
+        }
+        ended?.close(promise: nil)
         channel.closeFuture.whenComplete { [state] _ in
-            state.withLockedValue { _ = $0.channels.removeValue(forKey: ObjectIdentifier(channel)) }
+            state.withLockedValue { _ = $0.connections.removeValue(forKey: ObjectIdentifier(channel)) }
+        }
+    }
+
+    /// Notes whether a connection has a request to answer.
+    func note(_ channel: any Channel, isAnswering: Bool) {
+        state.withLockedValue {
+            $0.connections[ObjectIdentifier(channel)]?.waitingSince = isAnswering ? nil : .now()
         }
     }
 
@@ -38,7 +64,7 @@ final class OpenWork: Sendable {
 
     /// Closes what is idle at once, the rest when its response is sent or the time is over; waits for all tasks.
     func end(within patience: TimeAmount) async {
-        let channels = state.withLockedValue { Array($0.channels.values) }
+        let channels = state.withLockedValue { $0.connections.values.map(\.channel) }
         for channel in channels {
             channel.pipeline.fireUserInboundEventTriggered(EndEvent())
             let deadline = channel.eventLoop.scheduleTask(in: patience) { channel.close(promise: nil) }

@@ -8,9 +8,8 @@ final class RequestHandler: ChannelInboundHandler {
 
     /// How much more of a body that is too long is read, so that its sender gets the answer.
     private static let longestRest = 4 << 20
-
     private let work: OpenWork
-    private let longestBody: Int
+    private let bounds: HTTPServer.Bounds
     private let responder: HTTPServer.Responder
     private var head: HTTPRequestHead?
     private var body = ByteBuffer()
@@ -18,13 +17,24 @@ final class RequestHandler: ChannelInboundHandler {
     private var dropped = 0
     private var answering: Task<Void, Never>?
     private var inFlight = 0
+    private var deadline: Scheduled<Void>?
     /// No request will come, or none is to be read.
     private var isLast = false
 
-    init(_ work: OpenWork, longestBody: Int, responder: @escaping HTTPServer.Responder) {
+    init(_ work: OpenWork, _ bounds: HTTPServer.Bounds, _ responder: @escaping HTTPServer.Responder) {
         self.work = work
-        self.longestBody = longestBody
+        self.bounds = bounds
         self.responder = responder
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        awaitRequest(on: context.channel)
+        context.fireChannelActive()
+    }
+
+    private func awaitRequest(on channel: any Channel) {
+        work.note(channel, isAnswering: false)
+        deadline = channel.eventLoop.scheduleTask(in: bounds.wait) { channel.close(promise: nil) }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -38,12 +48,12 @@ final class RequestHandler: ChannelInboundHandler {
                 context.writeAndFlush(wrapOutboundOut(.head(go)), promise: nil)
             }
         case .body(let piece):
-            if dropped == 0, piece.readableBytes <= longestBody - body.readableBytes {
+            if dropped == 0, piece.readableBytes <= bounds.longestBody - body.readableBytes {
                 body.writeImmutableBuffer(piece)
             } else {
                 dropped += body.readableBytes + piece.readableBytes
                 body = ByteBuffer()
-                if dropped > longestBody + Self.longestRest { context.close(promise: nil) }
+                if dropped > bounds.longestBody + Self.longestRest { context.close(promise: nil) }
             }
         case .end:
             guard let head else { return }
@@ -55,6 +65,8 @@ final class RequestHandler: ChannelInboundHandler {
 
     private func answer(_ head: HTTPRequestHead, _ body: ByteBuffer?, _ context: ChannelHandlerContext) {
         inFlight += 1
+        deadline?.cancel()
+        work.note(context.channel, isAnswering: true)
         let request = HTTPRequest(head, body: body, from: context.remoteAddress)
         let writer = ResponseWriter(request: head, channel: context.channel)
         let handler = NIOLoopBound(self, eventLoop: context.eventLoop)
@@ -68,6 +80,7 @@ final class RequestHandler: ChannelInboundHandler {
 
     private func answered(on channel: any Channel) {
         inFlight -= 1
+        if inFlight == 0 { awaitRequest(on: channel) }
         closeIfDone(channel)
     }
 
@@ -80,8 +93,6 @@ final class RequestHandler: ChannelInboundHandler {
         case ChannelEvent.inputClosed, is OpenWork.EndEvent:
             isLast = true
             closeIfDone(context.channel)
-        case is IdleStateHandler.IdleStateEvent:
-            if inFlight == 0 { context.close(promise: nil) }
         default:
             context.fireUserInboundEventTriggered(event)
         }
@@ -89,6 +100,7 @@ final class RequestHandler: ChannelInboundHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         answering?.cancel()
+        deadline?.cancel()
         context.fireChannelInactive()
     }
 

@@ -43,7 +43,7 @@ package struct HealthServer: Sendable {
     ///
     /// Throws `Fault` where the address is taken or not ours.
     package func run() async throws {
-        let server = HTTPServer(host: host, port: port, group: group, longestBody: 0) { answer($0) }
+        let server = HTTPServer(host: host, port: port, group: group, bounds: .init(longestBody: 0)) { answer($0) }
         do {
             try await server.run { port in
                 logger.log(.info, "health and metrics", [.address: "\(host):\(port)"])

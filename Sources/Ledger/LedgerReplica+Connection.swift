@@ -94,6 +94,7 @@ extension LedgerReplica {
         // The last messages are read once more, to see that they still stand there. The last one alone would not show it: others
         // may have lost the same tail, and what they have written again may stand where it stood, but for what none of them had.
         expected = state.places
+        if let anchor, let index = expected.firstIndex(where: { $0.offset == anchor }) { expected.removeFirst(index) }
         guard let first = expected.first else { return [.consume(from: nil)] }
         end = first.offset &- 1
         return [.consume(from: first.offset)]
@@ -127,7 +128,7 @@ extension LedgerReplica {
     /// What was read stays known. What is still held of it and does not stand there any more is written again.
     private mutating func loseStream(at now: LedgerMoment) {
         (mustTellGap, isReadingAgain) = (true, true)
-        (expected, first, end, hole) = ([], nil, -1, nil)
+        (expected, anchor, first, end, hole) = ([], nil, nil, -1, nil)
         outdatedAt = nil
         state.forgetPlaces()
         losses += 1
@@ -165,11 +166,9 @@ extension LedgerReplica {
 
     /// Whether what is read once more is what stood there.
     private mutating func isAsBefore(_ body: [UInt8]?, at offset: Int64) -> Bool {
-        if expected.count == state.places.count {
-            // The stream may have dropped its oldest messages.
-            while let oldest = expected.first, oldest.offset < offset { expected.removeFirst() }
-        }
-        guard let next = expected.first, next.offset >= offset else { return false }
+        // A reader skips only what the stream has dropped at its beginning.
+        while let oldest = expected.first, oldest.offset < offset { expected.removeFirst() }
+        guard let next = expected.first else { return false }
         // What did not count then.
         guard next.offset == offset else { return true }
         expected.removeFirst()
@@ -203,6 +202,7 @@ extension LedgerReplica {
         let isNew = !state.hasApplied(message)
         if isReadingAgain { missing.remove(message.id) }
         let answers = state.apply(message, at: offset)
+        if !message.records.contains(where: \.outlivesStream) { anchor = offset }
         if isNew { keep(message, answers) } else { state.found(message, at: offset) }
         // A newcomer has looked at the job queue after all that it reads up to its greeting.
         let isHistory = phase == .reading && !wasReady

@@ -107,6 +107,8 @@ package struct LedgerReplica: Hashable, Sendable {
     var greetedAt: ContinuousClock.Instant?
     /// Messages that came since the last tick.
     var readSinceTick = 0
+    /// Where the last message stands that nobody writes again, so that all before it stands if it does.
+    var anchor: Int64?
     /// What the reading of this connection begins with: messages that were read before, as far as they have not come again.
     var expected: Deque<LedgerMessage.Place> = []
     /// When the reading began; nil before that, and once the last expected message was looked for.

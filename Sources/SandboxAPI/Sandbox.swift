@@ -47,7 +47,10 @@ package struct Sandbox: Sendable {
 
     /// Listens until the task is cancelled; `onListen` hears the port.
     package func run(onListen: @escaping @Sendable (Int) async -> Void) async throws {
-        let server = HTTPServer(host: options.host, port: options.port, longestBody: Self.longestBody) { request in
+        var bounds = HTTPServer.Bounds(longestBody: Self.longestBody)
+        // One for each job in flight, of as many workers as are tried out together.
+        bounds.connections = 10_000
+        let server = HTTPServer(host: options.host, port: options.port, bounds: bounds) { request in
             await answer(request)
         }
         try await server.run(onListen: onListen)

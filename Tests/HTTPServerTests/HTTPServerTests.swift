@@ -13,16 +13,14 @@ struct HTTPServerTests {
     private static func with(
         longestBody: Int = 100,
         patience: TimeAmount = .seconds(20),
+        connections: Int = 128,
+        wait: TimeAmount = .seconds(75),
         _ responder: @escaping HTTPServer.Responder,
         _ body: @escaping @Sendable (_ port: Int, _ end: @Sendable () -> Void) async throws -> Void
     ) async throws {
-        let server = HTTPServer(
-            host: "127.0.0.1",
-            port: 0,
-            longestBody: longestBody,
-            patience: patience,
-            responder: responder
-        )
+        var bounds = HTTPServer.Bounds(longestBody: longestBody)
+        (bounds.patience, bounds.connections, bounds.wait) = (patience, connections, wait)
+        let server = HTTPServer(host: "127.0.0.1", port: 0, bounds: bounds, responder: responder)
         let ports = AsyncStream<Int>.makeStream()
         let running = Task { try await server.run { ports.continuation.yield($0) } }
         defer { running.cancel() }
@@ -227,6 +225,41 @@ struct HTTPServerTests {
             let head = try await RawClient(port: port)
             try? await head.send("GET / HTTP/1.1\r\nHost: a\r\nX: " + String(repeating: "x", count: 100_000))
             try await eventually("the refusal") { head.received.hasPrefix("HTTP/1.1 400 ") || head.isClosed }
+        }
+    }
+
+    @Test func `whoever holds many connections open keeps nobody else from an answer`() async throws {
+        try await Self.with(connections: 8) {
+            Self.echo($0)
+        } _: { port, _ in
+            var idle: [RawClient] = []
+            for index in 0..<40 {
+                let client = try await RawClient(port: port)
+                if index % 2 == 0 { try? await client.send("GET / HTTP/1.1\r\nHost: a\r\nX-") }
+                idle.append(client)
+            }
+            let client = try await RawClient(port: port)
+            try await client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(try await client.responses(1, endingWith: ";").hasSuffix("GET /x - ;"))
+            try await eventually("the end of those that have waited longest") {
+                idle.count(where: { $0.isClosed }) == 33
+            }
+            for client in idle where !client.isClosed { try await client.close() }
+            try await client.close()
+        }
+    }
+
+    @Test func `a request that comes byte by byte has its time`() async throws {
+        try await Self.with(wait: .milliseconds(300)) {
+            Self.echo($0)
+        } _: { port, _ in
+            let client = try await RawClient(port: port)
+            try await client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+            try await eventually("the end") {
+                try? await client.send("x")
+                return client.isClosed
+            }
+            #expect(client.received.isEmpty)
         }
     }
 
