@@ -56,7 +56,7 @@ let package = Package(
             swiftSettings: room
         ),
         .target(
-            name: "AMQP",
+            name: "RabbitMQ",
             dependencies: [
                 "CRabbitMQ", "SharedValues", "ThreadExecutor",
                 .product(name: "DequeModule", package: "swift-collections"),
@@ -66,6 +66,30 @@ let package = Package(
             swiftSettings: room
         ),
         .target(name: "JSON", dependencies: ["CJansson"], swiftSettings: room),
+        .target(
+            name: "HTTPServer",
+            dependencies: [
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: room
+        ),
+        .target(
+            name: "Telemetry",
+            dependencies: [
+                "HTTPServer", "JSON", "SharedValues", "ThreadExecutor",
+                .product(name: "CoreMetrics", package: "swift-metrics"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: room
+        ),
         .target(name: "EditJob", dependencies: ["JSON", "SharedValues"], swiftSettings: room),
         .target(
             name: "SeedreamAPI",
@@ -94,7 +118,7 @@ let package = Package(
         .target(
             name: "Ledger",
             dependencies: [
-                "AMQP", "EditJob", "JSON", "Journal", "SharedValues",
+                "RabbitMQ", "EditJob", "JSON", "Journal", "SharedValues",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
@@ -104,7 +128,7 @@ let package = Package(
         .target(
             name: "EditWorker",
             dependencies: [
-                "AMQP", "EditJob", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues", "ThreadExecutor",
+                "RabbitMQ", "EditJob", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues", "Telemetry",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
@@ -115,40 +139,12 @@ let package = Package(
         ),
         .target(
             name: "OperatorTools",
-            dependencies: ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SharedValues"],
+            dependencies: ["RabbitMQ", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SharedValues"],
             exclude: ["README.md"],
             swiftSettings: room
         ),
         .target(
-            name: "Prometheus",
-            dependencies: [
-                .product(name: "CoreMetrics", package: "swift-metrics"),
-                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
-            ],
-            swiftSettings: room
-        ),
-        .target(
-            name: "HTTPServer",
-            dependencies: [
-                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
-                .product(name: "NIOCore", package: "swift-nio"),
-                .product(name: "NIOHTTP1", package: "swift-nio"),
-                .product(name: "NIOPosix", package: "swift-nio"),
-            ],
-            swiftSettings: room
-        ),
-        .target(
-            name: "HealthAPI",
-            dependencies: [
-                "EditWorker", "HTTPServer", "JSON", "Prometheus", "SeedreamAPI",
-                .product(name: "Logging", package: "swift-log"),
-                .product(name: "NIOCore", package: "swift-nio"),
-                .product(name: "NIOHTTP1", package: "swift-nio"),
-            ],
-            swiftSettings: room
-        ),
-        .target(
-            name: "SandboxAPI",
+            name: "Sandbox",
             dependencies: [
                 "EditJob", "HTTPServer", "JSON",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
@@ -158,9 +154,9 @@ let package = Package(
             swiftSettings: room
         ),
         .target(
-            name: "WorkerSettings",
+            name: "Settings",
             dependencies: [
-                "AMQP", "CYAML", "EditJob", "SharedValues",
+                "RabbitMQ", "CYAML", "EditJob", "SharedValues",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: room
@@ -168,7 +164,7 @@ let package = Package(
         .target(
             name: "Console",
             dependencies: [
-                "AMQP", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "Ledger", "OperatorTools",
+                "RabbitMQ", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "Ledger", "OperatorTools",
                 "SeedreamAPI",
                 "SharedValues",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
@@ -181,9 +177,9 @@ let package = Package(
         .executableTarget(
             name: "seedream-worker",
             dependencies: [
-                "AMQP", "CAllocator", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "Ledger",
-                "OperatorTools", "Prometheus", "SandboxAPI", "SeedreamAPI", "SharedValues", "ThreadExecutor",
-                "WorkerSettings",
+                "RabbitMQ", "CAllocator", "Console", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "Ledger",
+                "OperatorTools", "Telemetry", "Sandbox", "SeedreamAPI", "SharedValues", "ThreadExecutor",
+                "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -214,7 +210,7 @@ let package = Package(
         .target(
             name: "TestSupport",
             dependencies: [
-                "AMQP", "JSON",
+                "RabbitMQ", "JSON",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -262,9 +258,9 @@ let package = Package(
         ),
         .systemLibrary(name: "CMalloc", path: "Tests/CMalloc"),
         .testTarget(
-            name: "AMQPTests",
+            name: "RabbitMQTests",
             dependencies: [
-                "AMQP", "CMalloc", "CRabbitMQ", "TestSupport", "ThreadExecutor",
+                "RabbitMQ", "CMalloc", "CRabbitMQ", "TestSupport", "ThreadExecutor",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],
@@ -294,9 +290,9 @@ let package = Package(
             swiftSettings: strict
         ),
         .testTarget(
-            name: "PrometheusTests",
+            name: "TelemetryTests",
             dependencies: [
-                "Prometheus",
+                "Telemetry",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
             ],
             swiftSettings: strict
@@ -312,7 +308,7 @@ let package = Package(
         .testTarget(
             name: "EditWorkerTests",
             dependencies: [
-                "AMQP", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues",
+                "RabbitMQ", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues",
                 "TestSupport",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Logging", package: "swift-log"),
@@ -323,27 +319,28 @@ let package = Package(
         .testTarget(
             name: "LedgerTests",
             dependencies: [
-                "AMQP", "EditJob", "JSON", "Journal", "Ledger", "SharedValues", "TestSupport",
+                "RabbitMQ", "EditJob", "JSON", "Journal", "Ledger", "SharedValues", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
             swiftSettings: room
         ),
         .testTarget(
             name: "OperatorToolsTests",
-            dependencies: ["AMQP", "EditJob", "EditWorker", "JSON", "OperatorTools"],
+            dependencies: ["RabbitMQ", "EditJob", "EditWorker", "JSON", "OperatorTools"],
             swiftSettings: strict
         ),
         .testTarget(name: "ConsoleTests", dependencies: ["Console"], swiftSettings: strict),
-        .testTarget(name: "SandboxAPITests", dependencies: ["SandboxAPI"], swiftSettings: strict),
+        .testTarget(name: "SandboxTests", dependencies: ["Sandbox"], swiftSettings: strict),
         .testTarget(
-            name: "WorkerSettingsTests",
-            dependencies: ["AMQP", "SharedValues", "WorkerSettings"],
+            name: "SettingsTests",
+            dependencies: ["RabbitMQ", "SharedValues", "Settings"],
             swiftSettings: strict
         ),
         .testTarget(
             name: "ProgramTests",
             dependencies: [
-                "seedream-worker", "job-body-fuzzer", "api-answer-fuzzer", "ledger-record-fuzzer", "AMQP", "EditJob",
+                "seedream-worker", "job-body-fuzzer", "api-answer-fuzzer", "ledger-record-fuzzer", "RabbitMQ",
+                "EditJob",
                 "EditWorker", "JSON", "OperatorTools", "SeedreamAPI", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),

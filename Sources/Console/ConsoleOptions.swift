@@ -1,7 +1,7 @@
-import AMQP
 package import EditJob
 package import EditWorker
 package import OperatorTools
+import RabbitMQ
 package import SeedreamAPI
 
 /// What a console is about, and who may look at it.

@@ -1,4 +1,3 @@
-import AMQP
 import EditJob
 import EditWorker
 import JSON
@@ -6,7 +5,9 @@ import Journal
 import Ledger
 import NIOHTTP1
 import OperatorTools
+import RabbitMQ
 import SeedreamAPI
+import SharedValues
 
 /// The console's pages and actions, by their paths.
 struct ConsolePages: Sendable {

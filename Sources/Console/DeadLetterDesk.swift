@@ -1,9 +1,9 @@
-import AMQP
 import EditJob
 import EditWorker
 import JSON
 import NIOCore
 import OperatorTools
+import RabbitMQ
 
 /// What the pages do with dead letters, by the same code as the commands.
 struct DeadLetterDesk: Sendable {

@@ -1,8 +1,9 @@
-import AMQP
 import EditJob
 import EditWorker
 import NIOConcurrencyHelpers
 import OperatorTools
+import RabbitMQ
+import SharedValues
 
 /// Looks at the queues every two seconds, and at the fleet as long as its page is open.
 final class QueueSampler: Sendable {

@@ -1,4 +1,5 @@
 package import JSON
+package import SharedValues
 
 /// What a producer hears of a job.
 package struct Reply: Hashable, Sendable {

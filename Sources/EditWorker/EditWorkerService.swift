@@ -1,6 +1,7 @@
-package import AMQP
 package import Journal
 package import Logging
+package import RabbitMQ
+import Telemetry
 
 /// Takes jobs from the queue and runs each through the pipeline, until it is told to drain.
 package struct EditWorkerService: Sendable {

@@ -2,6 +2,7 @@ import NIOConcurrencyHelpers
 package import NIOCore
 import NIOHTTP1
 import NIOPosix
+import SystemPackage
 
 /// Serves HTTP/1.1 with a function from a request to its response.
 ///
@@ -17,6 +18,12 @@ package struct HTTPServer: Sendable {
 
     /// Longest head of a request, in bytes.
     private static let longestHead = 80 * 1024
+
+    /// The address cannot be listened on.
+    package struct CannotListen: Error, CustomStringConvertible {
+        /// `cannot listen on HOST:PORT`, and the system's reason.
+        package let description: String
+    }
 
     /// The system has closed the listening socket unasked.
     package struct ListenerEnded: Error, CustomStringConvertible {
@@ -66,8 +73,7 @@ package struct HTTPServer: Sendable {
 
     /// Listens until the task is cancelled, then answers what has been asked; `onListen` hears the port.
     ///
-    /// Returns when the last responder has returned. Throws NIO's error if the address is taken or not ours, and
-    /// `ListenerEnded`.
+    /// Returns when the last responder has returned. Throws `CannotListen`, and `ListenerEnded`.
     package func run(onListen: @Sendable (Int) async -> Void) async throws {
         let work = OpenWork(mostConnections: bounds.connections)
         let (bounds, responder) = (bounds, responder)
@@ -92,7 +98,7 @@ package struct HTTPServer: Sendable {
                     try pipeline.addHandler(RequestHandler(work, bounds, responder))
                 }
             }
-            .bind(host: host, port: port).get()
+            .listen(on: host, port)
         await onListen(listener.localAddress?.port ?? port)
         await withTaskCancellationHandler {
             try? await listener.closeFuture.get()
@@ -101,5 +107,17 @@ package struct HTTPServer: Sendable {
         }
         await work.end(within: bounds.patience)
         guard Task.isCancelled else { throw ListenerEnded() }
+    }
+}
+
+extension ServerBootstrap {
+    fileprivate func listen(on host: String, _ port: Int) async throws -> any Channel {
+        do {
+            return try await bind(host: host, port: port).get()
+        } catch {
+            let reason = (error as? IOError).map { Errno(rawValue: $0.errnoCode).description } ?? "\(error)"
+            let address = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+            throw HTTPServer.CannotListen(description: "cannot listen on \(address): \(reason)")
+        }
     }
 }

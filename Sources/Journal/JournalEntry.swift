@@ -1,4 +1,5 @@
 package import EditJob
+import SharedValues
 
 /// What a journal holds of one job, and the rules by which it answers: the same for every store.
 package struct JournalEntry: Hashable, Sendable {

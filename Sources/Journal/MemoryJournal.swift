@@ -1,6 +1,6 @@
 import DequeModule
-import EditJob
 import NIOConcurrencyHelpers
+import SharedValues
 
 /// A journal in this process: it covers a lost broker connection and a producer that publishes twice, not a killed worker.
 ///

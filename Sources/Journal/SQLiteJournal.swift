@@ -1,4 +1,5 @@
 import EditJob
+import SharedValues
 import ThreadExecutor
 
 /// A journal in an SQLite file, which the workers of one host share and which outlives them.

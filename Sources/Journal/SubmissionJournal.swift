@@ -1,4 +1,5 @@
 package import EditJob
+package import SharedValues
 
 /// What is remembered of submissions, so that none is paid twice unseen.
 ///

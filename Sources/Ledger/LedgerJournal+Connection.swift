@@ -1,7 +1,7 @@
-package import AMQP
 import EditJob
 import Journal
 import NIOConcurrencyHelpers
+package import RabbitMQ
 import SharedValues
 
 // The stream on a connection: declared, read, looked into and written.

@@ -1,6 +1,6 @@
-package import AMQP
 package import Journal
 import NIOConcurrencyHelpers
+package import RabbitMQ
 import SharedValues
 
 /// The journal that all replicas of a queue share: a stream of the broker, in which each tells the others what it submits.

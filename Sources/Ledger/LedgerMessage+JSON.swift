@@ -1,6 +1,7 @@
 import EditJob
 package import JSON
 package import Journal
+import SharedValues
 
 // The ledger's records as people and other programs read them; `deploy/schemas/ledger.schema.json` says the same.
 

@@ -1,5 +1,5 @@
-package import AMQP
 import NIOConcurrencyHelpers
+package import RabbitMQ
 
 /// Reads a ledger as it stands, for people: writes nothing, and takes no part in it.
 package enum LedgerReader {

@@ -1,6 +1,6 @@
 import DequeModule
-package import EditJob
 import Journal
+package import SharedValues
 
 /// A job's acceptance as its record tells it.
 package struct Acceptance: Hashable, Sendable {

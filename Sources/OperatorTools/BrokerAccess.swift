@@ -1,5 +1,5 @@
-package import AMQP
 package import EditWorker
+package import RabbitMQ
 
 /// The way to the broker: the first of its addresses that answers.
 package struct BrokerAccess: Sendable {

@@ -1,9 +1,10 @@
-package import AMQP
-package import EditJob
+import EditJob
 import EditWorker
 import FoundationEssentials
 package import JSON
 import Journal
+package import RabbitMQ
+package import SharedValues
 
 /// A failed job in `Q.dlq` or `Q.unknown`, read for people.
 package struct DeadLetter: Sendable {

@@ -1,4 +1,5 @@
-package import EditJob
+import EditJob
+package import SharedValues
 
 /// Which dead letters a command is about.
 package struct DeadLetterFilter: Sendable {

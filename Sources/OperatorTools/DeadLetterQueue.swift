@@ -1,4 +1,4 @@
-package import AMQP
+package import RabbitMQ
 
 /// Goes through the dead letters that were in a queue when it began, and changes nothing but what it is told to.
 ///

@@ -1,6 +1,6 @@
-package import AMQP
-import EditJob
 import Ledger
+package import RabbitMQ
+import SharedValues
 
 /// What a person tells all replicas, through the ledger.
 package enum FleetOrder: Hashable, Sendable {

@@ -1,8 +1,7 @@
-package import AMQP
-package import EditJob
 package import JSON
 package import Ledger
-import SharedValues
+package import RabbitMQ
+package import SharedValues
 
 /// The fleet as a person looks at it.
 package struct FleetView: Sendable {

@@ -1,4 +1,4 @@
-package import AMQP
+package import RabbitMQ
 
 /// Publishes many jobs with confirms, enough at a time that the broker and not the round trip is the limit.
 ///

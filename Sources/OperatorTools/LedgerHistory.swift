@@ -1,6 +1,7 @@
 import EditJob
 import Journal
 package import Ledger
+import SharedValues
 
 /// What was submitted, put together from the messages of a ledger in their order.
 package struct LedgerHistory: Sendable {

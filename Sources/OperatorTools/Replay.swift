@@ -1,6 +1,6 @@
-package import AMQP
 package import EditJob
 package import EditWorker
+package import RabbitMQ
 package import SharedValues
 
 /// Publishes dead letters to their queue again, and removes each only once the broker has confirmed its job.

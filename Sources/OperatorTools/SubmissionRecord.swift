@@ -1,7 +1,8 @@
-package import EditJob
+import EditJob
 package import JSON
 import Journal
 import Ledger
+package import SharedValues
 
 /// One submission of a job, as the ledger tells it.
 package struct SubmissionRecord: Hashable, Sendable {

@@ -1,5 +1,4 @@
-package import EditJob
-import SharedValues
+package import SharedValues
 
 extension Timestamp {
     /// A moment as people give it: a time (RFC 3339), or how long before `now`, such as `2h` or `3d`; nil of anything else.

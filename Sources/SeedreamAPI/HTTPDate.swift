@@ -1,4 +1,4 @@
-import EditJob
+import SharedValues
 
 /// Reads HTTP's dates in their three forms.
 ///

@@ -1,4 +1,4 @@
-package import EditJob
+package import SharedValues
 
 /// Reads how long an answer asks to wait.
 ///

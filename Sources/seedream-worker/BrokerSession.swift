@@ -1,21 +1,21 @@
-import AMQP
 import ArgumentParser
 import Glibc
 import OperatorTools
-import WorkerSettings
+import RabbitMQ
+import Settings
 
 /// How the commands for people reach the broker.
 enum BrokerSession {
     /// Connects to the first of the URLs that answers; the connection's name says which command it is.
     ///
     /// Throws `AMQPError`, that of the last URL.
-    static func open(_ settings: Settings, for command: String) async throws -> AMQPConnection {
+    static func open(_ settings: WorkerSettings, for command: String) async throws -> AMQPConnection {
         try await access(settings, for: command).connect(for: "\(getpid())")
     }
 
     /// Opens something at the first of the URLs that answers.
     static func open<Opened>(
-        _ settings: Settings,
+        _ settings: WorkerSettings,
         for command: String,
         isolation: isolated (any Actor)? = #isolation,
         _ body: (AMQPURL, AMQPConnectionOptions) async throws -> Opened
@@ -23,7 +23,7 @@ enum BrokerSession {
         try await access(settings, for: command).open(for: "\(getpid())", body)
     }
 
-    static func access(_ settings: Settings, for command: String) -> BrokerAccess {
+    static func access(_ settings: WorkerSettings, for command: String) -> BrokerAccess {
         var options = AMQPConnectionOptions(name: "seedream-worker \(command)")
         options.product = "seedream-worker"
         options.heartbeat = settings.amqpHeartbeat

@@ -4,8 +4,8 @@ import EditWorker
 import Logging
 import NIOPosix
 import SeedreamAPI
+import Settings
 import SharedValues
-import WorkerSettings
 
 /// `console`: a page for people.
 struct ConsoleCommand: AsyncParsableCommand {
@@ -33,7 +33,7 @@ struct ConsoleCommand: AsyncParsableCommand {
     var settings: ConsoleSettings
 
     func run() async throws {
-        guard let address = Settings.ListenAddress(listen) else {
+        guard let address = WorkerSettings.ListenAddress(listen) else {
             throw ValidationError("--listen '\(listen)' is not HOST:PORT")
         }
         let password = try password()
@@ -79,7 +79,7 @@ struct ConsoleCommand: AsyncParsableCommand {
             }
         } catch {
             Console.error(
-                "seedream-worker: the console cannot listen on \(listen): \(NetworkFault.text(error)); is the port taken?"
+                "seedream-worker: --listen: \(error); is the port taken?"
             )
             throw ExitCode(ExitStatus.unavailable)
         }
@@ -101,7 +101,7 @@ struct ConsoleCommand: AsyncParsableCommand {
         return password
     }
 
-    private static func client(_ settings: Settings) throws -> SeedreamClient {
+    private static func client(_ settings: WorkerSettings) throws -> SeedreamClient {
         var options = SeedreamClient.Options(
             baseURL: settings.apiBaseURL,
             connections: 4,

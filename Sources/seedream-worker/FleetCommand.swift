@@ -1,4 +1,3 @@
-import AMQP
 import ArgumentParser
 import EditJob
 import EditWorker
@@ -6,8 +5,9 @@ import Glibc
 import JSON
 import Journal
 import OperatorTools
+import RabbitMQ
+import Settings
 import SharedValues
-import WorkerSettings
 
 /// `fleet`: the replicas together.
 struct FleetCommand: AsyncParsableCommand {
@@ -92,7 +92,7 @@ struct FleetCommand: AsyncParsableCommand {
         }
     }
 
-    private static func give(_ order: FleetOrder, _ settings: Settings) async throws {
+    private static func give(_ order: FleetOrder, _ settings: WorkerSettings) async throws {
         try await reporting(settings) { connection in
             try await order.give(by: Process.person, in: settings.queues.ledger, on: connection)
         }
@@ -100,7 +100,7 @@ struct FleetCommand: AsyncParsableCommand {
 
     /// Runs with a connection; a ledger that is missing is told with what to do.
     fileprivate static func reporting(
-        _ settings: Settings,
+        _ settings: WorkerSettings,
         _ body: (AMQPConnection) async throws -> Void
     ) async throws {
         try await BrokerSession.reporting {

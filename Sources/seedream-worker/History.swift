@@ -1,4 +1,3 @@
-import AMQP
 import ArgumentParser
 import EditJob
 import EditWorker
@@ -7,7 +6,9 @@ import JSON
 import Journal
 import Ledger
 import OperatorTools
-import WorkerSettings
+import RabbitMQ
+import Settings
+import SharedValues
 
 /// `history`: what was submitted, as all replicas have written it down.
 struct History: AsyncParsableCommand {

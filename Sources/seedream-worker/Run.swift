@@ -1,14 +1,15 @@
-import AMQP
 import ArgumentParser
 import EditWorker
 import Glibc
-import HealthAPI
+import HTTPServer
 import Journal
 import Logging
 import NIOPosix
+import RabbitMQ
 import SeedreamAPI
+import Settings
+import Telemetry
 import UnixSignals
-import WorkerSettings
 
 /// `run`: the worker itself.
 struct Run: AsyncParsableCommand {
@@ -63,8 +64,8 @@ struct Run: AsyncParsableCommand {
         case .failure(let error as AMQPError):
             lines.write("seedream-worker: \(error)")
             throw ExitCode(error.exitStatus)
-        case .failure(let fault as HealthServer.Fault):
-            lines.write("seedream-worker: \(fault)")
+        case .failure(let fault as HTTPServer.CannotListen):
+            lines.write("seedream-worker: http.listen: \(fault); give another address or port, or 'off'")
             throw ExitCode(ExitStatus.unavailable)
         case .failure(let error):
             lines.write("seedream-worker: internal fault: \(error); please report it with the log")
@@ -106,7 +107,7 @@ struct Run: AsyncParsableCommand {
         }
     }
 
-    private static func logger(_ settings: Settings) -> (Logger, LogLines) {
+    private static func logger(_ settings: WorkerSettings) -> (Logger, LogLines) {
         let isText = settings.logFormat == .text || settings.logFormat == .auto && Console.isInteractive
         let level = settings.logLevel
         let lines = LogLines(STDERR_FILENO)

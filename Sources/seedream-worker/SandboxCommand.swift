@@ -1,10 +1,10 @@
 import ArgumentParser
 import EditWorker
 import Logging
-import SandboxAPI
+import Sandbox
 import SeedreamAPI
+import Settings
 import SharedValues
-import WorkerSettings
 
 /// `sandbox`: a stand-in for the API.
 struct SandboxCommand: AsyncParsableCommand {
@@ -44,7 +44,7 @@ struct SandboxCommand: AsyncParsableCommand {
     var retryAfter: String?
 
     func run() async throws {
-        guard let address = Settings.ListenAddress(listen) else {
+        guard let address = WorkerSettings.ListenAddress(listen) else {
             throw ValidationError("--listen '\(listen)' is not HOST:PORT")
         }
         guard let latency = DurationText.parse(latency) else {
@@ -60,7 +60,7 @@ struct SandboxCommand: AsyncParsableCommand {
             return share
         }
         guard let mix = FaultMix(shares) else { throw ValidationError("the faults add up to more than 100 percent") }
-        var options = Sandbox.Options(host: address.host, port: address.port, faults: mix)
+        var options = SandboxServer.Options(host: address.host, port: address.port, faults: mix)
         options.token = token
         options.latency = latency
         guard let generation = DurationText.parse(generation) else {
@@ -74,7 +74,7 @@ struct SandboxCommand: AsyncParsableCommand {
             return wait
         }
         let host = address.host
-        let sandbox = Sandbox(options)
+        let sandbox = SandboxServer(options)
         do {
             _ = try await Interruption.run {
                 try await sandbox.run { port in
@@ -83,7 +83,7 @@ struct SandboxCommand: AsyncParsableCommand {
             }
         } catch {
             Console.error(
-                "seedream-worker: the sandbox cannot listen on \(listen): \(NetworkFault.text(error)); is the port taken?"
+                "seedream-worker: --listen: \(error); is the port taken?"
             )
             throw ExitCode(ExitStatus.unavailable)
         }

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Glibc
-import WorkerSettings
+import Settings
 
 /// Flags for settings; a setting without one comes from the environment, the file, or its default.
 ///

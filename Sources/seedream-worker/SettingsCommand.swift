@@ -1,7 +1,7 @@
 import ArgumentParser
 import Glibc
 import JSON
-import WorkerSettings
+import Settings
 
 /// How a command prints its results.
 enum OutputFormat: String, ExpressibleByArgument, CaseIterable {

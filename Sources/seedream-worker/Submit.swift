@@ -1,10 +1,10 @@
-import AMQP
 import ArgumentParser
 import EditJob
 import EditWorker
 import Glibc
+import RabbitMQ
+import Settings
 import SharedValues
-import WorkerSettings
 
 /// `submit`: puts jobs on the queue, and with `--wait` prints their replies.
 struct Submit: AsyncParsableCommand {
@@ -97,7 +97,7 @@ struct Submit: AsyncParsableCommand {
     }
 
     /// Checks all jobs and tells their number.
-    private func check(_ sources: [JobSource], _ settings: Settings) async throws -> Int {
+    private func check(_ sources: [JobSource], _ settings: WorkerSettings) async throws -> Int {
         var progress = ProgressLine("checked")
         var jobs = 0
         var invalid = 0
@@ -125,7 +125,7 @@ struct Submit: AsyncParsableCommand {
         throw ExitCode(ExitStatus.someFailed)
     }
 
-    private func submit(_ sources: [JobSource], _ total: Int?, _ settings: Settings) async throws {
+    private func submit(_ sources: [JobSource], _ total: Int?, _ settings: WorkerSettings) async throws {
         let isResumed = resume != nil
         let images: ImageDirectory?
         do throws(ImageDirectory.Fault) {

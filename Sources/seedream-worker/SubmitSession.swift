@@ -1,12 +1,12 @@
-import AMQP
 import EditJob
 import EditWorker
 import Glibc
 import JSON
 import OperatorTools
+import RabbitMQ
 import SeedreamAPI
+import Settings
 import SharedValues
-import WorkerSettings
 
 /// One `submit`: a connection, the publishes in flight, and the replies to come.
 actor SubmitSession {
@@ -68,7 +68,7 @@ actor SubmitSession {
     private var replyProgress = ProgressLine("replied")
 
     init(
-        _ settings: Settings,
+        _ settings: WorkerSettings,
         run: Run,
         total: Int?,
         replyTo: String?,

@@ -1,7 +1,7 @@
-import AMQP
 import EditWorker
 import JSON
 import OperatorTools
+import RabbitMQ
 
 /// A job of a file as `submit` publishes it: its text, and what becomes its message's properties.
 struct SubmittedJob {

@@ -1,10 +1,10 @@
-import AMQP
 import ArgumentParser
 import EditWorker
 import Glibc
 import JSON
+import RabbitMQ
+import Settings
 import SharedValues
-import WorkerSettings
 
 /// `topology`: the queues, without a worker.
 struct TopologyCommand: AsyncParsableCommand {
@@ -77,7 +77,7 @@ struct TopologyCommand: AsyncParsableCommand {
         }
 
         /// The version that was given, or the broker's own; the older arguments if neither is known.
-        private func brokerMajor(_ settings: Settings) async -> Int {
+        private func brokerMajor(_ settings: WorkerSettings) async -> Int {
             if let major = brokerVersion.flatMap({ Self.major($0) }) { return major }
             do {
                 let connection = try await BrokerSession.open(settings, for: "topology")
@@ -111,7 +111,7 @@ struct TopologyCommand: AsyncParsableCommand {
         }
     }
 
-    private static func establish(_ mode: TopologyMode, _ settings: Settings) async throws {
+    private static func establish(_ mode: TopologyMode, _ settings: WorkerSettings) async throws {
         try await BrokerSession.reporting {
             let connection = try await BrokerSession.open(settings, for: "topology")
             let topology = settings.topology(mode)

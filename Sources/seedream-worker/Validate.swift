@@ -1,7 +1,7 @@
 import ArgumentParser
 import EditJob
 import JSON
-import WorkerSettings
+import Settings
 
 /// `validate`: the checks of the worker, offline.
 struct Validate: AsyncParsableCommand {

@@ -1,17 +1,16 @@
-import AMQP
 import EditJob
 import EditWorker
-import HealthAPI
 import Journal
 import Ledger
 import Logging
 import NIOCore
 import NIOPosix
-import Prometheus
+import RabbitMQ
 import SeedreamAPI
+import Settings
 import SharedValues
+import Telemetry
 import ThreadExecutor
-import WorkerSettings
 
 /// Puts the worker's parts together.
 struct WorkerComposition {
@@ -24,7 +23,7 @@ struct WorkerComposition {
     private let group: MultiThreadedEventLoopGroup
     private let journal: any SubmissionJournal
 
-    init(_ settings: Settings, tokens: TokenSource, failFast: Bool, logger: Logger, lines: LogLines) throws {
+    init(_ settings: WorkerSettings, tokens: TokenSource, failFast: Bool, logger: Logger, lines: LogLines) throws {
         let identity = WorkerIdentity(version: Version.current)
         let roles: [BrokerRole] = settings.journalStore == .ledger ? BrokerRole.allCases : [.consumer, .publisher]
         let registry = PrometheusRegistry(WorkerMetric.allCases.map(\.family), collect: ProcessMetrics.read)
@@ -86,19 +85,19 @@ struct WorkerComposition {
                 port: address.port,
                 group: group,
                 registry: registry,
-                lacks: { health.lacks(gate: admission.closedFor) },
+                missing: { health.missing(gate: admission.closedFor) },
                 logger: logger
             )
         }
     }
 
     /// Under a rate limit no more jobs than can start within the wait that is held in the worker.
-    private static func jobsInFlight(_ settings: Settings) -> Int {
+    private static func jobsInFlight(_ settings: WorkerSettings) -> Int {
         let limits = [settings.rateLimit, settings.fleetRateLimit].compactMap { $0 }
         return limits.reduce(settings.concurrency) { min($0, $1.mostHeld(within: Gate.longestHeldWait)) }
     }
 
-    private static func clientOptions(_ settings: Settings) -> SeedreamClient.Options {
+    private static func clientOptions(_ settings: WorkerSettings) -> SeedreamClient.Options {
         var options = SeedreamClient.Options(
             baseURL: settings.apiBaseURL,
             // Submissions never wait for looks.
@@ -119,14 +118,14 @@ struct WorkerComposition {
         try await journal.sweep(before: .min)
     }
 
-    private static func localJournal(_ settings: Settings) throws -> any SubmissionJournal {
+    private static func localJournal(_ settings: WorkerSettings) throws -> any SubmissionJournal {
         guard case .sqlite(let path) = settings.journalStore else { return MemoryJournal() }
         return try SQLiteJournal(path: path)
     }
 
     /// Nil if the journal is another.
     private static func ledger(
-        _ settings: Settings,
+        _ settings: WorkerSettings,
         _ identity: WorkerIdentity,
         _ executor: any TaskExecutor,
         observer: any LedgerJournal.Observer
@@ -171,7 +170,7 @@ private struct BrokerParts {
     private let health: WorkerHealth
 
     init(
-        _ settings: Settings,
+        _ settings: WorkerSettings,
         _ identity: WorkerIdentity,
         _ ledger: LedgerJournal?,
         _ health: WorkerHealth,
@@ -216,7 +215,7 @@ private struct BrokerParts {
             }
         )
         inspector = QueueInspector(urls: settings.amqpURLs, options: options("inspector")) { fault in
-            health.lacks("inspector connection", fault?.message)
+            health.note(missing: "inspector connection", fault?.message)
             guard let fault else { return logger.log(.info, "the broker can be asked for direct replies again") }
             logger.log(
                 .warning,
@@ -248,7 +247,7 @@ private struct JobParts {
     private let logger: Logger
 
     init(
-        _ settings: Settings,
+        _ settings: WorkerSettings,
         _ identity: WorkerIdentity,
         _ publisher: BrokerPublisher,
         _ metrics: WorkerMetrics,
@@ -308,7 +307,7 @@ private struct JobParts {
         _ tokens: TokenSource,
         _ ledger: LedgerJournal?,
         _ admission: Admission,
-        _ settings: Settings
+        _ settings: WorkerSettings
     ) -> FollowIntake {
         FollowIntake(
             queue: settings.queues.follow,

@@ -1,5 +1,6 @@
 import EditJob
 import JSON
+import SharedValues
 import Testing
 
 struct ReplyTests {

@@ -1,6 +1,6 @@
-import AMQP
 import Logging
 import NIOConcurrencyHelpers
+import RabbitMQ
 import TestSupport
 import Testing
 

@@ -1,10 +1,10 @@
-import AMQP
 import EditJob
 import EditWorker
 import JSON
 import Journal
 import Logging
 import NIOConcurrencyHelpers
+import RabbitMQ
 import SeedreamAPI
 import SharedValues
 import TestSupport

@@ -1,7 +1,7 @@
-import AMQP
 import EditWorker
 import Journal
 import Logging
+import RabbitMQ
 import SeedreamAPI
 import SharedValues
 import TestSupport

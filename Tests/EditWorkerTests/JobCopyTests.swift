@@ -1,7 +1,7 @@
-import AMQP
 import EditJob
 import EditWorker
 import JSON
+import RabbitMQ
 import SharedValues
 import Testing
 

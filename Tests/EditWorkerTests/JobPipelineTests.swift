@@ -1,9 +1,9 @@
-import AMQP
 import EditJob
 import EditWorker
 import JSON
 import Journal
 import NIOConcurrencyHelpers
+import RabbitMQ
 import SeedreamAPI
 import SharedValues
 import TestSupport

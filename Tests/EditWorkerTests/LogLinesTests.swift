@@ -1,6 +1,7 @@
 import EditWorker
 import Glibc
 import NIOConcurrencyHelpers
+import Telemetry
 import TestSupport
 import Testing
 

@@ -1,4 +1,4 @@
-import AMQP
+import RabbitMQ
 import Testing
 
 @testable import EditWorker

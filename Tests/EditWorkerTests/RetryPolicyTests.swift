@@ -1,6 +1,6 @@
-import AMQP
 import EditJob
 import EditWorker
+import RabbitMQ
 import SeedreamAPI
 import SharedValues
 import Testing

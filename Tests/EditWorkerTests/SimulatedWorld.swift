@@ -1,10 +1,9 @@
-import AMQP
-import EditJob
 import EditWorker
 import JSON
 import Journal
 import Logging
 import NIOConcurrencyHelpers
+import RabbitMQ
 import SeedreamAPI
 
 /// A broker, an API and a machine on which the worker can be stopped dead before and after each effect.

@@ -1,5 +1,5 @@
-import AMQP
 import EditWorker
+import RabbitMQ
 import Testing
 
 struct TraceContextTests {

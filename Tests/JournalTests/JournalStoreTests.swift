@@ -2,6 +2,7 @@ import EditJob
 import Foundation
 import Journal
 import NIOConcurrencyHelpers
+import SharedValues
 import TestSupport
 import Testing
 

@@ -1,8 +1,8 @@
-import AMQP
 import EditJob
 import Journal
 import Ledger
 import NIOConcurrencyHelpers
+import RabbitMQ
 import SharedValues
 import TestSupport
 import Testing

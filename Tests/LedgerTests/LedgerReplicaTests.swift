@@ -1,5 +1,6 @@
 import EditJob
 import Journal
+import SharedValues
 import TestSupport
 import Testing
 

@@ -2,6 +2,7 @@ import EditJob
 import JSON
 import Journal
 import Ledger
+import SharedValues
 import TestSupport
 import Testing
 

@@ -1,8 +1,9 @@
-import AMQP
 import EditJob
 import EditWorker
 import JSON
 import OperatorTools
+import RabbitMQ
+import SharedValues
 import Testing
 
 struct DeadLetterTests {

@@ -1,6 +1,6 @@
-import AMQP
 import Foundation
 import JSON
+import RabbitMQ
 import TestSupport
 import Testing
 

@@ -1,8 +1,9 @@
-import AMQP
 import EditJob
 import Foundation
 import JSON
 import OperatorTools
+import RabbitMQ
+import SharedValues
 import TestSupport
 import Testing
 

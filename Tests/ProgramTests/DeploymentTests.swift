@@ -1,8 +1,8 @@
-import AMQP
 import EditJob
 import EditWorker
 import Foundation
 import JSON
+import RabbitMQ
 import SeedreamAPI
 import TestSupport
 import Testing

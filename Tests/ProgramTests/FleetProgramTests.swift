@@ -1,8 +1,8 @@
-import AMQP
 import Foundation
 import JSON
 import NIOConcurrencyHelpers
 import NIOPosix
+import RabbitMQ
 import TestSupport
 import Testing
 

@@ -1,7 +1,7 @@
-import AMQP
 import Foundation
 import JSON
 import NIOConcurrencyHelpers
+import RabbitMQ
 import TestSupport
 import Testing
 

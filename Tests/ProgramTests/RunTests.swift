@@ -1,10 +1,10 @@
-import AMQP
 import Foundation
 import Glibc
 import JSON
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
+import RabbitMQ
 import TestSupport
 import Testing
 

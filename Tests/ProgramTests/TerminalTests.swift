@@ -1,5 +1,5 @@
-import AMQP
 import Foundation
+import RabbitMQ
 import TestSupport
 import Testing
 

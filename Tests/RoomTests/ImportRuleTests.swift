@@ -7,28 +7,27 @@ struct ImportRuleTests {
     private static let rules: [String: Set<String>] = [
         "SharedValues": [],
         "ThreadExecutor": ["CLinux"],
-        "AMQP": ["CRabbitMQ", "SharedValues", "ThreadExecutor"],
+        "RabbitMQ": ["CRabbitMQ", "SharedValues", "ThreadExecutor"],
         "JSON": ["CJansson"],
         "EditJob": ["JSON", "SharedValues"],
         "SeedreamAPI": ["EditJob", "JSON", "SharedValues"],
         "Journal": ["CSQLite", "EditJob", "JSON", "SharedValues", "ThreadExecutor"],
-        "Ledger": ["AMQP", "EditJob", "JSON", "Journal", "SharedValues"],
+        "Ledger": ["RabbitMQ", "EditJob", "JSON", "Journal", "SharedValues"],
         "EditWorker": [
-            "AMQP", "EditJob", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues", "ThreadExecutor",
+            "RabbitMQ", "EditJob", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues", "Telemetry",
         ],
-        "OperatorTools": ["AMQP", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SharedValues"],
-        "Prometheus": [],
+        "OperatorTools": ["RabbitMQ", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SharedValues"],
+        "Telemetry": ["HTTPServer", "JSON", "SharedValues", "ThreadExecutor"],
         "HTTPServer": [],
         "Console": [
-            "AMQP", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "Ledger", "OperatorTools",
+            "RabbitMQ", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "Ledger", "OperatorTools",
             "SeedreamAPI", "SharedValues",
         ],
-        "HealthAPI": ["EditWorker", "HTTPServer", "JSON", "Prometheus", "SeedreamAPI"],
-        "SandboxAPI": ["EditJob", "HTTPServer", "JSON"],
-        "WorkerSettings": ["AMQP", "CYAML", "EditJob", "SharedValues"],
+        "Sandbox": ["EditJob", "HTTPServer", "JSON"],
+        "Settings": ["RabbitMQ", "CYAML", "EditJob", "SharedValues"],
         "seedream-worker": [
-            "AMQP", "Console", "EditJob", "EditWorker", "HealthAPI", "JSON", "Journal", "Ledger", "OperatorTools",
-            "Prometheus", "SandboxAPI", "SeedreamAPI", "SharedValues", "ThreadExecutor", "WorkerSettings",
+            "RabbitMQ", "Console", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "OperatorTools",
+            "HTTPServer", "Telemetry", "Sandbox", "SeedreamAPI", "SharedValues", "ThreadExecutor", "Settings",
         ],
     ]
 
@@ -81,8 +80,8 @@ struct ImportRuleTests {
     }
 
     @Test(arguments: [
-        ("AMQP", ["CRabbitMQ"]), ("JSON", ["CJansson"]), ("Journal", ["CSQLite"]),
-        ("WorkerSettings", ["CYAML"]),
+        ("RabbitMQ", ["CRabbitMQ"]), ("JSON", ["CJansson"]), ("Journal", ["CSQLite"]),
+        ("Settings", ["CYAML"]),
     ])
     func `C is imported only in a room's bridge`(_ room: String, _ modules: [String]) throws {
         for file in try Self.swiftFiles(in: room) where !file.path.contains("/\(room)/Bridge/") {

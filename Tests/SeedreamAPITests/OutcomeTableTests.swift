@@ -1,5 +1,6 @@
 import EditJob
 import SeedreamAPI
+import SharedValues
 import Testing
 
 /// Every row of the table of outcomes.

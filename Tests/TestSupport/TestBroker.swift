@@ -1,7 +1,7 @@
-package import AMQP
 import Foundation
 import FoundationNetworking
 package import JSON
+package import RabbitMQ
 
 /// The real broker that `deploy/test` has started, with a virtual host of one test's own.
 package struct TestBroker: Sendable {

@@ -1,5 +1,6 @@
 import EditJob
 import OperatorTools
+import SharedValues
 
 /// What was submitted, as all replicas have written it down.
 struct HistoryPage {

@@ -1,8 +1,8 @@
-import AMQP
 import EditJob
 import EditWorker
 import JSON
 import OperatorTools
+import RabbitMQ
 import SeedreamAPI
 import SharedValues
 

@@ -1,4 +1,4 @@
-import EditJob
+import SharedValues
 
 /// Counts over time as lines, drawn here so that they need no script.
 enum Plot {

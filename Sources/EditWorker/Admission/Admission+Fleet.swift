@@ -2,6 +2,7 @@ package import Ledger
 import Logging
 import NIOConcurrencyHelpers
 import SeedreamAPI
+import Telemetry
 
 // One replica's admission among the others: the shared rate limit, the probe of all, a pause, a closure for the account.
 

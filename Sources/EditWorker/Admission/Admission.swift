@@ -2,6 +2,7 @@ package import Logging
 import NIOConcurrencyHelpers
 package import SeedreamAPI
 package import SharedValues
+import Telemetry
 
 /// Lets jobs through to the API: the gate, the rate limit and the drain, for all jobs of the process.
 package final class Admission: Sendable {

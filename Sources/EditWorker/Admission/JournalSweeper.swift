@@ -1,8 +1,8 @@
-import EditJob
 package import Journal
 package import Logging
 import SeedreamAPI
 import SharedValues
+import Telemetry
 
 /// Lets the journal forget what is older than its retention, in the background.
 package struct JournalSweeper: Sendable {

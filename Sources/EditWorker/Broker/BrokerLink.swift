@@ -1,7 +1,8 @@
-package import AMQP
 package import Logging
 import NIOConcurrencyHelpers
+package import RabbitMQ
 import SharedValues
+import Telemetry
 
 /// What a connection to the broker is for, as its name, the metrics and `/readyz` say it.
 package enum BrokerRole: String, Sendable, CaseIterable {

@@ -1,4 +1,4 @@
-package import AMQP
+package import RabbitMQ
 
 /// The worker's connections to the broker: apart, so that a broker that blocks publishers never stops acknowledgements.
 package struct BrokerLinks: Sendable {

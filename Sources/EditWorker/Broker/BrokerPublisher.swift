@@ -1,5 +1,6 @@
-package import AMQP
 package import Logging
+package import RabbitMQ
+import Telemetry
 
 /// Where the pipeline's messages go: confirmed by the broker, or known not to be.
 package protocol MessagePublisher: Sendable {
@@ -54,7 +55,7 @@ package struct BrokerPublisher: MessagePublisher {
     package func publish(_ message: OutboundMessage, for delivery: Delivery?) async throws -> PublishResult {
         var backoff = ReconnectBackoff()
         var refusals = 0
-        defer { if refusals > 0 { health.lacks(Self.lack(message.routingKey), nil) } }
+        defer { if refusals > 0 { health.note(missing: Self.missing(message.routingKey), nil) } }
         while true {
             let session = try await Self.session(of: publisher)
             // Once there is one: what waits for a connection may be told by another worker meanwhile.
@@ -79,7 +80,7 @@ package struct BrokerPublisher: MessagePublisher {
                 logger.log(.warning, "the broker refused a message", [.queue: message.routingKey.text])
                 refusals += 1
                 if isOwn(message.routingKey) {
-                    health.lacks(Self.lack(message.routingKey), "the broker refuses messages")
+                    health.note(missing: Self.missing(message.routingKey), "the broker refuses messages")
                 }
                 guard refusals < Self.mostRefusals else {
                     await publisher.renew(session)
@@ -96,7 +97,7 @@ package struct BrokerPublisher: MessagePublisher {
         queue == topology.queues.results || topology.queues.isOwn(queue)
     }
 
-    private static func lack(_ queue: ByteString) -> String { "queue \(queue.text)" }
+    private static func missing(_ queue: ByteString) -> String { "queue \(queue.text)" }
 
     package func exists(queue: ByteString) async throws -> Bool? {
         // Only where there is a broker: it waits for one, and hears of the worker's end.

@@ -1,4 +1,4 @@
-package import AMQP
+package import RabbitMQ
 import SharedValues
 
 /// The service's queues, all named after the job queue `Q`.

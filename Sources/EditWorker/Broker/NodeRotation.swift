@@ -1,4 +1,4 @@
-import AMQP
+import RabbitMQ
 
 /// The nodes of a cluster, tried in turn: one that could not be reached is left out for a while if there are others.
 ///

@@ -1,4 +1,4 @@
-package import AMQP
+package import RabbitMQ
 
 /// Asks whether queues are there, on a connection of its own that is opened with the first question.
 ///

@@ -1,4 +1,4 @@
-package import AMQP
+package import RabbitMQ
 package import SharedValues
 
 /// The queues that the service needs, with their arguments.

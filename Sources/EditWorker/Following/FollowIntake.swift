@@ -1,5 +1,6 @@
-package import AMQP
 package import Logging
+package import RabbitMQ
+import Telemetry
 
 /// Takes tasks that are due from their queue, and lets each be looked at: beside the jobs, which never wait for it.
 package struct FollowIntake: Sendable {

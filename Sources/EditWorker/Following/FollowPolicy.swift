@@ -1,5 +1,5 @@
-import AMQP
 package import EditJob
+import RabbitMQ
 package import SeedreamAPI
 package import SharedValues
 

@@ -1,5 +1,5 @@
-package import AMQP
-package import EditJob
+package import RabbitMQ
+package import SharedValues
 
 /// A task that is followed to its images: a copy of its job with what is known of the task in the headers.
 package struct FollowedTask: Sendable {

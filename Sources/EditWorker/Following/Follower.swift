@@ -1,6 +1,6 @@
-package import AMQP
 package import EditJob
 import NIOConcurrencyHelpers
+package import RabbitMQ
 package import SeedreamAPI
 package import SharedValues
 

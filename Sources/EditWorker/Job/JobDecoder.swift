@@ -1,5 +1,5 @@
-package import AMQP
 package import EditJob
+package import RabbitMQ
 
 /// Makes a checked job of a delivery, or says why it is none.
 package struct JobDecoder: Sendable {

@@ -1,5 +1,6 @@
 package import EditJob
 package import Journal
+package import SharedValues
 
 /// How a delivery ends: what is published in its place, what the journal remembers, and what is counted.
 package struct JobEnd: Hashable, Sendable {

@@ -1,6 +1,6 @@
-package import AMQP
 import EditJob
 package import Journal
+package import RabbitMQ
 import SeedreamAPI
 import SharedValues
 

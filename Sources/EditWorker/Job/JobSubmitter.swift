@@ -1,7 +1,8 @@
-import AMQP
 import EditJob
 import Logging
+import RabbitMQ
 package import SeedreamAPI
+import SharedValues
 
 /// Sends one submission, at most once.
 package protocol Submitter: Sendable {

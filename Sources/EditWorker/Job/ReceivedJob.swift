@@ -1,7 +1,7 @@
-package import AMQP
-package import EditJob
+import EditJob
 package import Journal
-import SharedValues
+package import RabbitMQ
+package import SharedValues
 
 /// A delivery of the job queue, read for all but its body.
 ///

@@ -1,4 +1,4 @@
-package import AMQP
+package import RabbitMQ
 
 /// The W3C trace context of a job, where it has a valid one.
 ///

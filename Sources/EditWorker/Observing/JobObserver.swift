@@ -1,10 +1,11 @@
-import AMQP
 import EditJob
 package import Journal
 package import Logging
 import NIOConcurrencyHelpers
+import RabbitMQ
 import SeedreamAPI
 import SharedValues
+import Telemetry
 
 /// Counts and logs what becomes of jobs.
 ///

@@ -1,5 +1,6 @@
 import Ledger
 package import Logging
+import Telemetry
 
 /// Counts and logs what a worker hears of its ledger.
 package struct LedgerObserver: LedgerJournal.Observer {

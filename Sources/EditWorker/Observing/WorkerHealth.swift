@@ -1,18 +1,11 @@
 import NIOConcurrencyHelpers
 package import SeedreamAPI
+package import Telemetry
 
 /// What a worker has and lacks at the moment, for readiness and metrics.
 ///
 /// From any thread.
 package final class WorkerHealth: Sendable {
-    /// Something without which no job goes through.
-    package struct Lack: Hashable, Sendable {
-        /// What is missing, in words that do not change.
-        package let what: String
-        /// Why, where that is known.
-        package let reason: String?
-    }
-
     private struct State {
         var connected: Set<BrokerRole> = []
         var seen: Set<BrokerRole> = []
@@ -43,22 +36,22 @@ package final class WorkerHealth: Sendable {
     }
 
     /// What is missing for jobs to go through, in the order of a job's way; empty if all is well.
-    package func lacks(gate: GateReason?) -> [Lack] {
+    package func missing(gate: GateReason?) -> [HealthServer.Missing] {
         state.withLockedValue { state in
-            var lacks: [Lack] = []
+            var missing: [HealthServer.Missing] = []
             for role in roles where !state.connected.contains(role) {
-                lacks.append(Lack(what: "\(role.rawValue) connection", reason: state.faults[role]))
+                missing.append(.init("\(role.rawValue) connection", reason: state.faults[role]))
             }
-            if let progress = ledgerProgress() { lacks.append(Lack(what: "ledger", reason: "ledger: \(progress) %")) }
+            if let progress = ledgerProgress() { missing.append(.init("ledger", reason: "ledger: \(progress) %")) }
             // A closed gate takes the consumer away on purpose.
-            if !state.isConsuming, gate == nil { lacks.append(Lack(what: "consumer registered", reason: nil)) }
+            if !state.isConsuming, gate == nil { missing.append(.init("consumer registered", reason: nil)) }
             for role in roles {
-                if let reason = state.blocked[role] { lacks.append(Lack(what: "not blocked", reason: reason)) }
+                if let reason = state.blocked[role] { missing.append(.init("not blocked", reason: reason)) }
             }
-            lacks += state.others.sorted { $0.key < $1.key }.map { Lack(what: $0.key, reason: $0.value) }
-            if let gate { lacks.append(Lack(what: "gate", reason: gate.rawValue)) }
-            if state.isDraining { lacks.append(Lack(what: "not draining", reason: nil)) }
-            return lacks
+            missing += state.others.sorted { $0.key < $1.key }.map { .init($0.key, reason: $0.value) }
+            if let gate { missing.append(.init("gate", reason: gate.rawValue)) }
+            if state.isDraining { missing.append(.init("not draining", reason: nil)) }
+            return missing
         }
     }
 
@@ -95,7 +88,7 @@ package final class WorkerHealth: Sendable {
     }
 
     /// Something else that jobs wait for is missing for a reason, or with nil no longer.
-    package func lacks(_ what: String, _ reason: String?) {
+    package func note(missing what: String, _ reason: String?) {
         state.withLockedValue { $0.others[what] = reason }
     }
 

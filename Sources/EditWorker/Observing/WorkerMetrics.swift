@@ -1,8 +1,8 @@
-import AMQP
 package import CoreMetrics
 import EditJob
 import Ledger
 import NIOConcurrencyHelpers
+import RabbitMQ
 import SeedreamAPI
 import SharedValues
 

@@ -1,5 +1,5 @@
-package import AMQP
-import EditJob
+package import RabbitMQ
+import SharedValues
 
 /// Makes copies of a job for a retry queue, `Q.dlq` or `Q.unknown`: the body byte for byte, the properties and headers
 /// kept but for those that would break or misroute the copy.

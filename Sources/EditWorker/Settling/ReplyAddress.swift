@@ -1,4 +1,4 @@
-package import AMQP
+package import RabbitMQ
 package import SharedValues
 
 /// Decides where the reply to a job goes.

@@ -1,7 +1,8 @@
-import AMQP
 package import EditJob
 import JSON
 import Journal
+import RabbitMQ
+import SharedValues
 
 /// Puts settlements into effect: every message that replaces a delivery is confirmed when this returns.
 package struct Settler: Sendable {

@@ -1,9 +1,10 @@
-import AMQP
 import ArgumentParser
 import EditJob
 import EditWorker
 import OperatorTools
-import WorkerSettings
+import RabbitMQ
+import Settings
+import SharedValues
 
 /// Which queue, and which of its letters.
 struct DeadLetterFlags: ParsableArguments {
@@ -58,7 +59,7 @@ struct DeadLetterFlags: ParsableArguments {
     func walk(
         for command: String,
         isolation: isolated (any Actor)? = #isolation,
-        _ body: (DeadLetterQueue, Settings) async throws -> Void
+        _ body: (DeadLetterQueue, WorkerSettings) async throws -> Void
     ) async throws {
         let settings = try settings.read().settings
         let queues = settings.queues

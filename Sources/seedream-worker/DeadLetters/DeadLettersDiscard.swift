@@ -1,8 +1,8 @@
-import AMQP
 import ArgumentParser
 import EditJob
 import Glibc
 import OperatorTools
+import RabbitMQ
 
 extension DeadLetters {
     /// `dead-letters discard`: removes failed jobs for ever.

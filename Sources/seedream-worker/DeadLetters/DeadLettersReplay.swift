@@ -1,10 +1,10 @@
-import AMQP
 import ArgumentParser
 import EditJob
 import EditWorker
 import OperatorTools
+import RabbitMQ
+import Settings
 import SharedValues
-import WorkerSettings
 
 extension DeadLetters {
     /// `dead-letters replay`: failed jobs go to their queue again.

@@ -1,10 +1,10 @@
-import AMQP
 import ArgumentParser
 import EditJob
 import EditWorker
 import Glibc
 import JSON
 import OperatorTools
+import RabbitMQ
 import SharedValues
 
 extension DeadLetters {

@@ -1,17 +1,17 @@
 import NIOCore
 import NIOPosix
 import SeedreamAPI
-import WorkerSettings
+import Settings
 
 /// The API's part of `doctor`: the way there, and no request.
 enum APIExamination {
-    static func examine(_ settings: Settings, _ tell: (Finding) -> Void) async {
+    static func examine(_ settings: WorkerSettings, _ tell: (Finding) -> Void) async {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         tell(await reach(settings, group))
         try? await group.shutdownGracefully()
     }
 
-    private static func reach(_ settings: Settings, _ group: MultiThreadedEventLoopGroup) async -> Finding {
+    private static func reach(_ settings: WorkerSettings, _ group: MultiThreadedEventLoopGroup) async -> Finding {
         do throws(EndpointProbe.Fault) {
             let (address, version) = try await EndpointProbe.reach(
                 settings.apiBaseURL,

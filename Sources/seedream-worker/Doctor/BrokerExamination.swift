@@ -1,17 +1,17 @@
-import AMQP
 import EditWorker
+import RabbitMQ
+import Settings
 import SharedValues
-import WorkerSettings
 
 /// The broker's part of `doctor`.
 struct BrokerExamination {
     /// The oldest version with dead-lettering at least once for quorum queues.
     private static let oldestVersion = [3, 10]
 
-    private let settings: Settings
+    private let settings: WorkerSettings
     private let topology: Topology
 
-    init(_ settings: Settings) {
+    init(_ settings: WorkerSettings) {
         self.settings = settings
         topology = settings.topology
     }

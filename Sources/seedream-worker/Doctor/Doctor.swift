@@ -4,7 +4,7 @@ import Glibc
 import JSON
 import Journal
 import Ledger
-import WorkerSettings
+import Settings
 
 /// `doctor`: whether a worker would work here, and what to do where it would not.
 struct Doctor: AsyncParsableCommand {
@@ -49,7 +49,7 @@ struct Doctor: AsyncParsableCommand {
     }
 
     private static func examine(_ reader: SettingsReader, _ tell: @Sendable (Finding) -> Void) async {
-        let settings: Settings
+        let settings: WorkerSettings
         do {
             settings = try reader.read().settings
         } catch {
@@ -64,7 +64,7 @@ struct Doctor: AsyncParsableCommand {
         tell(descriptors(settings))
     }
 
-    private static func token(_ settings: Settings) -> Finding {
+    private static func token(_ settings: WorkerSettings) -> Finding {
         switch settings.apiToken {
         case .value:
             return .warning(
@@ -88,7 +88,7 @@ struct Doctor: AsyncParsableCommand {
         }
     }
 
-    private static func journal(_ settings: Settings) async -> Finding {
+    private static func journal(_ settings: WorkerSettings) async -> Finding {
         switch settings.journalStore {
         case .ledger:
             return await LedgerExamination.examine(settings)
@@ -119,7 +119,7 @@ struct Doctor: AsyncParsableCommand {
     }
 
     /// Each submission in flight has a connection, beside a few for the broker and the journal.
-    private static func descriptors(_ settings: Settings) -> Finding {
+    private static func descriptors(_ settings: WorkerSettings) -> Finding {
         var limit = rlimit()
         let needed = UInt64(settings.concurrency) + 64
         guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {

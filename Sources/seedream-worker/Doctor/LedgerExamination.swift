@@ -1,15 +1,15 @@
-import AMQP
 import EditJob
 import EditWorker
 import Journal
 import Ledger
 import OperatorTools
+import RabbitMQ
+import Settings
 import SharedValues
-import WorkerSettings
 
 /// The ledger's part of `doctor`: whether it can be used, and whether the replicas agree.
 enum LedgerExamination {
-    static func examine(_ settings: Settings) async -> Finding {
+    static func examine(_ settings: WorkerSettings) async -> Finding {
         let stream = settings.queues.ledger
         do throws(AMQPError) {
             let connection = try await open(settings)
@@ -50,7 +50,7 @@ enum LedgerExamination {
         }
     }
 
-    private static func open(_ settings: Settings) async throws(AMQPError) -> AMQPConnection {
+    private static func open(_ settings: WorkerSettings) async throws(AMQPError) -> AMQPConnection {
         var options = AMQPConnectionOptions(name: "seedream-worker doctor")
         options.tls = settings.amqpTLS
         var fault = AMQPError(.closed, "there is no broker to ask")
@@ -71,7 +71,7 @@ enum LedgerExamination {
     }
 
     /// What comes back after longer than the ledger remembers looks like a new job.
-    private static func judgeRetention(_ settings: Settings) -> Finding? {
+    private static func judgeRetention(_ settings: WorkerSettings) -> Finding? {
         let longest = settings.consumerTimeout + settings.ledgerPatience
         guard settings.journalRetention <= longest else { return nil }
         return .warning(
@@ -84,7 +84,7 @@ enum LedgerExamination {
 
     private static func judge(
         _ replicas: [(writer: String, greeting: LedgerGreeting)],
-        _ settings: Settings,
+        _ settings: WorkerSettings,
         remembered: Int
     ) -> Finding {
         let own = settings.sharedByReplicas

@@ -1,25 +1,29 @@
-package import EditWorker
 import HTTPServer
 import JSON
 package import Logging
 package import NIOCore
 import NIOHTTP1
-package import Prometheus
-import SeedreamAPI
 
 /// Answers `/livez`, `/readyz` and `/metrics`.
 package struct HealthServer: Sendable {
-    /// The address cannot be listened on.
-    package struct Fault: Error, CustomStringConvertible {
-        /// What is wrong and what to do.
-        package let description: String
+    /// Something without which no job goes through.
+    package struct Missing: Hashable, Sendable {
+        /// In words that do not change.
+        package let what: String
+        /// Why it is missing; nil if that is not known.
+        package let reason: String?
+
+        package init(_ what: String, reason: String?) {
+            self.what = what
+            self.reason = reason
+        }
     }
 
     private let host: String
     private let port: Int
     private let group: any EventLoopGroup
     private let registry: PrometheusRegistry
-    private let lacks: @Sendable () -> [WorkerHealth.Lack]
+    private let missing: @Sendable () -> [Missing]
     private let logger: Logger
 
     /// A server for an address, on the event loops of `group`; port 0 lets the system choose.
@@ -28,32 +32,24 @@ package struct HealthServer: Sendable {
         port: Int,
         group: any EventLoopGroup,
         registry: PrometheusRegistry,
-        lacks: @escaping @Sendable () -> [WorkerHealth.Lack],
+        missing: @escaping @Sendable () -> [Missing],
         logger: Logger
     ) {
         self.host = host
         self.port = port
         self.group = group
         self.registry = registry
-        self.lacks = lacks
+        self.missing = missing
         self.logger = logger
     }
 
     /// Answers until its task is cancelled.
     ///
-    /// Throws `Fault` where the address is taken or not ours.
+    /// Throws `HTTPServer.CannotListen`.
     package func run() async throws {
         let server = HTTPServer(host: host, port: port, group: group, bounds: .init(longestBody: 0)) { answer($0) }
-        do {
-            try await server.run { port in
-                logger.log(.info, "health and metrics", [.address: "\(host):\(port)"])
-            }
-        } catch let error as IOError {
-            throw Fault(
-                description:
-                    "http.listen: cannot listen on \(host):\(port): \(NetworkFault.text(error)); give another address or port, "
-                    + "or 'off'"
-            )
+        try await server.run { port in
+            logger.log(.info, "health and metrics", [.address: "\(host):\(port)"])
         }
     }
 
@@ -62,7 +58,7 @@ package struct HealthServer: Sendable {
         switch request.path {
         // Knows nothing of broker and API: a restart of this process would mend neither.
         case "/livez": return Self.response(.ok, Self.text, Array("ok\n".utf8))
-        case "/readyz": return Self.readiness(lacks())
+        case "/readyz": return Self.readiness(missing())
         case "/metrics": return Self.response(.ok, PrometheusRegistry.contentType, Array(registry.text.utf8))
         default: return Self.response(.notFound, Self.text, [])
         }
@@ -70,17 +66,17 @@ package struct HealthServer: Sendable {
 
     private static let text = "text/plain; charset=utf-8"
 
-    private static func readiness(_ lacks: [WorkerHealth.Lack]) -> HTTPResponse {
-        let missing = lacks.map { lack in
+    private static func readiness(_ missing: [Missing]) -> HTTPResponse {
+        let list = missing.map { part in
             JSONValue.object(
-                [JSONMember("what", .string(lack.what))]
-                    + (lack.reason.map { [JSONMember("reason", .string($0))] } ?? [])
+                [JSONMember("what", .string(part.what))]
+                    + (part.reason.map { [JSONMember("reason", .string($0))] } ?? [])
             )
         }
         let body = JSONValue.object([
-            JSONMember("ready", .boolean(lacks.isEmpty)), JSONMember("missing", .array(missing)),
+            JSONMember("ready", .boolean(missing.isEmpty)), JSONMember("missing", .array(list)),
         ])
-        return response(lacks.isEmpty ? .ok : .serviceUnavailable, "application/json", body.encoded() + [10])
+        return response(missing.isEmpty ? .ok : .serviceUnavailable, "application/json", body.encoded() + [10])
     }
 
     private static func response(_ status: HTTPResponseStatus, _ type: String, _ body: [UInt8]) -> HTTPResponse {

@@ -1,8 +1,8 @@
 import ArgumentParser
 import EditWorker
-import WorkerSettings
+import Settings
 
-extension Settings {
+extension WorkerSettings {
     /// Where the token comes from; nil if none was given.
     ///
     /// Says what is wrong with a token's file, and ends with 78.

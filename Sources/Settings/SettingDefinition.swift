@@ -11,7 +11,7 @@ package struct SettingDefinition: Sendable {
     /// Whether its value is never shown.
     package let isSecret: Bool
     /// Puts a text's value into the settings; throws `Refusal` where it is none.
-    let apply: @Sendable (String, inout Settings) throws(Refusal) -> Void
+    let apply: @Sendable (String, inout WorkerSettings) throws(Refusal) -> Void
 
     /// The text is no value of the setting.
     struct Refusal: Error {
@@ -27,7 +27,7 @@ package struct SettingDefinition: Sendable {
         _ meaning: String,
         allowed: String,
         isSecret: Bool = false,
-        apply: @escaping @Sendable (String, inout Settings) throws(Refusal) -> Void
+        apply: @escaping @Sendable (String, inout WorkerSettings) throws(Refusal) -> Void
     ) {
         self.key = key
         self.defaultText = defaultText

@@ -1,6 +1,6 @@
-import AMQP
 import EditJob
 import Logging
+import RabbitMQ
 import SharedValues
 
 /// All settings, in the order of the documentation.
@@ -316,7 +316,7 @@ package enum SettingCatalogue {
                 settings.httpListen = nil
                 return
             }
-            guard let address = Settings.ListenAddress(text) else { throw .init() }
+            guard let address = WorkerSettings.ListenAddress(text) else { throw .init() }
             settings.httpListen = address
         },
         choice("log.level", "info", "The lowest level that is logged.", \.logLevel),
@@ -333,7 +333,7 @@ package enum SettingCatalogue {
     private static func file(
         _ key: String,
         _ meaning: String,
-        _ path: any WritableKeyPath<Settings, String?> & Sendable
+        _ path: any WritableKeyPath<WorkerSettings, String?> & Sendable
     ) -> SettingDefinition {
         SettingDefinition(key, default: nil, meaning, allowed: "the path of a readable PEM file") {
             text,
@@ -349,7 +349,7 @@ package enum SettingCatalogue {
         _ key: String,
         _ defaultText: String,
         _ meaning: String,
-        _ path: any WritableKeyPath<Settings, Duration> & Sendable,
+        _ path: any WritableKeyPath<WorkerSettings, Duration> & Sendable,
         from least: Duration
     ) -> SettingDefinition {
         let allowed = "a duration such as 250ms, 30s, 5m or 1h, at least \(DurationText.text(least))"
@@ -365,7 +365,7 @@ package enum SettingCatalogue {
         _ key: String,
         _ defaultText: String,
         _ meaning: String,
-        _ path: any WritableKeyPath<Settings, Int> & Sendable,
+        _ path: any WritableKeyPath<WorkerSettings, Int> & Sendable,
         _ range: ClosedRange<Int>
     ) -> SettingDefinition {
         let allowed = "a whole number from \(range.lowerBound) to \(range.upperBound)"
@@ -381,7 +381,7 @@ package enum SettingCatalogue {
         _ key: String,
         _ defaultText: String,
         _ meaning: String,
-        _ path: any WritableKeyPath<Settings, Choice> & Sendable
+        _ path: any WritableKeyPath<WorkerSettings, Choice> & Sendable
     ) -> SettingDefinition {
         let names = Choice.allCases.map(\.rawValue)
         let allowed = names.dropLast().joined(separator: ", ") + " or " + (names.last ?? "")

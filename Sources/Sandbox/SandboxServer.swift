@@ -5,7 +5,7 @@ import NIOCore
 import NIOHTTP1
 
 /// A stand-in for the SeeDream V4 Edit API, which checks each request by the API's rules and misbehaves on demand.
-package struct Sandbox: Sendable {
+package struct SandboxServer: Sendable {
     /// How the stand-in behaves.
     package struct Options: Sendable {
         /// Host name or address to listen on.

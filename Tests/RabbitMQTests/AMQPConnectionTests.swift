@@ -1,5 +1,5 @@
-import AMQP
 import CMalloc
+import RabbitMQ
 import TestSupport
 import Testing
 

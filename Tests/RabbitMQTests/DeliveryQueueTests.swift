@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-@testable import AMQP
+@testable import RabbitMQ
 
 @Suite struct DeliveryQueueTests {
     private static func delivery(_ number: UInt64) -> Delivery {

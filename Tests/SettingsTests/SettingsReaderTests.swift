@@ -1,8 +1,8 @@
-import AMQP
 import Foundation
+import RabbitMQ
+import Settings
 import SharedValues
 import Testing
-import WorkerSettings
 
 struct SettingsReaderTests {
     private static func read(
@@ -40,7 +40,7 @@ struct SettingsReaderTests {
         #expect(settings.amqpURLs.map(\.redacted) == ["amqp://127.0.0.1:5672/"])
         #expect(settings.amqpURLs.first?.credentials?.user == "guest")
         #expect(settings.journalRetention == .seconds(72 * 3600))
-        #expect(settings.httpListen == Settings.ListenAddress(host: "127.0.0.1", port: 9464))
+        #expect(settings.httpListen == WorkerSettings.ListenAddress(host: "127.0.0.1", port: 9464))
         #expect(settings.noAnswer == .park)
         #expect(settings.gatewayError == .retry)
     }

@@ -1,8 +1,8 @@
 import EditWorker
+import Settings
 import SharedValues
-import WorkerSettings
 
-extension Settings {
+extension WorkerSettings {
     /// The names of the queues.
     var queues: JobQueues {
         // Also if this worker lets no new task be followed: those of others are promised a look.
@@ -23,7 +23,7 @@ extension Settings {
     }
 }
 
-extension Settings {
+extension WorkerSettings {
     /// The settings that all replicas of a queue should have alike, by their keys.
     var sharedByReplicas: [String: String] {
         [

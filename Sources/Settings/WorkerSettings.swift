@@ -1,10 +1,10 @@
-package import AMQP
 package import EditJob
 package import Logging
+package import RabbitMQ
 package import SharedValues
 
 /// The effective settings of the program, checked.
-package struct Settings: Sendable {
+package struct WorkerSettings: Sendable {
     package var amqpURLs: [AMQPURL] = []
     package var amqpCAFile: String?
     package var amqpCertFile: String?

@@ -4,7 +4,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@testable import AMQP
+@testable import RabbitMQ
 
 /// Our frames against librabbitmq's own, byte for byte.
 @Suite struct FrameBufferTests {

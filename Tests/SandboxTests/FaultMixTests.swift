@@ -1,4 +1,4 @@
-import SandboxAPI
+import Sandbox
 import Testing
 
 struct FaultMixTests {

@@ -1,4 +1,4 @@
-import AMQP
+import RabbitMQ
 import SharedValues
 
 /// Reads the texts of settings whose values have a form of their own.
@@ -49,7 +49,7 @@ enum SettingText {
     }
 
     /// The proxy that the environment names for the API.
-    static func environmentProxy(_ settings: Settings) -> EnvironmentProxies.Named? {
+    static func environmentProxy(_ settings: WorkerSettings) -> EnvironmentProxies.Named? {
         let isSecure = settings.apiBaseURL.lowercased().hasPrefix("https://")
         let authority = settings.apiBaseURL.dropFirst(isSecure ? 8 : 7).prefix { $0 != "/" }
         guard let address = try? HostAndPort(authority) else { return nil }

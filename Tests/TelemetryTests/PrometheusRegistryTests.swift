@@ -1,5 +1,5 @@
 import CoreMetrics
-import Prometheus
+import Telemetry
 import Testing
 
 struct PrometheusRegistryTests {

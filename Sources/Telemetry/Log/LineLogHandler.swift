@@ -1,6 +1,6 @@
-import EditJob
 import JSON
 package import Logging
+import SharedValues
 
 /// Writes each log event as one line to stderr: a JSON object, or text for people.
 package struct LineLogHandler: LogHandler {

@@ -62,7 +62,7 @@ package struct SettingsReader: Sendable {
 
     /// The checked settings, and each with its source.
     package struct Result: Sendable {
-        package let settings: Settings
+        package let settings: WorkerSettings
         /// One an entry of the catalogue, in its order.
         package let entries: [Entry]
     }
@@ -91,7 +91,7 @@ package struct SettingsReader: Sendable {
     package func read(needsToken: Bool = false) throws(Faults) -> Result {
         var faults: [Fault] = unknownVariables()
         let file = readFile(&faults)
-        var settings = Settings()
+        var settings = WorkerSettings()
         settings.environmentProxies = EnvironmentProxies(environment)
         var entries: [Entry] = []
         for definition in SettingCatalogue.all {
@@ -252,14 +252,14 @@ package struct SettingsReader: Sendable {
     }
 
     /// A token of the environment beats a token file named in the settings file, and the other way round.
-    private func preferNearerToken(_ entries: [Entry], _ settings: inout Settings) {
+    private func preferNearerToken(_ entries: [Entry], _ settings: inout WorkerSettings) {
         guard let (token, file) = tokenEntries(entries), token.source.rank < file.source.rank, let text = token.text
         else { return }
         settings.apiToken = .value(text)
     }
 
     /// Values that are right by themselves and wrong together.
-    private func contradictions(_ settings: Settings, _ entries: [Entry]) -> [Fault] {
+    private func contradictions(_ settings: WorkerSettings, _ entries: [Entry]) -> [Fault] {
         var faults: [Fault] = []
         let given = Set(entries.filter { $0.text != nil && $0.source != .default }.map(\.definition.key))
         if let (token, file) = tokenEntries(entries), token.source.rank == file.source.rank {
