@@ -210,7 +210,7 @@ let package = Package(
         .target(
             name: "TestSupport",
             dependencies: [
-                "RabbitMQ", "JSON",
+                "EditJob", "JSON", "RabbitMQ", "SharedValues",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),

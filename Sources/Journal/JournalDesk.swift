@@ -1,4 +1,4 @@
-import EditJob
+package import EditJob
 import NIOConcurrencyHelpers
 import SharedValues
 
@@ -8,8 +8,8 @@ package final class JournalDesk: Sendable {
     struct State {
         /// The jobs that are being submitted, with the copies that wait for each.
         var places: [String: Place] = [:]
-        /// Verdicts that the store does not have yet: its entries still say that the jobs are under way.
-        var unwritten: [String: JournalVerdict] = [:]
+        /// Ends that the store does not have yet: its entries still say that the jobs are under way.
+        var unwritten: [String: JobEnd] = [:]
     }
 
     struct Place {
@@ -21,7 +21,7 @@ package final class JournalDesk: Sendable {
     /// How a job left its place.
     struct Ended {
         let request: JournalRequest
-        let verdict: JournalVerdict?
+        let end: JobEnd?
     }
 
     private let journal: any SubmissionJournal
@@ -39,25 +39,27 @@ package final class JournalDesk: Sendable {
 
     /// Runs one submission between its beginning and its verdict in the journal.
     ///
-    /// `submit` gets the journal's answer, and may submit only if that is `begun`; then its verdict is written, and if it
-    /// throws the job is released, or left to be submitted again if it has the mark. Throws `JournalFault` if the journal
+    /// `submit` gets what is known of earlier submissions, and may submit only if that allows it; then the end that it returns
+    /// is written, and if it throws the job is released, or left to be submitted again if it has the mark. Throws `JournalFault` if the journal
     /// cannot be used, without having called `submit`, and otherwise what `submit` throws.
     package func recording<Result>(
         _ request: JournalRequest,
-        _ submit: (JournalAnswer) async throws -> (Result, JournalVerdict)
+        _ submit: (PriorSubmission) async throws -> (Result, JobEnd)
     ) async throws -> Result {
         guard !request.isAnonymous else {
-            let unknown = JournalEntry.answer(to: request, given: nil, by: "", now: 0, isAlive: { _ in false })
-            return try await submit(unknown.answer).0
+            let unknown = JournalEntry.prior(to: request, given: nil, by: "", now: 0, isAlive: { _ in false })
+            return try await submit(unknown.prior).0
         }
-        let answer = try await begin(request)
-        guard case .begun(let isMarked, let earlier) = answer else { return try await submit(answer).0 }
+        let prior = try await begin(request)
+        guard prior.allowsSubmission else { return try await submit(prior).0 }
         do {
-            let (result, verdict) = try await submit(answer)
-            await finish(request.id, verdict)
+            let (result, end) = try await submit(prior)
+            await finish(request.id, end)
             return result
         } catch {
-            await finish(request.id, isMarked ? .retrying(attempts: max(request.attempts - 1, earlier)) : .released)
+            let isMarked =
+                if case .possible(let earlier) = prior { max(request.attempts - 1, earlier) } else { nil as Int? }
+            await finish(request.id, isMarked.map { .retrying(attempts: $0) } ?? .released)
             throw error
         }
     }
@@ -83,22 +85,21 @@ package final class JournalDesk: Sendable {
 
     /// As the journal's `begin`; waits while this process is submitting the same job, and takes a definite no from there.
     ///
-    /// `inFlight` is the answer only if another process is at it.
-    private func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+    /// `running` is the answer only if another process is at it.
+    private func begin(_ request: JournalRequest) async throws(JournalFault) -> PriorSubmission {
         while !takePlace(request), let ended = await waitForPlace(request) {
             // An acceptance or a doubt stands in the journal; a definite no does not bind a new job, but binds this one.
-            guard case .failed(let failure) = ended.verdict, failure.charged == .no,
+            guard case .refused? = ended.end?.verdict, let verdict = ended.end?.verdict,
                 ended.request.digest == request.digest
             else { continue }
-            return .failed(failure, attempts: ended.request.attempts, mayBeDuplicate: false)
+            return .ended(verdict, attempts: ended.request.attempts)
         }
         do throws(JournalFault) {
             if hasKept { try await writeKept() }
-            let answer = try await journal.begin(request)
+            let prior = try await journal.begin(request)
             // Who submits keeps the place until `finish`.
-            if case .begun = answer { return answer }
-            leave(request.id, nil)
-            return answer
+            if !prior.allowsSubmission { leave(request.id, nil) }
+            return prior
         } catch {
             leave(request.id, nil)
             throw error
@@ -107,14 +108,14 @@ package final class JournalDesk: Sendable {
 
     /// As the journal's `finish`; the copies that wait go on.
     ///
-    /// If the store fails the desk keeps the verdict, and lets nothing begin before the store has it.
-    private func finish(_ id: String, _ verdict: JournalVerdict) async {
+    /// If the store fails the desk keeps the end, and lets nothing begin before the store has it.
+    private func finish(_ id: String, _ end: JobEnd) async {
         do throws(JournalFault) {
-            try await journal.finish(id, verdict)
-            leave(id, verdict)
+            try await journal.finish(id, end)
+            leave(id, end)
         } catch {
-            state.withLockedValue { $0.unwritten[id] = verdict }
-            leave(id, verdict)
+            state.withLockedValue { $0.unwritten[id] = end }
+            leave(id, end)
             onUnwritten(id, error)
         }
     }
@@ -122,12 +123,12 @@ package final class JournalDesk: Sendable {
     private var hasKept: Bool { state.withLockedValue { !$0.unwritten.isEmpty } }
 
     private func writeKept() async throws(JournalFault) {
-        // Taken out first: two that write the same verdict could meet a new beginning between them.
-        while let (id, verdict) = state.withLockedValue({ $0.unwritten.popFirst() }) {
+        // Taken out first: two that write the same end could meet a new beginning between them.
+        while let (id, end) = state.withLockedValue({ $0.unwritten.popFirst() }) {
             do throws(JournalFault) {
-                try await journal.finish(id, verdict)
+                try await journal.finish(id, end)
             } catch {
-                state.withLockedValue { $0.unwritten[id] = verdict }
+                state.withLockedValue { $0.unwritten[id] = end }
                 throw error
             }
         }
@@ -161,10 +162,10 @@ package final class JournalDesk: Sendable {
         }
     }
 
-    private func leave(_ id: String, _ verdict: JournalVerdict?) {
+    private func leave(_ id: String, _ end: JobEnd?) {
         guard var place = state.withLockedValue({ $0.places.removeValue(forKey: id) }) else { return }
         for waiter in place.waiters?.removeAll() ?? [] {
-            waiter.resume(returning: Ended(request: place.request, verdict: verdict))
+            waiter.resume(returning: Ended(request: place.request, end: end))
         }
     }
 }

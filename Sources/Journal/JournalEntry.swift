@@ -50,17 +50,17 @@ package struct JournalEntry: Hashable, Sendable {
         self.changedAt = changedAt
     }
 
-    /// The answer to a request, and the entry to be written before the answer is given, if any.
+    /// What is known before a request, and the entry to be written before the answer is given, if any.
     ///
     /// `isAlive` tells whether the worker that a begun entry names is still there.
-    package static func answer(
+    package static func prior(
         to request: JournalRequest,
         given entry: JournalEntry?,
         by owner: String,
         now: Int64,
         isAlive: (String) -> Bool
-    ) -> (answer: JournalAnswer, write: JournalEntry?) {
-        func begin(mayBeDuplicate: Bool, earlier: Int = 0) -> (JournalAnswer, JournalEntry?) {
+    ) -> (prior: PriorSubmission, write: JournalEntry?) {
+        func begin(mayBeDuplicate: Bool, earlier: Int = 0) -> (PriorSubmission, JournalEntry?) {
             let begun = JournalEntry(
                 digest: request.digest,
                 state: .begun(owner: owner),
@@ -69,12 +69,12 @@ package struct JournalEntry: Hashable, Sendable {
                 mayBeDuplicate: mayBeDuplicate,
                 changedAt: now
             )
-            return (.begun(mayBeDuplicate: mayBeDuplicate, earlier: earlier), begun)
+            return (mayBeDuplicate ? .possible(attempts: earlier) : .never, begun)
         }
         // Another worker may have submitted this delivery whose journal is not this one, and may have been killed since.
         let isInDoubt = request.mayBeSubmittedElsewhere && !request.retriesUnfinished
         /// The end of a delivery that is in doubt. It must stand for the copies that follow, so it is written.
-        func doubt(mayBeDuplicate: Bool, earlier: Int = 0) -> (JournalAnswer, JournalEntry?) {
+        func doubt(mayBeDuplicate: Bool, earlier: Int = 0) -> (PriorSubmission, JournalEntry?) {
             let attempts = max(request.attempts, earlier)
             let doubtful = JournalEntry(
                 digest: request.digest,
@@ -84,10 +84,10 @@ package struct JournalEntry: Hashable, Sendable {
                 mayBeDuplicate: mayBeDuplicate,
                 changedAt: now
             )
-            return (.failed(.deliveredBefore, attempts: attempts, mayBeDuplicate: mayBeDuplicate), doubtful)
+            return (.ended(.unknown(.deliveredBefore), attempts: attempts, mayBeDuplicate: mayBeDuplicate), doubtful)
         }
         /// The answer if nothing is known of this publication.
-        func beginUnknown() -> (JournalAnswer, JournalEntry?) {
+        func beginUnknown() -> (PriorSubmission, JournalEntry?) {
             guard request.mayBeSubmittedElsewhere else { return begin(mayBeDuplicate: false) }
             guard !isInDoubt else { return doubt(mayBeDuplicate: false) }
             return begin(mayBeDuplicate: true, earlier: request.attempts)
@@ -100,33 +100,37 @@ package struct JournalEntry: Hashable, Sendable {
                 entry.digest == request.digest && request.takesVerdict && !isNewReplay
                 && !entry.isRefusedAndGone(at: now)
             if isSame {
-                return (.failed(failure, attempts: entry.attempts, mayBeDuplicate: entry.mayBeDuplicate), nil)
+                let (attempts, isMarked) = (entry.attempts, entry.mayBeDuplicate)
+                return (.ended(Verdict(failure), attempts: attempts, mayBeDuplicate: isMarked), nil)
             }
             // After a definite no it is a new job.
             if failure.charged == .no { return beginUnknown() }
         }
-        guard entry.digest == request.digest else { return (.conflict, nil) }
+        guard entry.digest == request.digest else {
+            return (.ended(.refused(.idConflict), attempts: max(0, request.attempts - 1)), nil)
+        }
         switch entry.state {
         // Its images cannot be had, and an operator pays for others.
         case .accepted where isNewReplay && request.acceptsDoubleCharge && request.isOfEndedTask:
             guard !isInDoubt else { return doubt(mayBeDuplicate: true) }
             return begin(mayBeDuplicate: true)
         case .accepted(let taskID):
-            let answer = JournalAnswer.accepted(
-                taskID: taskID,
+            let prior = PriorSubmission.ended(
+                .accepted(taskID: taskID, at: Timestamp(milliseconds: entry.changedAt)),
                 attempts: entry.attempts,
                 // A worker with another journal may have had the delivery in between, and the policy lets it submit.
-                mayBeDuplicate: entry.mayBeDuplicate || request.mayBeSubmittedElsewhere && request.retriesUnfinished,
-                at: Timestamp(milliseconds: entry.changedAt)
+                mayBeDuplicate: entry.mayBeDuplicate || request.mayBeSubmittedElsewhere && request.retriesUnfinished
             )
-            return (answer, nil)
-        case .begun(let other) where isAlive(other): return (.inFlight, nil)
+            return (prior, nil)
+        case .begun(let other) where isAlive(other): return (.running, nil)
         case .begun where request.retriesUnfinished, .retrying:
             guard !isInDoubt else { return doubt(mayBeDuplicate: true, earlier: entry.attempts) }
             // The copy that would have carried the count may never have been published.
             return begin(mayBeDuplicate: true, earlier: isNewReplay ? 0 : entry.attempts)
         case .begun, .failed, .refused:
-            guard isNewReplay, request.acceptsDoubleCharge else { return (.doubtful(attempts: entry.attempts), nil) }
+            guard isNewReplay, request.acceptsDoubleCharge else {
+                return (.ended(.unknown(.unfinished), attempts: entry.attempts), nil)
+            }
             guard !isInDoubt else { return doubt(mayBeDuplicate: true) }
             return begin(mayBeDuplicate: true)
         }
@@ -156,12 +160,17 @@ package struct JournalEntry: Hashable, Sendable {
         return entry
     }
 
-    /// The entry after a verdict, nil if nothing needs to be remembered.
-    package func after(_ verdict: JournalVerdict, now: Int64) -> JournalEntry? {
+    /// The entry after the end of its submission, nil if nothing needs to be remembered.
+    package func after(_ end: JobEnd, now: Int64) -> JournalEntry? {
         var entry = self
         entry.changedAt = now
-        switch verdict {
-        case .released:
+        switch end.verdict {
+        case .retry, .givenBack:
+            guard !end.mayBeDuplicate else {
+                entry.state = .retrying
+                entry.attempts = end.attempts
+                break
+            }
             // What an earlier submission may have cost is not undone by one that did not take place.
             guard mayBeDuplicate else { return nil }
             entry.state = .retrying
@@ -170,10 +179,7 @@ package struct JournalEntry: Hashable, Sendable {
             entry.state = .accepted(taskID: taskID)
             // Never later than it was written, whatever a record says.
             entry.changedAt = min(max(0, at?.milliseconds ?? now), now)
-        case .failed(let failure): entry.state = .failed(failure)
-        case .retrying(let attempts):
-            entry.state = .retrying
-            entry.attempts = attempts
+        case .refused(let failure), .unknown(let failure): entry.state = .failed(failure)
         }
         return entry
     }
@@ -183,14 +189,4 @@ package struct JournalEntry: Hashable, Sendable {
         if case .begun = state { return false }
         return true
     }
-}
-
-extension JobFailure {
-    /// The failure of a job that was delivered before, to a worker whose journal is not this one.
-    package static let deliveredBefore = JobFailure(
-        .outcomeUnknown,
-        "The job was delivered before, perhaps to a worker that submitted it and was killed: it may have been accepted "
-            + "and charged. Look for it in the account before replaying it.",
-        charged: .maybe
-    )
 }

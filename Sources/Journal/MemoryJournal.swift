@@ -1,4 +1,5 @@
 import DequeModule
+package import EditJob
 import NIOConcurrencyHelpers
 import SharedValues
 
@@ -71,9 +72,9 @@ package final class MemoryJournal: SubmissionJournal {
         self.capacity = capacity
     }
 
-    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+    package func begin(_ request: JournalRequest) async throws(JournalFault) -> PriorSubmission {
         state.withLockedValue { state in
-            let (answer, write) = JournalEntry.answer(
+            let (prior, write) = JournalEntry.prior(
                 to: request,
                 given: state[request.id],
                 by: Self.owner,
@@ -83,15 +84,15 @@ package final class MemoryJournal: SubmissionJournal {
             if let write {
                 if write.isFinished { self.keep(write, of: request.id, in: &state) } else { state[request.id] = write }
             }
-            return answer
+            return prior
         }
     }
 
-    package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
+    package func finish(_ id: String, _ end: JobEnd) async throws(JournalFault) {
         state.withLockedValue { state in
             guard let entry = state[id] else { return }
             let now = Timestamp.now.milliseconds
-            guard let ended = entry.after(verdict, now: now) else {
+            guard let ended = entry.after(end, now: now) else {
                 state[id] = nil
                 return
             }

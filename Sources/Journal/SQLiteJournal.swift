@@ -1,4 +1,4 @@
-import EditJob
+package import EditJob
 import SharedValues
 import ThreadExecutor
 
@@ -9,11 +9,11 @@ import ThreadExecutor
 /// Source: SQLite's "Write-Ahead Logging" and "PRAGMA synchronous".
 package actor SQLiteJournal: SubmissionJournal {
     private enum Operation {
-        case begin(JournalRequest, CheckedContinuation<Result<JournalAnswer, JournalFault>, Never>)
-        case finish(String, JournalVerdict, CheckedContinuation<Result<JournalAnswer, JournalFault>, Never>)
-        case acknowledged(String, CheckedContinuation<Result<JournalAnswer, JournalFault>, Never>)
+        case begin(JournalRequest, CheckedContinuation<Result<PriorSubmission, JournalFault>, Never>)
+        case finish(String, JobEnd, CheckedContinuation<Result<PriorSubmission, JournalFault>, Never>)
+        case acknowledged(String, CheckedContinuation<Result<PriorSubmission, JournalFault>, Never>)
 
-        var continuation: CheckedContinuation<Result<JournalAnswer, JournalFault>, Never> {
+        var continuation: CheckedContinuation<Result<PriorSubmission, JournalFault>, Never> {
             switch self {
             case .begin(_, let continuation), .finish(_, _, let continuation), .acknowledged(_, let continuation):
                 continuation
@@ -72,12 +72,12 @@ package actor SQLiteJournal: SubmissionJournal {
         CREATE INDEX IF NOT EXISTS submission_changed_at ON submission (changed_at);
         """
 
-    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+    package func begin(_ request: JournalRequest) async throws(JournalFault) -> PriorSubmission {
         try await withCheckedContinuation { enqueue(.begin(request, $0)) }.get()
     }
 
-    package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
-        _ = try await withCheckedContinuation { enqueue(.finish(id, verdict, $0)) }.get()
+    package func finish(_ id: String, _ end: JobEnd) async throws(JournalFault) {
+        _ = try await withCheckedContinuation { enqueue(.finish(id, end, $0)) }.get()
     }
 
     package func acknowledged(_ id: String) async throws(JournalFault) {
@@ -163,11 +163,11 @@ package actor SQLiteJournal: SubmissionJournal {
         _ operation: Operation,
         in database: SQLiteDatabase,
         _ lock: OwnerLock
-    ) throws -> JournalAnswer {
+    ) throws -> PriorSubmission {
         let now = Timestamp.now.milliseconds
         switch operation {
         case .begin(let request, _):
-            let (answer, write) = JournalEntry.answer(
+            let (prior, write) = JournalEntry.prior(
                 to: request,
                 given: try entry(request.id, in: database),
                 by: lock.owner,
@@ -175,19 +175,19 @@ package actor SQLiteJournal: SubmissionJournal {
                 isAlive: lock.isAlive
             )
             if let write { try store(write, as: request.id, in: database) }
-            return answer
-        case .finish(let id, let verdict, _):
-            if let entry = try entry(id, in: database)?.after(verdict, now: now) {
+            return prior
+        case .finish(let id, let end, _):
+            if let entry = try entry(id, in: database)?.after(end, now: now) {
                 try store(entry, as: id, in: database)
             } else {
                 try database.run("DELETE FROM submission WHERE id = ?", [.text(id)])
             }
-            return .begun(mayBeDuplicate: false)
+            return .never
         case .acknowledged(let id, _):
             if let entry = try entry(id, in: database)?.afterAcknowledgement(now: now) {
                 try store(entry, as: id, in: database)
             }
-            return .begun(mayBeDuplicate: false)
+            return .never
         }
     }
 

@@ -1,18 +1,18 @@
 package import EditJob
-package import SharedValues
+import SharedValues
 
 /// What is remembered of submissions, so that none is paid twice unseen.
 ///
 /// An entry stands before the submission begins, and gets its verdict as soon as there is one. What stands there without
 /// a verdict when no worker is at it any more may have been accepted.
 package protocol SubmissionJournal: Sendable {
-    /// Notes that a job is about to be submitted, or tells why it must not be.
+    /// What is known of earlier submissions of a job; if that allows another one, notes that it is about to be submitted.
     ///
     /// The entry is durable, as far as the store is, when this returns. Throws `JournalFault`; then nothing may be
     /// submitted.
-    func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer
+    func begin(_ request: JournalRequest) async throws(JournalFault) -> PriorSubmission
     /// Notes how the submission of a job ended. Throws `JournalFault`; the entry then stays without a verdict.
-    func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault)
+    func finish(_ id: String, _ end: JobEnd) async throws(JournalFault)
     /// Notes that the delivery which a job was refused with is acknowledged: what comes later under the id is another
     /// publication. Throws `JournalFault`; the refusal is then told to that one too, if it is delivered again.
     func acknowledged(_ id: String) async throws(JournalFault)
@@ -94,47 +94,24 @@ package struct JournalRequest: Hashable, Sendable {
     }
 }
 
-/// What the journal says to a job that wants to be submitted.
-package enum JournalAnswer: Hashable, Sendable {
-    /// Submit; an earlier submission may have been accepted too, or not, and `earlier` were counted of which the job itself
-    /// may not know.
-    case begun(mayBeDuplicate: Bool, earlier: Int = 0)
-    /// It was accepted before, at that moment.
-    case accepted(taskID: String, attempts: Int, mayBeDuplicate: Bool, at: Timestamp? = nil)
-    /// It has failed before, and this is the delivery that it failed with.
-    indirect case failed(JobFailure, attempts: Int, mayBeDuplicate: Bool)
-    /// It was submitted before, and how that ended is unknown.
-    case doubtful(attempts: Int)
-    /// It is being submitted just now.
-    case inFlight
-    /// Another job had the same id.
-    case conflict
-    /// The images of the job do not fit what the fleet may submit in a time.
-    case overBudget
-}
-
-/// How a submission ended, for the journal.
-package enum JournalVerdict: Hashable, Sendable {
-    /// Accepted at that moment; nil means when it is written.
-    case accepted(taskID: String, at: Timestamp? = nil)
-    /// The job has failed; with `charged: maybe` it is unknown whether it was accepted.
-    indirect case failed(JobFailure)
-    /// Not accepted for certain, or not sent: nothing needs to be remembered.
-    case released
-    /// Perhaps accepted, and a policy lets the job be submitted again by itself, after `attempts` counted submissions.
-    case retrying(attempts: Int)
-}
-
-/// The journal cannot be read or written: without its entry no job may be submitted.
+/// The journal lets no job begin.
 package struct JournalFault: Error, Hashable, Sendable, CustomStringConvertible {
+    package enum Kind: Hashable, Sendable {
+        /// A store of this host cannot be read or written.
+        case store
+        /// The ledger does not answer.
+        case ledger
+        /// The images of the job do not fit what the fleet may submit in a period.
+        case budget
+    }
+
     /// What failed, where, and what to do.
     package let description: String
-    /// Whether it is the ledger that does not answer, and not a store of this host.
-    package let isOfLedger: Bool
+    package let kind: Kind
 
-    package init(description: String, isOfLedger: Bool = false) {
+    package init(_ kind: Kind = .store, description: String) {
+        self.kind = kind
         self.description = description
-        self.isOfLedger = isOfLedger
     }
 }
 

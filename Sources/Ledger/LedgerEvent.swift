@@ -1,3 +1,4 @@
+package import EditJob
 package import Journal
 
 /// A moment as a replica sees it: how long things take by a clock that is never set, and the date for what is told to others.
@@ -82,7 +83,7 @@ package enum LedgerEffect: Hashable, Sendable {
 
     /// What a waiter has waited for.
     package enum Answer: Hashable, Sendable {
-        case job(JournalAnswer)
+        case job(PriorSubmission)
         case fault(JournalFault)
         /// It is written, or there is nothing to wait for any more.
         case done

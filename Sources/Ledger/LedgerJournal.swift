@@ -1,3 +1,4 @@
+package import EditJob
 package import Journal
 import NIOConcurrencyHelpers
 package import RabbitMQ
@@ -104,17 +105,17 @@ package final class LedgerJournal: SubmissionJournal {
 
     // MARK: - The journal
 
-    package func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+    package func begin(_ request: JournalRequest) async throws(JournalFault) -> PriorSubmission {
         switch await cancellableAnswer(to: { .wants(request, $0) }) {
-        case .job(let answer): return answer
+        case .job(let prior): return prior
         case .fault(let fault): throw fault
         case .done, .probe: throw LedgerReplica.silent
         }
     }
 
-    package func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
+    package func finish(_ id: String, _ end: JobEnd) async throws(JournalFault) {
         // However long it takes: until then the delivery stays unacknowledged, and the others know that it is under way.
-        _ = await answer { .writes(.end(id: id, verdict), $0) }
+        _ = await answer { .writes(.end(id: id, end.recorded), $0) }
     }
 
     package func acknowledged(_ id: String) async throws(JournalFault) {

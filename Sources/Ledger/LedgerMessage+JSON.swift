@@ -1,4 +1,4 @@
-import EditJob
+package import EditJob
 package import JSON
 package import Journal
 import SharedValues
@@ -77,20 +77,20 @@ extension LedgerRecord {
             add("takes_verdict", request.takesVerdict ? .boolean(true) : nil)
             add("retries_unfinished", request.retriesUnfinished ? .boolean(true) : nil)
             add("in_doubt", request.mayBeSubmittedElsewhere ? .boolean(true) : nil)
-        case .end(let id, let verdict):
+        case .end(let id, let end):
             add("job", .string(id))
-            add("verdict", .string(verdict.name))
-            switch verdict {
+            add("verdict", .string(end.name))
+            switch end.verdict {
             case .accepted(let taskID, let at):
                 add("task_id", .string(taskID))
                 add("submitted_at", at.map { .integer($0.milliseconds) })
-            case .failed(let failure):
+            case .refused(let failure), .unknown(let failure):
                 // Not its message, which may repeat what the API has said of the job.
                 add("code", .string(failure.code.rawValue))
                 add("charged", .string(failure.charged.rawValue))
                 add("http_status", failure.httpStatus.map { .integer(Int64($0)) })
-            case .retrying(let attempts): add("attempts", .integer(Int64(attempts)))
-            case .released: break
+            case .retry, .givenBack:
+                if end.mayBeDuplicate { add("attempts", .integer(Int64(end.attempts))) }
             }
         case .settled(let id): add("job", .string(id))
         case .abandon(let id, let begun):
@@ -131,9 +131,14 @@ extension LedgerRecord {
         case .begin(let request):
             let isCounted = JSONValue.counts.contains(request.attempts) && JSONValue.counts.contains(request.images)
             return isCounted && request.replay >= 0 && !request.isAnonymous ? self : nil
-        case .end(_, .accepted(_, let at)):
-            return at.map { JournalVerdict.moments.contains($0.milliseconds) } == false ? nil : self
-        case .end(_, .released), .settled: return self
+        case .end(_, let end):
+            switch end.verdict {
+            case .accepted(_, let at):
+                return at.map { JobEnd.moments.contains($0.milliseconds) } == false ? nil : self
+            case .retry, .givenBack: return end.mayBeDuplicate ? nil : self
+            case .refused, .unknown: return nil
+            }
+        case .settled: return self
         default: return nil
         }
     }
@@ -159,8 +164,8 @@ extension LedgerRecord {
             request.mayBeSubmittedElsewhere = json["in_doubt"] == .boolean(true)
             return .begin(request)
         case "end":
-            guard let id, let verdict = JournalVerdict(json) else { return nil }
-            return .end(id: id, verdict)
+            guard let id, let end = JobEnd(json) else { return nil }
+            return .end(id: id, end)
         case "settled": return id.map { .settled(id: $0) }
         case "abandon":
             guard let id, let begun = LedgerMessage.ID(json["begun"]) else { return nil }
@@ -283,15 +288,22 @@ extension LedgerReport.Share {
     }
 }
 
-extension JournalVerdict {
+extension JobEnd {
     fileprivate static let moments: ClosedRange<Int64> = 0...1 << 50
 
+    /// What a record tells of it: the verdict, and what may come of a job that is submitted again.
+    package var recorded: JobEnd {
+        switch verdict {
+        case .accepted, .refused, .unknown: JobEnd(verdict, attempts: 0)
+        case .retry, .givenBack: mayBeDuplicate ? .retrying(attempts: attempts) : .released
+        }
+    }
+
     fileprivate var name: String {
-        switch self {
+        switch verdict {
         case .accepted: "accepted"
-        case .failed: "failed"
-        case .released: "released"
-        case .retrying: "retrying"
+        case .refused, .unknown: "failed"
+        case .retry, .givenBack: mayBeDuplicate ? "retrying" : "released"
         }
     }
 
@@ -300,13 +312,13 @@ extension JournalVerdict {
         case "accepted":
             guard let taskID = json["task_id"]?.text else { return nil }
             let at = json["submitted_at"]?.exactInteger.flatMap { Self.moments.contains($0) ? $0 : nil }
-            self = .accepted(taskID: taskID, at: at.map { Timestamp(milliseconds: $0) })
+            self.init(.accepted(taskID: taskID, at: at.map { Timestamp(milliseconds: $0) }), attempts: 0)
         case "failed":
             // What cannot be read is taken for the worse.
             let code = json["code"]?.text.flatMap { JobFailure.Code(rawValue: $0) } ?? .outcomeUnknown
             let isFree = json["charged"]?.text == JobFailure.Charge.no.rawValue
             let status = json.count("http_status", 0...999)
-            self = .failed(.remembered(code, charged: isFree ? .no : .maybe, status: status))
+            self.init(Verdict(.remembered(code, charged: isFree ? .no : .maybe, status: status)), attempts: 0)
         case "released": self = .released
         case "retrying": self = .retrying(attempts: json.count("attempts", 0...1_000_000) ?? 1)
         default: return nil

@@ -1,3 +1,4 @@
+package import EditJob
 package import Journal
 
 /// What one replica tells the others at once: one message of the ledger's stream.
@@ -52,7 +53,7 @@ package enum LedgerRecord: Hashable, Sendable {
     /// The replica wants to submit a job; the order of the stream decides whether it may.
     indirect case begin(JournalRequest)
     /// How a submission of the replica ended.
-    indirect case end(id: String, JournalVerdict)
+    indirect case end(id: String, JobEnd)
     /// The delivery that a job was refused with is acknowledged.
     case settled(id: String)
     /// The replica that began the job with that message is gone, and how the submission ended is unknown.

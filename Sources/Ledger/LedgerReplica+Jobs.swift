@@ -5,13 +5,18 @@ import Journal
 
 extension LedgerReplica {
     static let outdated = JournalFault(
-        description: "a newer version writes this ledger: upgrade this replica",
-        isOfLedger: true
+        .ledger,
+        description: "a newer version writes this ledger: upgrade this replica"
     )
 
     static let silent = JournalFault(
-        description: "the ledger does not answer; check the stream on the broker, and the broker's log",
-        isOfLedger: true
+        .ledger,
+        description: "the ledger does not answer; check the stream on the broker, and the broker's log"
+    )
+
+    static let overBudget = JournalFault(
+        .budget,
+        description: "the images of the next job exceed fleet.budget: wait, or raise it"
     )
 
     /// Submissions of this replica that are under way.
@@ -71,28 +76,31 @@ extension LedgerReplica {
     ) -> [LedgerEffect] {
         guard let want = wanting[waiter] else { return [] }
         let id = want.request.id
-        switch known.answer {
-        case .accepted(_, let attempts, let mayBeDuplicate, _):
-            // The other one, whose end came behind the record that gave it up, tells of it by itself.
-            guard !want.hasAbandoned || state.lateHolder(of: id) == nil else {
-                return end(waiter, .job(.doubtful(attempts: attempts)))
+        guard !known.isOverBudget else {
+            // For replicas that have another budget, or none: to them it is begun.
+            let release = wasWritten ? write(.end(id: id, .released), nil) : []
+            return end(waiter, .fault(Self.overBudget)) + release
+        }
+        switch known.prior {
+        case .ended(.accepted, let attempts, let mayBeDuplicate):
+            func isUnknown() -> [LedgerEffect] {
+                end(waiter, .job(.ended(.unknown(.unfinished), attempts: attempts)))
             }
-            guard let offset = known.acceptedAt else { return end(waiter, .job(known.answer)) }
+            // The other one, whose end came behind the record that gave it up, tells of it by itself.
+            guard !want.hasAbandoned || state.lateHolder(of: id) == nil else { return isUnknown() }
+            guard let offset = known.acceptedAt else { return end(waiter, .job(known.prior)) }
             // The stream was made again without it: the broker would have nothing to send.
-            guard offset <= self.end else { return end(waiter, .job(.doubtful(attempts: attempts))) }
+            guard offset <= self.end else { return isUnknown() }
             wanting[waiter]?.stage = .fetching(attempts: attempts, mayBeDuplicate: mayBeDuplicate)
             if let recent = recent.acceptance(of: id, at: offset) { return fetched(recent, true, waiter) }
             return [.fetch(id: id, at: offset, waiter)]
-        case .inFlight:
-            guard let holder = known.holder, isGone(holder) else { return end(waiter, .job(.inFlight)) }
+        case .running:
+            guard let holder = known.holder, isGone(holder) else { return end(waiter, .job(.running)) }
             wanting[waiter]?.hasAbandoned = true
             wanting[waiter]?.stage = .abandoning
             wait(waiter, at: now)
             return write(.abandon(id: id, begun: holder), waiter)
-        case .overBudget where wasWritten:
-            // For replicas that have another budget, or none: to them it is begun.
-            return end(waiter, .job(.overBudget)) + write(.end(id: id, .released), nil)
-        default: return end(waiter, .job(known.answer))
+        case .never, .possible, .ended: return end(waiter, .job(known.prior))
         }
     }
 
@@ -106,14 +114,9 @@ extension LedgerReplica {
     ) -> [LedgerEffect] {
         guard case .fetching(let attempts, let mayBeDuplicate)? = wanting[waiter]?.stage else { return [] }
         guard isAnswer else { return end(waiter, .fault(Self.silent)) }
-        guard let acceptance else { return end(waiter, .job(.doubtful(attempts: attempts))) }
-        let answer = JournalAnswer.accepted(
-            taskID: acceptance.taskID,
-            attempts: attempts,
-            mayBeDuplicate: mayBeDuplicate,
-            at: acceptance.at
-        )
-        return end(waiter, .job(answer))
+        guard let acceptance else { return end(waiter, .job(.ended(.unknown(.unfinished), attempts: attempts))) }
+        let verdict = Verdict.accepted(taskID: acceptance.taskID, at: acceptance.at)
+        return end(waiter, .job(.ended(verdict, attempts: attempts, mayBeDuplicate: mayBeDuplicate)))
     }
 
     private mutating func end(_ waiter: LedgerEvent.Waiter, _ answer: LedgerEffect.Answer) -> [LedgerEffect] {
@@ -140,7 +143,7 @@ extension LedgerReplica {
             switch record {
             case .begin(let request):
                 guard let answer = answers.next() else { continue }
-                if case .begun = answer.answer {
+                if answer.hasBegun {
                     let isAwaited = waiter.map { wanting[$0] != nil } ?? false
                     if isAwaited || submitting[request.id]?.begun == message.id {
                         submitting[request.id] = Submitting(request: request, begun: message.id, at: message.at)

@@ -74,8 +74,7 @@ extension LedgerReplica {
         var kept = message
         kept.records = message.records.filter { record in
             guard case .begin = record else { return record.outlivesStream }
-            guard case .begun? = answers.next()?.answer else { return false }
-            return true
+            return answers.next()?.hasBegun == true
         }
         guard !kept.records.isEmpty else { return }
         self.kept.append(kept)

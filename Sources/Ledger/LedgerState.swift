@@ -1,5 +1,5 @@
 import DequeModule
-import EditJob
+package import EditJob
 package import Journal
 
 /// What all records of the ledger up to an offset add up to: the same in every replica that has read as far.
@@ -10,14 +10,19 @@ package import Journal
 package struct LedgerState: Hashable, Sendable {
     /// What the ledger says to a job that wants to be submitted.
     package struct Answer: Hashable, Sendable {
-        /// The answer; the task id of an accepted job is empty if it has to be read at `acceptedAt`.
-        package var answer: JournalAnswer
+        /// What is known; the task id of an accepted job is empty if it has to be read at `acceptedAt`.
+        package var prior: PriorSubmission
+        /// Whether the job may not begin, because its images do not fit the budget.
+        package var isOverBudget = false
         /// The offset of the message that has the task id.
         package var acceptedAt: Int64?
-        /// The message with which another replica has begun the job, if the answer is `inFlight`.
+        /// The message with which another replica has begun the job, if it is running.
         package var holder: LedgerMessage.ID?
         /// Whether the answer holds only once a `begin` with the request stands in the ledger.
         package var mustBeWritten = false
+
+        /// Whether a `begin` that was answered so has begun the job.
+        package var hasBegun: Bool { prior.allowsSubmission && !isOverBudget }
     }
 
     /// A job that has no end yet, or none that is known: kept whole.
@@ -103,7 +108,7 @@ package struct LedgerState: Hashable, Sendable {
             fleet.apply(record, of: message)
             switch record {
             case .begin(let request): answers.append(begin(request, by: message.id, at: message.at, offset))
-            case .end(let id, let verdict): end(id, verdict, by: message.replica, at: message.at, offset)
+            case .end(let id, let end): self.end(id, end, by: message.replica, at: message.at, offset)
             case .settled(let id): settled(id, at: message.at)
             case .abandon(let id, let begun): abandon(id, begun)
             case .gap: (gap, knownFrom) = (message.id, nil)
@@ -130,7 +135,8 @@ package struct LedgerState: Hashable, Sendable {
     /// Notes where a message stands that was applied before: in a stream that is made again it is another place.
     package mutating func found(_ message: LedgerMessage, at offset: Int64) {
         for record in message.records {
-            guard case .end(let id, .accepted) = record, let row = finished[id], row.state == .accepted else {
+            guard case .end(let id, let end) = record, case .accepted = end.verdict, finished[id]?.state == .accepted
+            else {
                 continue
             }
             finished[id]?.offset = offset
@@ -172,22 +178,24 @@ package struct LedgerState: Hashable, Sendable {
             row = found
             entry = JournalEntry(found, comparedWith: request.digest)
         }
-        let (answer, write) = JournalEntry.answer(
+        let (prior, write) = JournalEntry.prior(
             to: request,
             given: entry,
             by: replica,
             now: now,
             isAlive: { !$0.isEmpty }
         )
-        if case .begun = answer, let budget, budget.used(at: fleet.clock.reading(now)) + request.images > budget.images
-        {
-            return (Answer(answer: .overBudget), write)
+        var answer = Answer(prior: prior)
+        switch prior {
+        case .never, .possible:
+            let used = budget?.used(at: fleet.clock.reading(now)) ?? 0
+            answer.isOverBudget = budget.map { used + request.images > $0.images } ?? false
+            answer.mustBeWritten = write != nil && !answer.isOverBudget
+        case .running: answer.holder = open[request.id]?.holder
+        case .ended(.accepted, _, _): answer.acceptedAt = row?.offset
+        case .ended: answer.mustBeWritten = write != nil
         }
-        switch answer {
-        case .accepted: return (Answer(answer: answer, acceptedAt: row?.offset), write)
-        case .inFlight: return (Answer(answer: answer, holder: open[request.id]?.holder), write)
-        default: return (Answer(answer: answer, mustBeWritten: write != nil), write)
-        }
+        return (answer, write)
     }
 
     private mutating func begin(
@@ -199,7 +207,7 @@ package struct LedgerState: Hashable, Sendable {
         let (answer, write) = decide(request, by: holder.replica, at: now)
         if let write {
             // One that is over the budget here may not be for its writer, who takes it back if it is: it has begun.
-            if !write.isFinished, answer.answer != .overBudget {
+            if !write.isFinished, !answer.isOverBudget {
                 budget?.begin(request.id, request.images, at: fleet.clock.reading(now))
             }
             finished[request.id] = nil
@@ -212,15 +220,15 @@ package struct LedgerState: Hashable, Sendable {
     /// Only of who began it; an end that comes after the job was abandoned is the truth, late.
     private mutating func end(
         _ id: String,
-        _ verdict: JournalVerdict,
+        _ end: JobEnd,
         by replica: String,
         at now: Int64,
         _ offset: Int64
     ) {
         guard let begun = open[id], begun.holder?.replica == replica, case .begun = begun.entry.state else { return }
-        budget?.end(id, isFree: verdict.isFree)
-        if case .accepted = verdict, case .begun(owner: "") = begun.entry.state { noteLate(id, replica) }
-        guard let entry = begun.entry.after(verdict, now: now) else {
+        budget?.end(id, isFree: end.isFree)
+        if case .accepted = end.verdict, case .begun(owner: "") = begun.entry.state { noteLate(id, replica) }
+        guard let entry = begun.entry.after(end, now: now) else {
             open[id] = nil
             return
         }
@@ -309,13 +317,13 @@ extension LedgerTable.Row {
     }
 }
 
-extension JournalVerdict {
+extension JobEnd {
     /// Whether it is certain that nothing was charged.
     fileprivate var isFree: Bool {
-        switch self {
-        case .released: true
-        case .failed(let failure): failure.charged == .no
-        case .accepted, .retrying: false
+        switch verdict {
+        case .refused: true
+        case .retry, .givenBack: !mayBeDuplicate
+        case .accepted, .unknown: false
         }
     }
 }

@@ -1,4 +1,5 @@
 import DequeModule
+import EditJob
 import Journal
 package import SharedValues
 
@@ -10,7 +11,7 @@ package struct Acceptance: Hashable, Sendable {
     /// The acceptance of a job in a message; nil if it has none.
     package init?(of id: String, in message: LedgerMessage) {
         for record in message.records {
-            guard case .end(id, .accepted(let taskID, let at)) = record else { continue }
+            guard case .end(id, let end) = record, case .accepted(let taskID, let at) = end.verdict else { continue }
             self.init(taskID, at, message)
             return
         }
@@ -44,7 +45,9 @@ struct RecentTaskIDs: Hashable, Sendable {
     /// Keeps the task ids that a message tells, and forgets the oldest.
     mutating func read(_ message: LedgerMessage, at offset: Int64) {
         for record in message.records {
-            guard case .end(let id, .accepted(let taskID, let at)) = record else { continue }
+            guard case .end(let id, let end) = record, case .accepted(let taskID, let at) = end.verdict else {
+                continue
+            }
             byJob[id] = Known(acceptance: Acceptance(taskID, at, message), offset: offset)
             order.append(Place(id: id, offset: offset))
             guard order.count > Self.most, let oldest = order.popFirst() else { continue }

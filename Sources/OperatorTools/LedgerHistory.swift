@@ -31,10 +31,10 @@ package struct LedgerHistory: Sendable {
         for record in message.records {
             switch record {
             case .begin(let request):
-                guard case .begun? = answers.next()?.answer else { continue }
+                guard answers.next()?.hasBegun == true else { continue }
                 last[request.id] = submissions.count
                 submissions.append(SubmissionRecord(request, message))
-            case .end(let id, let verdict): end(id, verdict, message)
+            case .end(let id, let end): self.end(id, end, message)
             case .abandon(let id, let begun): abandon(id, begun, message)
             case .followed(let id, let taskID, let code):
                 guard let place = submissions.lastIndex(where: { $0.jobID == id && $0.taskID == taskID }) else {
@@ -48,7 +48,7 @@ package struct LedgerHistory: Sendable {
         }
     }
 
-    private mutating func end(_ id: String, _ verdict: JournalVerdict, _ message: LedgerMessage) {
+    private mutating func end(_ id: String, _ end: JobEnd, _ message: LedgerMessage) {
         // The replica's own, which is the last one unless that was abandoned meanwhile.
         guard
             let place = last[id]
@@ -58,18 +58,20 @@ package struct LedgerHistory: Sendable {
                 })
         else { return }
         submissions[place].endedAt = Timestamp(milliseconds: message.at)
-        switch verdict {
+        switch end.verdict {
         case .accepted(let taskID, let at):
             // The moment that the replies say.
             if let at, at <= submissions[place].endedAt ?? at { submissions[place].submittedAt = at }
             submissions[place].result = .submitted
             submissions[place].taskID = taskID
             submissions[place].code = nil
-        case .failed(let failure):
-            submissions[place].result = failure.charged == .maybe ? .unknown : .refused
+        case .refused(let failure):
+            submissions[place].result = .refused
             submissions[place].code = failure.code.rawValue
-        case .released: submissions[place].result = .returned
-        case .retrying: submissions[place].result = .unknown
+        case .unknown(let failure):
+            submissions[place].result = .unknown
+            submissions[place].code = failure.code.rawValue
+        case .retry, .givenBack: submissions[place].result = end.mayBeDuplicate ? .unknown : .returned
         }
     }
 

@@ -293,7 +293,7 @@ private struct JobParts {
             journal: JournalDesk(journal) { [observer] id, fault in
                 // The desk keeps the verdict; but no more is submitted before the store takes it.
                 observer.verdictNotWritten(id, fault)
-                admission.report(fault.isOfLedger ? .ledger : .journal)
+                admission.report(fault.gateReason)
             },
             submitter: JobSubmitter(client, tokens: tokens, policy: policy, observer: observer),
             policy: policy,

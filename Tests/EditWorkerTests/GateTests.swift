@@ -394,18 +394,18 @@ struct AdmissionTests {
         var third = await admission.enter()
         // All three come late and at once; the API must not see them so.
         let start = ContinuousClock.now
-        #expect(await first?.start() == true)
-        #expect(await second?.start() == true)
-        #expect(await third?.start() == true)
+        #expect(await first?.starts() == true)
+        #expect(await second?.starts() == true)
+        #expect(await third?.starts() == true)
         #expect(start.duration(to: .now) >= .milliseconds(199))
         var late = await admission.enter()
         admission.report(.auth)
-        #expect(await late?.start() == false)
+        #expect(await late?.starts() == false)
         guard var probe = await admission.enter() else {
             Issue.record("there must be a probe")
             return
         }
-        let (isProbe, isStarted) = (probe.isProbe, await probe.start())
+        let (isProbe, isStarted) = (probe.isProbe, await probe.starts())
         #expect(isProbe && isStarted)
     }
 
@@ -474,11 +474,11 @@ struct AdmissionTests {
     @Test func `the drain sends a probe back that waits for its start`() async throws {
         let admission = Admission.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
         var first = await admission.enter()
-        #expect(await first?.start() == true)
+        #expect(await first?.starts() == true)
         admission.report(.auth)
         let waiting = Task {
             guard var probe = await admission.enter() else { return (false, false) }
-            return (probe.isProbe, await probe.start())
+            return (probe.isProbe, await probe.starts())
         }
         try await eventually("it waits") { admission.waiting > 0 }
         admission.drain()

@@ -1,4 +1,5 @@
 import NIOConcurrencyHelpers
+import SeedreamAPI
 import SharedValues
 
 @testable import EditWorker
@@ -9,6 +10,17 @@ import SharedValues
 extension Admission {
     /// Tasks that wait for something here.
     var waiting: Int { state.withLockedValue { $0.waiters.count } }
+}
+
+extension Ticket {
+    /// Starts without a connection; false if the gate has closed or the drain has begun.
+    mutating func starts() async -> Bool {
+        switch await start(reserving: { Reservation() }, { true }) {
+        case .go: true
+        case .gateClosed: false
+        case .notOurs: false
+        }
+    }
 }
 
 extension JournalDesk {

@@ -258,7 +258,7 @@ struct JobPipelineTests {
         let desk = JournalDesk(MemoryJournal())
         let request = JournalRequest(id: "j", digest: BodyDigest([1]))
         let no = JobFailure(.apiRejected, "no", httpStatus: 422)
-        let told = JournalAnswer.failed(no, attempts: 1, mayBeDuplicate: false)
+        let told = PriorSubmission.failed(no, attempts: 1, mayBeDuplicate: false)
         let first = Gatekeeper()
         let submission = Task {
             try await desk.recording(request) { answer in
@@ -273,10 +273,10 @@ struct JobPipelineTests {
         }
         try await eventually("all wait") { desk.waiting(for: "j") == 6 }
         first.open()
-        #expect(try await submission.value == .begun(mayBeDuplicate: false))
+        #expect(try await submission.value == .never)
         for copy in copies { #expect(try await copy.value == told) }
-        #expect(try await other.value == .begun(mayBeDuplicate: false))
-        #expect(try await desk.recording(request) { ($0, .released) } == .begun(mayBeDuplicate: false))
+        #expect(try await other.value == .never)
+        #expect(try await desk.recording(request) { ($0, .released) } == .never)
     }
 
     @Test func `a submission that throws is released, or stays marked`() async throws {
@@ -284,16 +284,16 @@ struct JobPipelineTests {
         let desk = JournalDesk(MemoryJournal())
         let request = JournalRequest(id: "j", digest: BodyDigest([1]))
         await #expect(throws: Stop.self) {
-            try await desk.recording(request) { (_) -> (Int, JournalVerdict) in throw Stop() }
+            try await desk.recording(request) { (_) -> (Int, JobEnd) in throw Stop() }
         }
         _ = try await desk.recording(request) { ($0, .retrying(attempts: 1)) }
         await #expect(throws: Stop.self) {
-            try await desk.recording(request) { (_) -> (Int, JournalVerdict) in throw Stop() }
+            try await desk.recording(request) { (_) -> (Int, JobEnd) in throw Stop() }
         }
         let answer = try await desk.recording(request) { ($0, .accepted(taskID: "t", at: Timestamp(milliseconds: 1))) }
         // The one that threw has sent nothing, and does not count.
-        #expect(answer == .begun(mayBeDuplicate: true, earlier: 1))
-        let known = JournalAnswer.accepted(
+        #expect(answer == .possible(attempts: 1))
+        let known = PriorSubmission.accepted(
             taskID: "t",
             attempts: 2,
             mayBeDuplicate: true,
@@ -509,13 +509,13 @@ private final class FailingJournal: SubmissionJournal {
 
     init(_ journal: any SubmissionJournal) { self.journal = journal }
 
-    func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+    func begin(_ request: JournalRequest) async throws(JournalFault) -> PriorSubmission {
         if fails.withLockedValue({ $0.contains(.begin) }) { throw JournalFault(description: "broken") }
         return try await journal.begin(request)
     }
-    func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
+    func finish(_ id: String, _ end: JobEnd) async throws(JournalFault) {
         if fails.withLockedValue({ $0.contains(.finish) }) { throw JournalFault(description: "broken") }
-        try await journal.finish(id, verdict)
+        try await journal.finish(id, end)
     }
     func acknowledged(_ id: String) async throws(JournalFault) { try await journal.acknowledged(id) }
     func sweep(before moment: Int64) async throws(JournalFault) {}
@@ -526,11 +526,11 @@ private final class FailingJournal: SubmissionJournal {
 private final class RecordingJournal: SubmissionJournal {
     let digest = NIOLockedValueBox<BodyDigest?>(nil)
 
-    func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+    func begin(_ request: JournalRequest) async throws(JournalFault) -> PriorSubmission {
         digest.withLockedValue { $0 = request.digest }
-        return .begun(mayBeDuplicate: false)
+        return .never
     }
-    func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {}
+    func finish(_ id: String, _ end: JobEnd) async throws(JournalFault) {}
     func acknowledged(_ id: String) async throws(JournalFault) {}
     func sweep(before moment: Int64) async throws(JournalFault) {}
     func close() async {}

@@ -42,14 +42,14 @@ struct RetryPolicyTests {
         mayBeDuplicate: Bool = false
     ) -> JobEnd {
         .init(
-            .failed(JobFailure(code, "m", charged: charged, httpStatus: status)),
+            Verdict(JobFailure(code, "m", charged: charged, httpStatus: status)),
             attempts: attempts,
             mayBeDuplicate: mayBeDuplicate
         )
     }
 
     @Test func `an acceptance is a reply`() {
-        #expect(Self.end(.accepted(taskID: "t", nil)) == .init(.submitted(taskID: "t"), attempts: 1))
+        #expect(Self.end(.accepted(taskID: "t", nil)) == .init(.accepted(taskID: "t"), attempts: 1))
     }
 
     @Test func `a rejection is a failure that cost nothing, unless an earlier attempt may have`() {
@@ -69,7 +69,7 @@ struct RetryPolicyTests {
     func `a retry waits by its attempt, and the last delay repeats`(_ attempts: Int, _ seconds: Int) {
         #expect(
             Self.end(.retry(.init(status: 408)), attempts: attempts)
-                == .init(.retried(after: .seconds(seconds)), attempts: attempts + 1, mayBeDuplicate: false)
+                == .init(.retry(after: .seconds(seconds)), attempts: attempts + 1, mayBeDuplicate: false)
         )
     }
 
@@ -91,11 +91,11 @@ struct RetryPolicyTests {
     @Test func `the API's wait counts where it is longer`() {
         #expect(
             Self.end(.retry(.init(status: 408, retryAfter: .seconds(9))))
-                == .init(.retried(after: .seconds(9)), attempts: 1, mayBeDuplicate: false)
+                == .init(.retry(after: .seconds(9)), attempts: 1, mayBeDuplicate: false)
         )
         #expect(
             Self.end(.retry(.init(status: 408, retryAfter: .milliseconds(1))))
-                == .init(.retried(after: .seconds(1)), attempts: 1, mayBeDuplicate: false)
+                == .init(.retry(after: .seconds(1)), attempts: 1, mayBeDuplicate: false)
         )
     }
 
@@ -122,7 +122,7 @@ struct RetryPolicyTests {
 
     @Test func `a service fault counts nothing`() {
         #expect(
-            Self.end(.serviceFault(.init(reason: .auth)), attempts: 2) == .init(.returned(), attempts: 2)
+            Self.end(.serviceFault(.init(reason: .auth)), attempts: 2) == .init(.givenBack(.notSubmitted), attempts: 2)
         )
     }
 
@@ -134,7 +134,7 @@ struct RetryPolicyTests {
         var policy = Self.policy
         policy.noAnswer = noAnswer
         policy.gatewayError = gateway
-        let retried = JobEnd(.retried(after: .seconds(1)), attempts: 1, mayBeDuplicate: true)
+        let retried = JobEnd(.retry(after: .seconds(1)), attempts: 1, mayBeDuplicate: true)
         func wanted(_ choice: DoubtPolicy, _ status: Int?) -> JobEnd {
             choice == .retry ? retried : Self.failed(.outcomeUnknown, .maybe, status, attempts: 1)
         }

@@ -1,3 +1,4 @@
+import EditJob
 import EditWorker
 import JSON
 import Journal
@@ -251,16 +252,16 @@ struct StoppableJournal: SubmissionJournal {
     let journal: any SubmissionJournal
     let world: SimulatedWorld
 
-    func begin(_ request: JournalRequest) async throws(JournalFault) -> JournalAnswer {
+    func begin(_ request: JournalRequest) async throws(JournalFault) -> PriorSubmission {
         guard world.mayBegin(.journalBegin) else { throw JournalFault(description: "stopped") }
         let answer = try await journal.begin(request)
         guard world.mayGoOn(.journalBegin) else { throw JournalFault(description: "stopped") }
         return answer
     }
 
-    func finish(_ id: String, _ verdict: JournalVerdict) async throws(JournalFault) {
+    func finish(_ id: String, _ end: JobEnd) async throws(JournalFault) {
         guard world.mayBegin(.journalFinish) else { throw JournalFault(description: "stopped") }
-        try await journal.finish(id, verdict)
+        try await journal.finish(id, end)
         guard world.mayGoOn(.journalFinish) else { throw JournalFault(description: "stopped") }
     }
 

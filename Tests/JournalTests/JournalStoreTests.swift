@@ -43,7 +43,7 @@ struct JournalStoreTests {
 
     /// Of the acceptance: the same in every store, to the millisecond.
     private static let moment = Timestamp.now
-    private static let accepted = JournalAnswer.accepted(
+    private static let accepted = PriorSubmission.accepted(
         taskID: "t",
         attempts: 1,
         mayBeDuplicate: false,
@@ -55,8 +55,8 @@ struct JournalStoreTests {
     @Test(arguments: Store.allCases)
     func `an accepted job is answered with its task id`(_ store: Store) async throws {
         try await Self.with(store) { journal in
-            #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
-            #expect(try await journal.begin(Self.request()) == .inFlight)
+            #expect(try await journal.begin(Self.request()) == .never)
+            #expect(try await journal.begin(Self.request()) == .running)
             try await journal.finish("j", .accepted(taskID: "t", at: Self.moment))
             #expect(try await journal.begin(Self.request()) == Self.accepted)
             #expect(try await journal.begin(Self.request(replay: 9, again: true)) == Self.accepted)
@@ -73,13 +73,13 @@ struct JournalStoreTests {
             var redelivered = replay
             redelivered.mayBeSubmittedElsewhere = true
             redelivered.replay = 2
-            #expect(try await journal.begin(replay) == .begun(mayBeDuplicate: true))
+            #expect(try await journal.begin(replay) == .possible())
             try await journal.finish("j", .accepted(taskID: "u", at: Self.moment))
             // The same replay once more is no new permission.
-            let known = JournalAnswer.accepted(taskID: "u", attempts: 1, mayBeDuplicate: true, at: Self.moment)
+            let known = PriorSubmission.accepted(taskID: "u", attempts: 1, mayBeDuplicate: true, at: Self.moment)
             #expect(try await journal.begin(replay) == known)
             // Another worker may have submitted this delivery, and this store may not know.
-            guard case .failed(let failure, _, _) = try await journal.begin(redelivered) else {
+            guard case .ended(.unknown(let failure), _, _) = try await journal.begin(redelivered) else {
                 Issue.record("it must not be submitted")
                 return
             }
@@ -92,7 +92,7 @@ struct JournalStoreTests {
         try await Self.with(store) { journal in
             _ = try await journal.begin(Self.request())
             try await journal.finish("j", .released)
-            #expect(try await journal.begin(Self.request(body: "other")) == .begun(mayBeDuplicate: false))
+            #expect(try await journal.begin(Self.request(body: "other")) == .never)
         }
     }
 
@@ -102,14 +102,14 @@ struct JournalStoreTests {
             _ = try await journal.begin(Self.request())
             try await journal.finish("j", .retrying(attempts: 1))
             // The count of the first is kept, though the copy that would carry it was never seen.
-            #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: true, earlier: 1))
+            #expect(try await journal.begin(Self.request()) == .possible(attempts: 1))
             try await journal.finish("j", .failed(Self.parked))
-            #expect(try await journal.begin(Self.request()) == .doubtful(attempts: 2))
-            #expect(try await journal.begin(Self.request(replay: 1)) == .begun(mayBeDuplicate: true))
+            #expect(try await journal.begin(Self.request()) == .unknown(attempts: 2))
+            #expect(try await journal.begin(Self.request(replay: 1)) == .possible())
             try await journal.finish("j", .failed(Self.parked))
             // The same replay once more is no new permission.
-            #expect(try await journal.begin(Self.request(replay: 1)) == .doubtful(attempts: 1))
-            #expect(try await journal.begin(Self.request(replay: 2)) == .begun(mayBeDuplicate: true))
+            #expect(try await journal.begin(Self.request(replay: 1)) == .unknown(attempts: 1))
+            #expect(try await journal.begin(Self.request(replay: 2)) == .possible())
             try await journal.finish("j", .accepted(taskID: "t", at: Self.moment))
             // The mark stays to the end.
             #expect(
@@ -128,9 +128,9 @@ struct JournalStoreTests {
                 try await journal.begin(Self.request(again: true))
                     == .failed(Self.rejected, attempts: 1, mayBeDuplicate: false)
             )
-            #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
+            #expect(try await journal.begin(Self.request()) == .never)
             try await journal.finish("j", .failed(Self.rejected))
-            #expect(try await journal.begin(Self.request(replay: 1, again: true)) == .begun(mayBeDuplicate: false))
+            #expect(try await journal.begin(Self.request(replay: 1, again: true)) == .never)
         }
     }
 
@@ -138,17 +138,17 @@ struct JournalStoreTests {
     func `a job that was delivered before and is not known is in doubt, and stays so`(_ store: Store) async throws {
         try await Self.with(store) { journal in
             let request = Self.request(again: true, elsewhere: true)
-            let doubt = JournalAnswer.failed(.deliveredBefore, attempts: 1, mayBeDuplicate: false)
+            let doubt = PriorSubmission.failed(.deliveredBefore, attempts: 1, mayBeDuplicate: false)
             let first = try await journal.begin(request)
             #expect(first == doubt)
             // The same delivery once more, and then a new publication of the job.
             #expect(try await journal.begin(request) == doubt)
-            #expect(try await journal.begin(Self.request()) == .doubtful(attempts: 1))
-            #expect(try await journal.begin(Self.request(replay: 1)) == .begun(mayBeDuplicate: true))
+            #expect(try await journal.begin(Self.request()) == .unknown(attempts: 1))
+            #expect(try await journal.begin(Self.request(replay: 1)) == .possible())
             let retried = Self.request("other", again: true, elsewhere: true, retries: true)
-            #expect(try await journal.begin(retried) == .begun(mayBeDuplicate: true, earlier: 1))
+            #expect(try await journal.begin(retried) == .possible(attempts: 1))
             // A new delivery is no reason for doubt.
-            #expect(try await journal.begin(Self.request("third")) == .begun(mayBeDuplicate: false))
+            #expect(try await journal.begin(Self.request("third")) == .never)
         }
     }
 
@@ -157,20 +157,20 @@ struct JournalStoreTests {
         try await Self.with(store) { journal in
             _ = try await journal.begin(Self.request())
             try await journal.finish("j", .retrying(attempts: 1))
-            let doubt = JournalAnswer.failed(.deliveredBefore, attempts: 1, mayBeDuplicate: true)
+            let doubt = PriorSubmission.failed(.deliveredBefore, attempts: 1, mayBeDuplicate: true)
             #expect(try await journal.begin(Self.request(again: true, elsewhere: true)) == doubt)
             // Told again, and no reason for another submission.
             #expect(try await journal.begin(Self.request(again: true, elsewhere: true)) == doubt)
-            #expect(try await journal.begin(Self.request()) == .doubtful(attempts: 1))
+            #expect(try await journal.begin(Self.request()) == .unknown(attempts: 1))
             // A replay that was delivered before has used up its permission, also for its copies.
             #expect(try await journal.begin(Self.request(replay: 1, again: true, elsewhere: true)) == doubt)
-            #expect(try await journal.begin(Self.request(replay: 1)) == .doubtful(attempts: 1))
-            #expect(try await journal.begin(Self.request(replay: 2)) == .begun(mayBeDuplicate: true))
+            #expect(try await journal.begin(Self.request(replay: 1)) == .unknown(attempts: 1))
+            #expect(try await journal.begin(Self.request(replay: 2)) == .possible())
             // Where the policy submits again, the doubt is its mark.
             _ = try await journal.begin(Self.request("k"))
             try await journal.finish("k", .retrying(attempts: 1))
             let retried = Self.request("k", again: true, elsewhere: true, retries: true)
-            #expect(try await journal.begin(retried) == .begun(mayBeDuplicate: true, earlier: 1))
+            #expect(try await journal.begin(retried) == .possible(attempts: 1))
         }
     }
 
@@ -180,7 +180,7 @@ struct JournalStoreTests {
             _ = try await journal.begin(Self.request())
             try await journal.finish("j", .retrying(attempts: 1))
             for _ in 1...3 {
-                #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: true, earlier: 1))
+                #expect(try await journal.begin(Self.request()) == .possible(attempts: 1))
                 try await journal.finish("j", .retrying(attempts: 1))
             }
         }
@@ -195,7 +195,7 @@ struct JournalStoreTests {
             try await journal.acknowledged("nobody")
             let again = Self.request(again: true, elsewhere: true)
             #expect(try await journal.begin(again) == .failed(Self.rejected, attempts: 1, mayBeDuplicate: false))
-            #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
+            #expect(try await journal.begin(Self.request()) == .never)
             // What was not refused for certain is not touched.
             try await journal.finish("j", .accepted(taskID: "t", at: Self.moment))
             try await journal.acknowledged("j")
@@ -205,7 +205,7 @@ struct JournalStoreTests {
 
     @Test func `a refusal that was acknowledged long ago is not told to a new publication that is delivered again`() {
         let again = Self.request(again: true, elsewhere: true)
-        func answer(after milliseconds: Int64, _ request: JournalRequest) -> JournalAnswer {
+        func answer(after milliseconds: Int64, _ request: JournalRequest) -> PriorSubmission {
             let refused = JournalEntry(
                 digest: request.digest,
                 state: .refused(Self.rejected),
@@ -215,29 +215,29 @@ struct JournalStoreTests {
                 changedAt: 1_000_000
             )
             return
-                JournalEntry.answer(
+                JournalEntry.prior(
                     to: request,
                     given: refused,
                     by: "me",
                     now: 1_000_000 + milliseconds,
                     isAlive: { _ in false }
                 )
-                .answer
+                .prior
         }
-        let told = JournalAnswer.failed(Self.rejected, attempts: 1, mayBeDuplicate: false)
+        let told = PriorSubmission.failed(Self.rejected, attempts: 1, mayBeDuplicate: false)
         #expect(answer(after: 59_000, again) == told)
         // It may have been submitted elsewhere since; a store that all share would know.
         #expect(
             answer(after: 61_000, again)
                 == .failed(.deliveredBefore, attempts: 1, mayBeDuplicate: false)
         )
-        #expect(answer(after: 61_000, Self.request(again: true)) == .begun(mayBeDuplicate: false))
+        #expect(answer(after: 61_000, Self.request(again: true)) == .never)
     }
 
     @Test func `an id that is refused again and again takes the place of one`() async throws {
         let journal = MemoryJournal()
         for _ in 0..<20_000 {
-            #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
+            #expect(try await journal.begin(Self.request()) == .never)
             try await journal.finish("j", .failed(Self.rejected))
             try await journal.acknowledged("j")
         }
@@ -269,8 +269,8 @@ struct JournalStoreTests {
             try await journal.sweep(before: 0)
             #expect(try await journal.begin(Self.request("done")) == Self.accepted)
             try await journal.sweep(before: .max)
-            #expect(try await journal.begin(Self.request("done")) == .begun(mayBeDuplicate: false))
-            #expect(try await journal.begin(Self.request("open")) == .inFlight)
+            #expect(try await journal.begin(Self.request("done")) == .never)
+            #expect(try await journal.begin(Self.request("open")) == .running)
         }
     }
 
@@ -282,9 +282,9 @@ struct JournalStoreTests {
             try await journal.finish("\(index)", .accepted(taskID: "t", at: Self.moment))
         }
         #expect(journal.count == 100)
-        #expect(try await journal.begin(Self.request("open")) == .inFlight)
+        #expect(try await journal.begin(Self.request("open")) == .running)
         #expect(try await journal.begin(Self.request("4999")) == Self.accepted)
-        #expect(try await journal.begin(Self.request("0")) == .begun(mayBeDuplicate: false))
+        #expect(try await journal.begin(Self.request("0")) == .never)
     }
 
     @Test func `a file outlives its worker, and a worker that is gone leaves doubt`() async throws {
@@ -295,13 +295,13 @@ struct JournalStoreTests {
         _ = try await first?.begin(Self.request("open"))
         let second = try SQLiteJournal(path: path)
         #expect(try await second.begin(Self.request("done")) == Self.accepted)
-        #expect(try await second.begin(Self.request("open")) == .inFlight)
+        #expect(try await second.begin(Self.request("open")) == .running)
         await first?.close()
         first = nil
-        #expect(try await second.begin(Self.request("open")) == .doubtful(attempts: 1))
+        #expect(try await second.begin(Self.request("open")) == .unknown(attempts: 1))
         var retrying = Self.request("open")
         retrying.retriesUnfinished = true
-        #expect(try await second.begin(retrying) == .begun(mayBeDuplicate: true, earlier: 1))
+        #expect(try await second.begin(retrying) == .possible(attempts: 1))
         await second.close()
     }
 
@@ -314,10 +314,10 @@ struct JournalStoreTests {
         let journal = try SQLiteJournal(path: path)
         _ = try await journal.begin(Self.request("mine"))
         try await journal.sweep(before: 0)
-        #expect(try await journal.begin(Self.request("abandoned")) == .doubtful(attempts: 1))
+        #expect(try await journal.begin(Self.request("abandoned")) == .unknown(attempts: 1))
         try await journal.sweep(before: .max)
-        #expect(try await journal.begin(Self.request("abandoned")) == .begun(mayBeDuplicate: false))
-        #expect(try await journal.begin(Self.request("mine")) == .inFlight)
+        #expect(try await journal.begin(Self.request("abandoned")) == .never)
+        #expect(try await journal.begin(Self.request("mine")) == .running)
         await journal.close()
     }
 
@@ -361,7 +361,7 @@ struct JournalStoreTests {
         let journal = try SQLiteJournal(path: path)
         await #expect(throws: JournalFault.self) { try await journal.begin(Self.request()) }
         try FileManager.default.removeItem(atPath: path)
-        #expect(try await journal.begin(Self.request()) == .begun(mayBeDuplicate: false))
+        #expect(try await journal.begin(Self.request()) == .never)
         await journal.close()
     }
 
@@ -371,13 +371,13 @@ struct JournalStoreTests {
             .map { _ in
                 Task {
                     try await desk.recording(Self.request()) {
-                        ($0, JournalVerdict.accepted(taskID: "t", at: Self.moment))
+                        ($0, JobEnd.accepted(taskID: "t", at: Self.moment))
                     }
                 }
             }
-        var answers: [JournalAnswer] = []
+        var answers: [PriorSubmission] = []
         for task in tasks { answers.append(try await task.value) }
-        #expect(answers.count { $0 == .begun(mayBeDuplicate: false) } == 1)
+        #expect(answers.count { $0 == .never } == 1)
         #expect(answers.count { $0 == Self.accepted } == 19)
     }
 
@@ -388,7 +388,7 @@ struct JournalStoreTests {
             .map { _ in
                 Task {
                     try await desk.recording(Self.request()) { answer in
-                        guard case .begun = answer else { return (answer, .released) }
+                        guard answer.allowsSubmission else { return (answer, .released) }
                         let number = begun.withLockedValue { count in
                             count += 1
                             return count

@@ -1,6 +1,7 @@
 import EditJob
 import Journal
 import Ledger
+import TestSupport
 import Testing
 
 /// A small world that is explored exhaustively: whatever order its moves come in, no job is paid for twice unseen.
@@ -279,19 +280,19 @@ struct LedgerExploration: Hashable {
         replicas[index].work[place].phase = .submitted
     }
 
-    private mutating func write(_ index: Int, _ place: Int, _ verdict: JournalVerdict) {
+    private mutating func write(_ index: Int, _ place: Int, _ end: JobEnd) {
         let waiter = freeWaiter(index)
         replicas[index].work[place].phase = .ending(waiter)
-        tell(index, .writes(.end(id: "j\(replicas[index].work[place].job)", verdict), waiter))
+        tell(index, .writes(.end(id: "j\(replicas[index].work[place].job)", end), waiter))
     }
 
     private mutating func resume(_ index: Int, _ waiter: Int, _ answer: LedgerEffect.Answer) {
         for place in replicas[index].work.indices {
             switch (replicas[index].work[place].phase, answer) {
-            case (.waiting(waiter), .job(.begun(let isMarked, _))):
+            case (.waiting(waiter), .job(.never)), (.waiting(waiter), .job(.possible)):
                 replicas[index].work[place].phase = .begun
-                replicas[index].work[place].isMarked = isMarked
-            case (.waiting(waiter), .job(.inFlight)), (.waiting(waiter), .fault):
+                replicas[index].work[place].isMarked = answer != .job(.never)
+            case (.waiting(waiter), .job(.running)), (.waiting(waiter), .fault):
                 // Back to the queue, behind the others.
                 if replicas[index].work[place].isLive {
                     queue.append(Copy(job: replicas[index].work[place].job, wasDelivered: true))

@@ -72,7 +72,7 @@ struct LedgerJournalTests {
 
     private static let moment = Timestamp.now
 
-    private static func accepted(_ taskID: String) -> JournalAnswer {
+    private static func accepted(_ taskID: String) -> PriorSubmission {
         .accepted(taskID: taskID, attempts: 1, mayBeDuplicate: false, at: moment)
     }
 
@@ -83,13 +83,13 @@ struct LedgerJournalTests {
     @Test func `what one has submitted the other knows`() async throws {
         try await TestBroker.withVirtualHost { broker in
             try await Self.with(broker) { first, _ in
-                #expect(try await first.begin(Self.request("a")) == .begun(mayBeDuplicate: false))
+                #expect(try await first.begin(Self.request("a")) == .never)
                 try await Self.with(broker) { second, _ in
                     #expect(first.maySubmit("a") && !second.maySubmit("a"))
-                    #expect(try await second.begin(Self.request("a")) == JournalAnswer.inFlight)
+                    #expect(try await second.begin(Self.request("a")) == PriorSubmission.running)
                     let moment = Timestamp.now
                     try await first.finish("a", .accepted(taskID: "t", at: moment))
-                    let accepted = JournalAnswer.accepted(
+                    let accepted = PriorSubmission.accepted(
                         taskID: "t",
                         attempts: 1,
                         mayBeDuplicate: false,
@@ -115,7 +115,7 @@ struct LedgerJournalTests {
                             for ledger in [first, second] {
                                 group.addTask {
                                     let answer = try await ledger.begin(Self.request("job-\(index)"))
-                                    guard case .begun = answer else { return false }
+                                    guard answer.allowsSubmission else { return false }
                                     try await ledger.finish("job-\(index)", .accepted(taskID: "\(index)"))
                                     return true
                                 }
@@ -137,10 +137,10 @@ struct LedgerJournalTests {
             await first.waitUntilReady()
             _ = try await first.begin(Self.request("a"))
             try await Self.with(broker, patience: .milliseconds(900)) { second, _ in
-                #expect(try await second.begin(Self.request("a")) == JournalAnswer.inFlight)
+                #expect(try await second.begin(Self.request("a")) == PriorSubmission.running)
                 await connection.close()
                 try await eventually("it is given up") {
-                    try await second.begin(Self.request("a")) == .doubtful(attempts: 1)
+                    try await second.begin(Self.request("a")) == .unknown(attempts: 1)
                 }
             }
             #expect(!first.maySubmit("a"))
@@ -253,8 +253,8 @@ struct LedgerJournalTests {
         #expect(published > 20)
     }
 
-    private static func isInDoubt(_ answer: JournalAnswer) -> Bool {
-        if case .failed(let failure, _, _) = answer { failure.code == .outcomeUnknown } else { false }
+    private static func isInDoubt(_ answer: PriorSubmission) -> Bool {
+        if case .ended(.unknown(let failure), _, _) = answer { failure.code == .outcomeUnknown } else { false }
     }
 
     @Test func `an empty stream that somebody else has made knows nothing of what was delivered before`() async throws {
@@ -269,7 +269,7 @@ struct LedgerJournalTests {
                 try await Self.with(broker, patience: .seconds(3)) { ledger, _ in
                     let answer = try await ledger.begin(Self.redelivered("a", to: ledger))
                     #expect(Self.isInDoubt(answer))
-                    #expect(try await ledger.begin(Self.request("b")) == .begun(mayBeDuplicate: false))
+                    #expect(try await ledger.begin(Self.request("b")) == .never)
                 }
                 // The next one reads that from the stream.
                 try await Self.with(broker, patience: .seconds(3)) { ledger, _ in
@@ -306,7 +306,7 @@ struct LedgerJournalTests {
                         let answer = try await newcomer.begin(Self.request("job-\(index)"))
                         #expect(answer == Self.accepted("t-\(index)"))
                     }
-                    #expect(try await newcomer.begin(Self.request("open")) == .inFlight)
+                    #expect(try await newcomer.begin(Self.request("open")) == .running)
                     // What neither knows may have been submitted.
                     #expect(try await Self.isInDoubt(newcomer.begin(Self.redelivered("elsewhere", to: newcomer))))
                 }
@@ -329,7 +329,7 @@ struct LedgerJournalTests {
                     ] {
                         try await Self.write(body, by: user, on: connection)
                     }
-                    #expect(try await ledger.begin(Self.request("a")) == .begun(mayBeDuplicate: false))
+                    #expect(try await ledger.begin(Self.request("a")) == .never)
                     try await Self.write(newer, by: "guest", on: connection)
                 }
                 try await eventually("it is read") { !ledger.maySubmit("a") }
@@ -372,7 +372,7 @@ struct LedgerJournalTests {
                         // Somebody works at the queue, and may hold what was submitted.
                         _ = try await guest.consume(from: "q", prefetch: 1)
                         try await Self.with(broker, patience: .seconds(3)) { ledger, _ in
-                            #expect(try await ledger.begin(Self.request("a")) == .begun(mayBeDuplicate: false))
+                            #expect(try await ledger.begin(Self.request("a")) == .never)
                             #expect(try await Self.isInDoubt(ledger.begin(Self.redelivered("b", to: ledger))))
                             try await Self.write(accepted, by: user, on: connection)
                             try await Self.write(accepted, by: nil, on: connection)
@@ -395,7 +395,7 @@ struct LedgerJournalTests {
                     let friend = Self.ledger(writers: [WildcardPattern("u-*")])
                     let second = try await friend.attach(broker.connect("friend"))
                     await friend.waitUntilReady()
-                    #expect(try await friend.begin(Self.request("a")) == .inFlight)
+                    #expect(try await friend.begin(Self.request("a")) == .running)
                     #expect(alone.progress != nil, "\(user)")
                     await other.close()
                     await alone.waitUntilReady()
@@ -419,7 +419,7 @@ struct LedgerJournalTests {
             let second = try await ledger.attach(broker.connect("second"))
             await ledger.waitUntilReady()
             // Nothing was lost: who reads all that is there knows all.
-            #expect(try await ledger.begin(Self.redelivered("new", to: ledger)) == .begun(mayBeDuplicate: false))
+            #expect(try await ledger.begin(Self.redelivered("new", to: ledger)) == .never)
             await ledger.close()
             await second.close()
         }

@@ -137,7 +137,7 @@ struct LedgerReplicaTests {
         }
 
         /// What is said to a job that wants to be submitted; nil as long as it waits.
-        mutating func begin(_ id: String, isInDoubt: Bool = false) -> JournalAnswer? {
+        mutating func begin(_ id: String, isInDoubt: Bool = false) -> PriorSubmission? {
             var request = JournalRequest(id: id, digest: BodyDigest(Array(id.utf8)))
             request.mayBeSubmittedElsewhere = isInDoubt
             let waiter = answers.count + 1000 * (link + 1) + now
@@ -161,7 +161,7 @@ struct LedgerReplicaTests {
 
     private static let greeting = LedgerRecord.hello(LedgerGreeting(version: "1", settings: [:]))
 
-    private static func accepted(_ id: String) -> JournalAnswer {
+    private static func accepted(_ id: String) -> PriorSubmission {
         .accepted(
             taskID: "t-\(id)",
             attempts: 1,
@@ -175,10 +175,10 @@ struct LedgerReplicaTests {
         world.connect()
         // More than one message holds.
         for index in 0..<300 {
-            #expect(world.begin("job-\(index)") == .begun(mayBeDuplicate: false))
+            #expect(world.begin("job-\(index)") == .never)
             world.accept("job-\(index)")
         }
-        #expect(world.begin("open") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("open") == .never)
         world.lose()
         world.isHeld = true
         world.connect()
@@ -196,7 +196,9 @@ struct LedgerReplicaTests {
                 by: "b",
                 at: 0
             )
-            guard case .accepted = answer.answer else { return #expect(Bool(false), "job-\(index) is not known") }
+            guard case .ended(.accepted, _, _) = answer.prior else {
+                return #expect(Bool(false), "job-\(index) is not known")
+            }
         }
         #expect(world.replica.maySubmit("open", at: world.moment))
         #expect(newcomer.replica.state.isHeld("open", by: .init(replica: "a", number: 602)))
@@ -212,7 +214,7 @@ struct LedgerReplicaTests {
         #expect(world.begin("job") == nil)
         world.isReading = true
         world.settle()
-        #expect(world.answers.values.contains(.job(.inFlight)))
+        #expect(world.answers.values.contains(.job(.running)))
         world.lose()
         world.connect()
         let begins = world.stream.compactMap { try? LedgerMessage(parsing: $0) }
@@ -224,7 +226,7 @@ struct LedgerReplicaTests {
         var world = World()
         world.connect()
         for index in 0..<200 {
-            #expect(world.begin("job-\(index)") == .begun(mayBeDuplicate: false))
+            #expect(world.begin("job-\(index)") == .never)
             world.accept("job-\(index)")
         }
         for round in 0..<3 {
@@ -248,7 +250,7 @@ struct LedgerReplicaTests {
         var world = World()
         world.connect()
         for id in ["a", "b", "c"] {
-            #expect(world.begin(id) == .begun(mayBeDuplicate: false))
+            #expect(world.begin(id) == .never)
             world.accept(id)
         }
         world.lose()
@@ -266,7 +268,7 @@ struct LedgerReplicaTests {
             )
             .encoded
         world.connect()
-        #expect(world.begin("c") != .begun(mayBeDuplicate: false))
+        #expect(world.begin("c") != .never)
     }
 
     // MARK: - What may come back
@@ -313,7 +315,7 @@ struct LedgerReplicaTests {
     @Test func `a newcomer is covered if the stream still has all that may come back`() {
         var world = World()
         world.connect()
-        #expect(world.begin("job") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("job") == .never)
         world.accept("job")
         world.wait(15)
         for (cut, isCovered) in [(0, true), (world.stream.count - 1, false)] {
@@ -391,7 +393,7 @@ struct LedgerReplicaTests {
     @Test func `a stream whose end others have replaced before the reading is another one`() {
         var world = World()
         world.connect()
-        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("j") == .never)
         world.accept("j")
         world.cut()
         let length = world.stream.count
@@ -406,7 +408,7 @@ struct LedgerReplicaTests {
         world.cut()
         world.connect()
         #expect(world.records.contains(.gap))
-        #expect(world.records.contains { if case .end("j", .accepted) = $0 { true } else { false } })
+        #expect(world.records.contains { $0 == .end(id: "j", .accepted(taskID: "t-j")) })
     }
 
     @Test func `a loss is found though others have written the last message again where it stood`() {
@@ -416,7 +418,7 @@ struct LedgerReplicaTests {
         world.write([.begin(JournalRequest(id: "theirs", digest: BodyDigest([1]))), Self.greeting], by: "dead", 1)
         world.write([.end(id: "theirs", .accepted(taskID: "t-theirs"))], by: "dead", 2)
         world.settle()
-        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("j") == .never)
         world.accept("j")
         world.cut()
         // All of it is lost, and another that had not read the dead one's has written what it had.
@@ -425,13 +427,13 @@ struct LedgerReplicaTests {
         world.write([.gap, Self.greeting], by: "o", 1)
         world.stream += lost.suffix(2)
         world.connect()
-        #expect(world.records.contains { if case .end("theirs", .accepted) = $0 { true } else { false } })
+        #expect(world.records.contains { $0 == .end(id: "theirs", .accepted(taskID: "t-theirs")) })
     }
 
     @Test func `messages that the stream has dropped, and such as did not count, are no loss`() {
         var world = World()
         world.connect()
-        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("j") == .never)
         world.stream.append(Array("not a record".utf8))
         world.accept("j")
         world.cut()
@@ -458,9 +460,9 @@ struct LedgerReplicaTests {
         world.write([Self.greeting, .begin(request)], by: "b", 0)
         world.settle()
         world.wait(35)
-        #expect(world.begin("job") == .inFlight)
+        #expect(world.begin("job") == .running)
         world.wait(20)
-        #expect(world.begin("job") == .doubtful(attempts: 1))
+        #expect(world.begin("job") == .unknown(attempts: 1))
         let abandoned = world.records.contains(.abandon(id: "job", begun: .init(replica: "b", number: 0)))
         #expect(abandoned)
     }
@@ -469,7 +471,7 @@ struct LedgerReplicaTests {
         var world = World()
         world.connect()
         world.wait(15)
-        #expect(world.begin("job") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("job") == .never)
         #expect(world.replica.maySubmit("job", at: world.moment))
         world.now += 60_000
         #expect(!world.replica.maySubmit("job", at: world.moment))
@@ -499,7 +501,7 @@ struct LedgerReplicaTests {
         var world = World()
         world.connect()
         world.wait(1)
-        #expect(world.begin("under way") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("under way") == .never)
         world.wait(10)
         world.isHeld = true
         world.wait(21)
@@ -510,7 +512,7 @@ struct LedgerReplicaTests {
         world.settle()
         world.wait(1)
         #expect(world.replica.isReady && world.told.contains(.ready))
-        #expect(world.begin("newer") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("newer") == .never)
     }
 
     @Test func `a stream that is silent before the replica is ready ends the connection too`() {
@@ -577,14 +579,14 @@ struct LedgerReplicaTests {
     @Test func `an acceptance that stood behind the end of a stream that was made again is unknown at once`() {
         var world = World()
         world.connect()
-        #expect(world.begin("job") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("job") == .never)
         world.accept("job")
         // More than is kept.
         for index in 0..<1100 {
             world.write([.settled(id: "x-\(index)")], by: "c", Int64(index))
         }
         world.settle()
-        #expect(world.begin("late") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("late") == .never)
         world.accept("late")
         for index in 0..<1100 {
             world.write([.settled(id: "x-\(index)")], by: "d", Int64(index))
@@ -593,7 +595,7 @@ struct LedgerReplicaTests {
         world.lose()
         world.connect()
         #expect(world.replica.state.count == 2 && world.stream.count < 1100)
-        #expect(world.begin("late") == .doubtful(attempts: 1))
+        #expect(world.begin("late") == .unknown(attempts: 1))
     }
 
     @Test func `a delivery that came before the stream was lost is in doubt after it`() {
@@ -606,7 +608,7 @@ struct LedgerReplicaTests {
         world.connect()
         world.tell(.wants(request, 7))
         world.settle()
-        guard case .job(.failed(let failure, _, _))? = world.answers[7] else {
+        guard case .job(.ended(.unknown(let failure), _, _))? = world.answers[7] else {
             return #expect(Bool(false), "\(String(describing: world.answers[7]))")
         }
         #expect(failure.code == .outcomeUnknown)
@@ -787,9 +789,9 @@ struct LedgerReplicaTests {
     @Test func `a copy of a running machine takes another name, and begins anew`() {
         var world = World()
         world.connect()
-        #expect(world.begin("old") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("old") == .never)
         let copied = world.replica
-        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("j") == .never)
         let original = world.replica
         // The copy wants the same job, and does not know that the original has begun it.
         world.replica = copied
@@ -802,8 +804,8 @@ struct LedgerReplicaTests {
         world.connect()
         world.write([world.report(inFlight: 2)], by: "a", original.lastNumber + 1)
         world.settle()
-        #expect(world.begin("j") == .inFlight)
-        #expect(world.begin("k") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("j") == .running)
+        #expect(world.begin("k") == .never)
         // A delivery that is redelivered is in doubt: this process has seen it come under the other name.
         #expect(world.replica.losses == 1)
         #expect(original.inFlight == 2)
@@ -829,7 +831,7 @@ struct LedgerReplicaTests {
         world.connect()
         world.wait(61)
         // Held by nobody who lives: it does not wait for as long as this replica does.
-        #expect(world.begin("theirs") == .doubtful(attempts: 1))
+        #expect(world.begin("theirs") == .unknown(attempts: 1))
     }
 
     @Test func `a closure that ends while a replica begins anew is told`() {
@@ -854,7 +856,7 @@ struct LedgerReplicaTests {
         world.settle()
         world.cut()
         world.connect()
-        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("j") == .never)
     }
 
     @Test func `what another has written again without a begin that lost its race is still the own message`() throws {
@@ -875,11 +877,11 @@ struct LedgerReplicaTests {
         world.stream.append(message.encoded)
         world.settle()
         #expect(world.answers[7] == nil)
-        #expect(world.answers[8] == .job(.begun(mayBeDuplicate: false)))
+        #expect(world.answers[8] == .job(.never))
         // The begin that is missing had lost its race: it is asked for again.
         world.isHeld = false
         world.settle()
-        #expect(world.answers[7] == .job(.begun(mayBeDuplicate: false)))
+        #expect(world.answers[7] == .job(.never))
     }
 
     @Test func `a newer version stops a replica until the stream has dropped its messages`() {
@@ -899,7 +901,7 @@ struct LedgerReplicaTests {
     @Test func `what others have given up is not submitted any more`() {
         var world = World()
         world.connect()
-        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("j") == .never)
         #expect(world.replica.maySubmit("j", at: world.moment))
         let begun = LedgerMessage.ID(replica: "a", number: world.replica.lastNumber)
         world.write([.abandon(id: "j", begun: begun)], by: "b", 0)
@@ -962,7 +964,7 @@ struct LedgerReplicaTests {
         world.connect()
         #expect(world.records.last(where: { $0.kind == "begin" }) != nil)
         #expect(world.replica.inFlight == 0)
-        #expect(world.begin("j") == .begun(mayBeDuplicate: false))
+        #expect(world.begin("j") == .never)
     }
 
     @Test func `after a gap, a begin that has lost is taken back for those to whom it has won`() {

@@ -1,3 +1,4 @@
+import EditJob
 import Journal
 
 @testable import Ledger
@@ -251,7 +252,12 @@ extension LedgerSimulation {
     func stands(_ submission: Int) -> Bool {
         stream.indices.contains { place in
             message(at: first + place)?.records
-                .contains { if case .end(_, .accepted("\(submission)", _)) = $0 { true } else { false } } == true
+                .contains { record in
+                    guard case .end(_, let end) = record, case .accepted(let taskID, _) = end.verdict else {
+                        return false
+                    }
+                    return taskID == "\(submission)"
+                } == true
         }
     }
 }

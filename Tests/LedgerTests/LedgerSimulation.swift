@@ -289,16 +289,16 @@ struct LedgerSimulation {
         // While a job is at its turn it is taken out after that.
     }
 
-    private mutating func follow(_ index: Int, _ place: Int, _ answer: JournalAnswer) {
+    private mutating func follow(_ index: Int, _ place: Int, _ answer: PriorSubmission) {
         switch answer {
-        case .begun(let isMarked, _):
+        case .never, .possible:
             replicas[index].work[place].phase = .begun
-            replicas[index].work[place].isMarked = isMarked
-        case .accepted(let taskID, _, _, _): end(index, place, Int(taskID) ?? -1)
-        case .inFlight: giveBack(index, place)
-        case .failed(let failure, _, _): end(index, place, nil, isUnknown: failure.charged == .maybe)
-        case .doubtful: end(index, place, nil, isUnknown: true)
-        case .conflict, .overBudget: end(index, place, -2)
+            replicas[index].work[place].isMarked = answer != .never
+        case .ended(.accepted(let taskID, _), _, _): end(index, place, Int(taskID) ?? -1)
+        case .running: giveBack(index, place)
+        case .ended(.refused(.idConflict), _, _): end(index, place, -2)
+        case .ended(let verdict, _, _):
+            end(index, place, nil, isUnknown: verdict.failure?.charged == .maybe)
         }
     }
 
@@ -333,15 +333,15 @@ struct LedgerSimulation {
         if truth == .accepted { tally.accepted += 1 }
     }
 
-    private mutating func write(_ index: Int, _ place: Int, _ verdict: JournalVerdict, _ submission: Int?) {
+    private mutating func write(_ index: Int, _ place: Int, _ end: JobEnd, _ submission: Int?) {
         let id = Self.id(replicas[index].work[place].copy.job)
         let waiter = newWaiter(index)
         if mutation == .settlesBeforeTheEnd, let submission, submission >= 0 {
-            end(index, place, submission)
+            self.end(index, place, submission)
         } else {
             replicas[index].work[place].phase = .ending(waiter, submission)
         }
-        tell(index, .writes(.end(id: id, verdict), waiter))
+        tell(index, .writes(.end(id: id, end), waiter))
     }
 
     /// The requester is told, and the delivery acknowledged.

@@ -38,8 +38,10 @@ struct LedgerStateTests {
             LedgerMessage.Place(.init(replica: "a", number: numbers["a"] ?? 0), at: offset)
         }
 
-        func ask(_ request: JournalRequest, at: Int64 = 1_000_000_000) -> JournalAnswer {
-            state.answer(to: request, by: "x", at: at).answer
+        /// What the ledger knows of a job; nil if that is over the budget.
+        func ask(_ request: JournalRequest, at: Int64 = 1_000_000_000) -> PriorSubmission? {
+            let answer = state.answer(to: request, by: "x", at: at)
+            return answer.isOverBudget ? nil : answer.prior
         }
     }
 
@@ -54,7 +56,7 @@ struct LedgerStateTests {
         ledger.state = LedgerState(retention: 72 * Self.hour, budget: (images: 2, period: Self.hour))
         let now: Int64 = 1_000_000_000
         let report = LedgerRecord.alive(LedgerReport(version: "1", since: 0, inFlight: 0))
-        func isOver(at date: Int64) -> Bool { ledger.ask(Self.request("n"), at: date) == .overBudget }
+        func isOver(at date: Int64) -> Bool { ledger.ask(Self.request("n"), at: date) == nil }
         ledger.write([report], by: "right", at: now)
         ledger.write([.begin(Self.request("j"))], by: "right", at: now)
         ledger.write([.begin(Self.request("k"))], by: "right", at: now)
@@ -66,7 +68,7 @@ struct LedgerStateTests {
             by: "wrong",
             at: ahead
         )
-        #expect(begun.map(\.answer) == [.overBudget])
+        #expect(begun.map(\.isOverBudget) == [true])
         for _ in 0..<5 {
             ledger.write([report], by: "wrong", at: ahead)
             ledger.write([report], by: "right", at: now + 1000)
@@ -95,9 +97,9 @@ struct LedgerStateTests {
         ledger.write([.begin(Self.request("j"))], by: "wrong", at: now + 1000 * Self.hour)
         ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "wrong", at: now + 1000 * Self.hour)
         for turn in 0..<3 as Range<Int64> { ledger.write([report], by: "right", at: now + turn * 10_000) }
-        #expect(ledger.ask(Self.request("k"), at: now + 20_000) == .overBudget)
+        #expect(ledger.ask(Self.request("k"), at: now + 20_000) == nil)
         for turn in 1...63 { ledger.write([report], by: "right", at: now + Int64(turn) * 59_000) }
-        #expect(ledger.ask(Self.request("k"), at: now + 63 * 59_000) == .begun(mayBeDuplicate: false))
+        #expect(ledger.ask(Self.request("k"), at: now + 63 * 59_000) == .never)
     }
 
     @Test func `replicas on one host whose clock is wrong do not empty the budget by contradicting the others`() {
@@ -111,7 +113,7 @@ struct LedgerStateTests {
             for name in ["w1", "w2"] { ledger.write([report], by: name, at: now + Self.hour + turn * 10_000) }
             for name in ["a1", "a2"] { ledger.write([report], by: name, at: now + turn * 10_000) }
         }
-        #expect(ledger.ask(Self.request("k"), at: now + 1_000_000) == .overBudget)
+        #expect(ledger.ask(Self.request("k"), at: now + 1_000_000) == nil)
         #expect(ledger.state.fleet.members.count == 4)
     }
 
@@ -123,7 +125,7 @@ struct LedgerStateTests {
         ledger.write([report], by: "old", at: before)
         ledger.write([report, .begin(Self.request("j"))], by: "new", at: after)
         for turn in 1...3 as ClosedRange<Int64> { ledger.write([report], by: "new", at: after + turn * 10_000) }
-        #expect(ledger.ask(Self.request("k"), at: after + 30_000) == .overBudget)
+        #expect(ledger.ask(Self.request("k"), at: after + 30_000) == nil)
     }
 
     @Test func `reports that come at once because a gate changes confirm no date`() {
@@ -133,7 +135,7 @@ struct LedgerStateTests {
         let report = LedgerRecord.alive(LedgerReport(version: "1", since: 0, inFlight: 0))
         ledger.write([.begin(Self.request("j"))], by: "right", at: now)
         for turn in 0..<5 as Range<Int64> { ledger.write([report], by: "wrong", at: now + 30 * Self.hour + turn) }
-        #expect(ledger.ask(Self.request("k"), at: now + 1000) == .overBudget)
+        #expect(ledger.ask(Self.request("k"), at: now + 1000) == nil)
     }
 
     @Test func `a begin that is over the budget is known until its writer takes it back`() {
@@ -141,30 +143,30 @@ struct LedgerStateTests {
         ledger.state = LedgerState(retention: 72 * Self.hour, budget: (images: 1, period: Self.hour))
         ledger.write([.begin(Self.request("j"))], by: "a")
         // Its writer has another budget, or knows less of what was spent, and submits it.
-        #expect(ledger.write([.begin(Self.request("k"))], by: "a").map(\.answer) == [.overBudget])
-        #expect(ledger.ask(Self.request("k")) == .inFlight)
+        #expect(ledger.write([.begin(Self.request("k"))], by: "a").map(\.isOverBudget) == [true])
+        #expect(ledger.ask(Self.request("k")) == .running)
         ledger.write([.end(id: "k", .accepted(taskID: "t"))], by: "a")
-        guard case .accepted = ledger.ask(Self.request("k")) else {
-            Issue.record("\(ledger.ask(Self.request("k")))")
+        guard case .ended(.accepted, _, _)? = ledger.ask(Self.request("k")) else {
+            Issue.record("\(String(describing: ledger.ask(Self.request("k"))))")
             return
         }
-        #expect(ledger.write([.begin(Self.request("l"))], by: "b").map(\.answer) == [.overBudget])
+        #expect(ledger.write([.begin(Self.request("l"))], by: "b").map(\.isOverBudget) == [true])
         ledger.write([.end(id: "l", .released)], by: "b")
-        #expect(ledger.ask(Self.request("l")) == .overBudget)
+        #expect(ledger.ask(Self.request("l")) == nil)
     }
 
     @Test func `of two that begin a job, the first in the stream has it`() {
         var ledger = Ledger()
-        #expect(ledger.write([.begin(Self.request())], by: "a").map(\.answer) == [.begun(mayBeDuplicate: false)])
+        #expect(ledger.write([.begin(Self.request())], by: "a").map(\.prior) == [.never])
         let second = ledger.write([.begin(Self.request())], by: "b")
-        #expect(second.map(\.answer) == [.inFlight])
+        #expect(second.map(\.prior) == [.running])
         #expect(second.first?.holder == LedgerMessage.ID(replica: "a", number: 0))
         // The end of somebody who has not begun it says nothing.
         ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "b")
-        #expect(ledger.ask(Self.request()) == .inFlight)
+        #expect(ledger.ask(Self.request()) == .running)
         ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "a")
         let answer = ledger.state.answer(to: Self.request(), by: "x", at: 1_000_000_000)
-        #expect(answer.answer == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false, at: Self.moment))
+        #expect(answer.prior == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false, at: Self.moment))
         #expect(answer.acceptedAt == 3)
     }
 
@@ -204,7 +206,7 @@ struct LedgerStateTests {
         // Of a job whose task may still bring its images nothing is paid for again.
         #expect(ledger.ask(replay) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false, at: Self.moment))
         replay.isOfEndedTask = true
-        #expect(ledger.ask(replay) == .begun(mayBeDuplicate: true))
+        #expect(ledger.ask(replay) == .possible())
         ledger.write([.begin(replay), .end(id: "j", .accepted(taskID: "u"))], by: "a")
         #expect(ledger.ask(replay) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: true, at: Self.moment))
     }
@@ -215,16 +217,16 @@ struct LedgerStateTests {
         ledger.write([.end(id: "j", .released)])
         ledger.numbers["a"] = -1
         ledger.write([.begin(Self.request())])
-        #expect(ledger.ask(Self.request()) == .begun(mayBeDuplicate: false))
+        #expect(ledger.ask(Self.request()) == .never)
     }
 
     @Test func `an abandoned job is in doubt, until its replica says how it ended`() {
         var ledger = Ledger()
         ledger.write([.begin(Self.request())], by: "a")
         ledger.write([.abandon(id: "j", begun: .init(replica: "a", number: 7))], by: "b")
-        #expect(ledger.ask(Self.request()) == .inFlight)
+        #expect(ledger.ask(Self.request()) == .running)
         ledger.write([.abandon(id: "j", begun: .init(replica: "a", number: 0))], by: "b")
-        #expect(ledger.ask(Self.request()) == .doubtful(attempts: 1))
+        #expect(ledger.ask(Self.request()) == .unknown(attempts: 1))
         ledger.write([.end(id: "j", .accepted(taskID: "t"))], by: "a")
         #expect(
             ledger.ask(Self.request()) == .accepted(taskID: "", attempts: 1, mayBeDuplicate: false, at: Self.moment)
@@ -237,25 +239,25 @@ struct LedgerStateTests {
         request.retriesUnfinished = true
         ledger.write([.begin(request)], by: "a")
         ledger.write([.abandon(id: "j", begun: .init(replica: "a", number: 0))], by: "b")
-        #expect(ledger.write([.begin(request)], by: "b").map(\.answer) == [.begun(mayBeDuplicate: true, earlier: 1)])
+        #expect(ledger.write([.begin(request)], by: "b").map(\.prior) == [.possible(attempts: 1)])
         ledger.write([.end(id: "j", .released)], by: "b")
-        #expect(ledger.ask(request) == .begun(mayBeDuplicate: true, earlier: 1))
+        #expect(ledger.ask(request) == .possible(attempts: 1))
     }
 
     @Test func `a definite no is told to the same delivery and not to a later one`() {
         var ledger = Ledger()
         let no = JobFailure(.apiRejected, "the API's words", httpStatus: 422)
         ledger.write([.begin(Self.request()), .end(id: "j", .failed(no))])
-        guard case .failed(let told, 1, false) = ledger.ask(Self.request(again: true)) else {
+        guard case .ended(.refused(let told), 1, false)? = ledger.ask(Self.request(again: true)) else {
             Issue.record("\(ledger.ask(Self.request(again: true)))")
             return
         }
         #expect(told.code == .apiRejected && told.charged == .no && told.httpStatus == 422)
         #expect(!told.message.contains("words"))
-        #expect(ledger.ask(Self.request()) == .begun(mayBeDuplicate: false))
+        #expect(ledger.ask(Self.request()) == .never)
         ledger.write([.settled(id: "j")])
-        #expect(ledger.ask(Self.request(again: true)) != .begun(mayBeDuplicate: false))
-        #expect(ledger.ask(Self.request(again: true), at: 1_000_070_000) == .begun(mayBeDuplicate: false))
+        #expect(ledger.ask(Self.request(again: true)) != .never)
+        #expect(ledger.ask(Self.request(again: true), at: 1_000_070_000) == .never)
     }
 
     @Test func `another body under the same id is a conflict, also after a million other jobs`() {
@@ -278,7 +280,7 @@ struct LedgerStateTests {
         let later = 1_000_000_000 + 73 * Self.hour
         // By no clock alone: it may be wrong.
         ledger.state.sweep(now: later, first: 0)
-        #expect(ledger.state.count == 2 && ledger.ask(Self.request("k"), at: later) == .inFlight)
+        #expect(ledger.state.count == 2 && ledger.ask(Self.request("k"), at: later) == .running)
         // Nor by the stream alone: a policy may have cut it.
         ledger.state.sweep(now: 1_000_000_000, first: 2)
         #expect(ledger.state.count == 2)
@@ -321,11 +323,11 @@ struct LedgerStateTests {
         _ = ledger.state.apply(message(7, [.begin(Self.request()), .end(id: "j", .accepted(taskID: "t"))]), at: 1)
         #expect(ledger.state.hasApplied(message(7, [])) && !ledger.state.hasApplied(message(8, [])))
         _ = ledger.state.apply(message(7, [.begin(Self.request("l"))]), at: 2)
-        #expect(ledger.ask(Self.request("l")) == .begun(mayBeDuplicate: false))
+        #expect(ledger.ask(Self.request("l")) == .never)
         // A forged number makes nobody deaf.
         _ = ledger.state.apply(message(.max, []), at: 3)
         _ = ledger.state.apply(message(10, [.end(id: "k", .released)]), at: 4)
-        #expect(ledger.ask(Self.request("k")) == .begun(mayBeDuplicate: false))
+        #expect(ledger.ask(Self.request("k")) == .never)
     }
 
     @Test func `an order to go on ends the pause that it names, and no later one`() {
@@ -391,7 +393,9 @@ struct LedgerStateTests {
         let text = String(decoding: message.encoded, as: UTF8.self)
         #expect(try await SchemaCheck.verdicts(of: [text], by: schema) == [true])
         #expect(try await SchemaCheck.verdicts(of: [#"{"v":1,"records":[]}"#], by: schema) == [false])
-        guard case .end(_, .failed(let read)) = LedgerRecord(LedgerRecord.end(id: "j", .failed(failure)).json) else {
+        guard case .end(_, let end) = LedgerRecord(LedgerRecord.end(id: "j", .failed(failure)).json),
+            let read = end.verdict.failure
+        else {
             Issue.record("no end")
             return
         }
@@ -459,7 +463,7 @@ struct LedgerStateTests {
         var state = LedgerState(retention: .max)
         _ = state.apply(try LedgerMessage(parsing: Array(text.utf8)), at: .max)
         state.sweep(now: .max, first: .max)
-        #expect(state.answer(to: Self.request(), by: "x", at: .min).answer != .inFlight)
+        #expect(state.answer(to: Self.request(), by: "x", at: .min).prior != .running)
     }
 }
 
@@ -475,9 +479,9 @@ struct LedgerTableTests {
             let id = "job-\(Int.random(in: 0..<400, using: &dice))"
             let request = JournalRequest(id: id, digest: BodyDigest([1]))
             let isAccepted = model[id] == true
-            #expect((state.answer(to: request, by: "x", at: 0).answer != .begun(mayBeDuplicate: false)) == isAccepted)
+            #expect((state.answer(to: request, by: "x", at: 0).prior != .never) == isAccepted)
             guard !isAccepted else { continue }
-            let ends: [JournalVerdict] = [.accepted(taskID: "t"), .failed(JobFailure(.apiRejected, "no")), .released]
+            let ends: [JobEnd] = [.accepted(taskID: "t"), .failed(JobFailure(.apiRejected, "no")), .released]
             let kind = Int.random(in: 0..<3, using: &dice)
             let message = LedgerMessage(
                 replica: "r",

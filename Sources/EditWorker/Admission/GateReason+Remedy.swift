@@ -1,3 +1,4 @@
+package import Journal
 package import SeedreamAPI
 
 extension GateReason {
@@ -34,6 +35,17 @@ extension SubmissionOutcome.ServiceFault.Cause {
         case .outOfFiles:
             "raise the limit of open files of this process (ulimit -n, LimitNOFILE), or lower worker.concurrency; "
                 + "no connection can be opened"
+        }
+    }
+}
+
+extension JournalFault {
+    /// Why the gate is closed where a job cannot begin.
+    package var gateReason: GateReason {
+        switch kind {
+        case .store: .journal
+        case .ledger: .ledger
+        case .budget: .budget
         }
     }
 }

@@ -10,6 +10,8 @@ package struct Ticket: ~Copyable {
     private var isUsed = false
     /// Until when a start of the fleet may be used.
     private var startBefore: ContinuousClock.Instant?
+    /// What the submission goes over; nil before `prepare` and after `start`.
+    private var connection: Reservation?
 
     init(_ admission: Admission, isProbe: Bool) {
         self.admission = admission
@@ -20,17 +22,40 @@ package struct Ticket: ~Copyable {
         if isProbe, !isUsed { admission.handBackProbe() }
     }
 
-    /// Waits for a start of the fleet, if starts are limited; false if the gate has closed or the drain has begun.
-    package mutating func waitForFleet() async -> Bool {
+    /// Gets ready for a start where starts are limited: a connection, and then a start of the fleet, which is over in a moment;
+    /// false if the gate has closed or the drain has begun.
+    package mutating func prepare(_ reserve: () async -> Reservation) async -> Bool {
+        connection = admission.countsStarts ? await reserve() : Reservation()
+        guard connection?.failure == nil else { return true }
+        return await waitForFleet()
+    }
+
+    private mutating func waitForFleet() async -> Bool {
         startBefore = await admission.fleetStart(isProbe: isProbe)
         return startBefore != nil
     }
 
-    /// Waits until the rate limit allows a start at this very moment, and counts it; false if the gate has closed or the
-    /// drain has begun since the ticket was given.
+    /// Starts at the moment that the limits allow, over a connection where the moment counts, if the job `isOurs` still.
     ///
     /// To be called right before the submission: what happens in between takes its time, and the API counts the real starts.
-    package mutating func start() async -> Bool {
+    package mutating func start(
+        reserving reserve: () async -> Reservation,
+        _ isOurs: () -> Bool
+    ) async -> StartAnswer {
+        var connection = self.connection.take() ?? Reservation()
+        // Twice at the most: a start that waits for longer than a connection is kept would never have one.
+        for _ in 0..<2 {
+            guard connection.failure == nil else { break }
+            guard await waitForTurn() else { return .gateClosed }
+            if await connection.isUsable() { break }
+            connection = await reserve()
+        }
+        return isOurs() ? .go(Start(connection)) : .notOurs
+    }
+
+    /// Waits until the rate limit allows a start at this very moment, and counts it; false if the gate has closed or the
+    /// drain has begun since the ticket was given.
+    private mutating func waitForTurn() async -> Bool {
         if admission.isOpen { return true }
         guard await admission.start(isProbe: isProbe) else { return false }
         // The start that the fleet gave may have passed while the journal was written.
@@ -39,9 +64,6 @@ package struct Ticket: ~Copyable {
         }
         return true
     }
-
-    /// Whether a start is counted, so that it must be the moment at which the request goes out.
-    package var countsStarts: Bool { admission.countsStarts }
 
     /// Says how the submission ended; what it means for the job now.
     package mutating func leave(_ outcome: SubmissionOutcome, job: String) -> Leave {
@@ -61,6 +83,28 @@ package struct Ticket: ~Copyable {
         /// Whether the job may be kept as the probe: see `Admission.keepProbe`.
         package let mayKeepProbe: Bool
     }
+}
+
+/// Leave to send one paid request, over the connection that it holds.
+///
+/// Only `Ticket.start` gives it, after all last checks: without it no request can be sent.
+package struct Start: ~Copyable {
+    private let connection: Reservation
+
+    fileprivate init(_ connection: consuming Reservation) {
+        self.connection = connection
+    }
+
+    consuming func takeConnection() -> Reservation { connection }
+}
+
+/// What a ticket says to a job that is ready.
+package enum StartAnswer: ~Copyable {
+    case go(Start)
+    /// The gate has closed or the drain has begun since the ticket was given: the job may ask it again.
+    case gateClosed
+    /// Another worker may have the job.
+    case notOurs
 }
 
 /// The place of the job that is kept in the worker as the probe; another one may be the probe once it is dropped.

@@ -77,12 +77,10 @@ package final class JobPipeline: Sendable {
     }
 
     private func end(of job: ReceivedJob) async throws -> JobEnd {
-        var body: [UInt8]?
-        let images: Int
+        let (body, images): ([UInt8], Int)
         do {
-            let decoded = try decoder.decode(job)
-            body = decoded.requestBody()
-            images = Int(clamping: decoded.maxImages ?? 1)
+            let edit = try decoder.decode(job)
+            (body, images) = (edit.requestBody(), Int(clamping: edit.maxImages ?? 1))
         } catch {
             return job.failed(error)
         }
@@ -91,11 +89,7 @@ package final class JobPipeline: Sendable {
         var history = SubmissionHistory(job)
         var kept: KeptProbe?
         while true {
-            // Made again for the few jobs that are held, instead of kept for the many that wait for an answer.
-            guard let request = body.take() ?? (try? decoder.decode(job))?.requestBody() else {
-                return job.returned(history)
-            }
-            if let end = try await attempt(job, consume request, images: images, &history, &kept) { return end }
+            if let end = try await attempt(job, body, images: images, &history, &kept) { return end }
         }
     }
 
@@ -104,72 +98,65 @@ package final class JobPipeline: Sendable {
     /// Nil if the service was at fault and the job is held in the worker: it asks the gate again, uncounted.
     private func attempt(
         _ job: ReceivedJob,
-        _ body: consuming [UInt8],
+        _ body: [UInt8],
         images: Int,
         _ history: inout SubmissionHistory,
         _ kept: inout KeptProbe?
     ) async throws -> JobEnd? {
         let keptUntil = kept?.end
         guard var ticket = await admission.enter(keptUntil: keptUntil) else {
-            return job.returned(history, wasJudged: keptUntil != nil)
+            return job.givenBack(keptUntil == nil ? .notJudged : .notSubmitted, history)
         }
-        // Before the start is given out, which is over in a moment.
-        var connection: Reservation? = ticket.countsStarts ? await submitter.reserve() : Reservation()
-        if connection?.failure == nil, await !ticket.waitForFleet() { return nil }
-        let request = journalRequest(for: job, history, BodyDigest(copy body), images: images)
-        var body: [UInt8]? = body
+        guard await ticket.prepare(submitter.reserve) else { return nil }
+        let request = journalRequest(for: job, history, BodyDigest(body), images: images)
         do {
-            return try await journal.recording(request) { answer in
-                if answer == .overBudget { _ = ticket.leave(.serviceFault(.init(reason: .budget)), job: job.key) }
-                if let known = job.end(by: answer) { return (known, known.verdict) }
-                history.learn(answer)
-                guard let isReachable = try await settler.canReach(job) else {
-                    let back = job.returned(history)
-                    return (back, back.verdict)
-                }
+            return try await journal.recording(request) { prior in
+                if let known = job.end(after: prior) { return (known, known) }
+                history.learn(prior)
+                let back = job.givenBack(.notSubmitted, history)
+                guard let isReachable = try await settler.canReach(job) else { return (back, back) }
                 guard isReachable else {
                     let gone = job.failed(FailureText.requesterGone, after: history)
-                    return (gone, gone.verdict)
+                    return (gone, gone)
                 }
-                let nothingSent = job.returned(history).verdict
-                guard let connection = await start(&ticket, over: connection.take() ?? Reservation()) else {
-                    return (nil, nothingSent)
+                // Last, after everything that may have taken time: the broker or the fleet may have given the job to another.
+                switch await ticket.start(
+                    reserving: submitter.reserve,
+                    { job.delivery.isLive && journal.maySubmit(request) }
+                ) {
+                case .gateClosed: return (nil, back)
+                case .notOurs:
+                    guard job.delivery.isLive else { throw StaleDelivery() }
+                    return (back, back)
+                case .go(let start):
+                    let answer = await submitter.submit(body, of: job, start) { try? decoder.decode(job) }
+                    return conclude(job, &ticket, answer, &history, &kept)
                 }
-                // Last, after everything that may have taken time: the broker may have given the job to another worker.
-                guard job.delivery.isLive else { throw StaleDelivery() }
-                guard journal.maySubmit(request) else { return (job.returned(history), nothingSent) }
-                let submission = await submitter.submit(body.take() ?? [], of: job, over: connection) {
-                    try? decoder.decode(job)
-                }
-                let seen = policy.forGate(submission.outcome)
-                let left = ticket.leave(seen, job: job.key)
-                let outcome = left.outcome == seen ? submission.outcome : left.outcome
-                let end = policy.end(of: outcome, after: history, submission)
-                if left.mayKeepProbe, keepProbe(&kept, end, &history) {
-                    return (nil, .retrying(attempts: history.attempts))
-                }
-                return (left.isHeld && outcome.isServiceFault ? nil : end, end.verdict)
             }
         } catch let fault as JournalFault {
             // Without its entry no job is submitted: the gate closes as after a fault of the API.
-            observer.failed(fault)
-            _ = ticket.leave(.serviceFault(.init(reason: fault.isOfLedger ? .ledger : .journal)), job: job.key)
-            return job.returned(history, wasJudged: false)
+            if fault.kind != .budget { observer.failed(fault) }
+            _ = ticket.leave(.serviceFault(.init(reason: fault.gateReason)), job: job.key)
+            return job.givenBack(.notJudged, history)
         }
     }
 
-    /// Starts at the moment that the limits allow, and with a connection where the moment counts; nil if the gate has closed
-    /// or the drain has begun.
-    private func start(_ ticket: inout Ticket, over connection: consuming Reservation) async -> Reservation? {
-        var connection = connection
-        // Twice at the most: a start that waits for longer than a connection is kept would never have one.
-        for _ in 0..<2 {
-            guard connection.failure == nil else { return connection }
-            guard await ticket.start() else { return nil }
-            if await connection.isUsable() { return connection }
-            connection = await submitter.reserve()
+    /// What a submission comes to, for the delivery and for the journal; nil for the delivery if the job is held.
+    private func conclude(
+        _ job: ReceivedJob,
+        _ ticket: inout Ticket,
+        _ answer: JobSubmitter.Answer,
+        _ history: inout SubmissionHistory,
+        _ kept: inout KeptProbe?
+    ) -> (JobEnd?, JobEnd) {
+        let seen = policy.forGate(answer.outcome)
+        let left = ticket.leave(seen, job: job.key)
+        let outcome = left.outcome == seen ? answer.outcome : left.outcome
+        let end = policy.end(of: outcome, after: history, answer)
+        if left.mayKeepProbe, keepProbe(&kept, end, &history) {
+            return (nil, .retrying(attempts: history.attempts))
         }
-        return connection
+        return (left.isHeld && outcome.isServiceFault ? nil : end, end)
     }
 
     /// Keeps a job that may have been accepted as the probe, if it would be tried again anyway.
@@ -177,7 +164,7 @@ package final class JobPipeline: Sendable {
     /// Each try of another job could be paid for twice. Counted once, however often it is tried.
     private func keepProbe(_ kept: inout KeptProbe?, _ end: JobEnd, _ history: inout SubmissionHistory) -> Bool {
         if kept == nil {
-            guard case .retried = end.kind, let mine = KeptProbe(admission) else { return false }
+            guard case .retry = end.verdict, let mine = KeptProbe(admission) else { return false }
             kept = consume mine
             history.attempts = end.attempts
         }

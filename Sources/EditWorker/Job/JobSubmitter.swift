@@ -54,9 +54,9 @@ package struct JobSubmitter: Sendable {
 
     /// Submits a job's request body; `decoded` gives the job again if the API's words are to be compared with it.
     func submit(
-        _ body: consuming [UInt8],
+        _ body: [UInt8],
         of job: ReceivedJob,
-        over reservation: consuming Reservation,
+        _ permit: consuming Start,
         decoded: () -> EditJob?
     ) async -> Answer {
         let trace = TraceContext(job.delivery.properties.headers)
@@ -65,12 +65,12 @@ package struct JobSubmitter: Sendable {
         let sighting = await api.submit(
             SubmissionRequest(
                 jobID: job.id,
-                body: consume body,
+                body: body,
                 token: token,
                 traceparent: trace?.traceparent,
                 tracestate: trace?.tracestate
             ),
-            over: reservation
+            over: permit.takeConnection()
         )
         observer.requested(.submit, status: sighting.status, after: start.duration(to: .now))
         let outcome = policy.withinQueues(OutcomeTable.outcome(of: sighting))

@@ -9,48 +9,28 @@ extension ReceivedJob {
         let history = history ?? SubmissionHistory(self)
         var failure = failure
         if history.mayBeDuplicate { failure.charged = .maybe }
-        return JobEnd(.failed(failure), attempts: history.attempts, mayBeDuplicate: history.mayBeDuplicate)
+        return JobEnd(Verdict(failure), attempts: history.attempts, mayBeDuplicate: history.mayBeDuplicate)
     }
 
     /// The end of a delivery that goes back, with what is known of the job's earlier submissions.
-    ///
-    /// `wasJudged` is false if the journal has not been asked: then the copy, too, was delivered before if the job was.
-    func returned(
-        _ history: SubmissionHistory? = nil,
-        awaitsVerdict: Bool = false,
-        wasJudged: Bool = true
-    ) -> JobEnd {
+    func givenBack(_ why: Verdict.WhyGivenBack = .notSubmitted, _ history: SubmissionHistory? = nil) -> JobEnd {
         let history = history ?? SubmissionHistory(self)
-        return JobEnd(
-            .returned(awaitsVerdict: awaitsVerdict, wasJudged: wasJudged),
-            attempts: history.attempts,
-            mayBeDuplicate: history.mayBeDuplicate
-        )
+        return JobEnd(.givenBack(why), attempts: history.attempts, mayBeDuplicate: history.mayBeDuplicate)
     }
 
     /// The end that the journal knows of; nil if the job is to be submitted.
-    func end(by answer: JournalAnswer) -> JobEnd? {
-        var history = SubmissionHistory(self)
-        switch answer {
-        case .begun: return nil
-        case .accepted(let taskID, let attempts, let isMarked, let at):
-            var end = JobEnd(
-                .duplicate(taskID: taskID),
-                attempts: attempts,
-                mayBeDuplicate: isMarked || mayBeDuplicate
-            )
-            end.submittedAt = at
-            return end
-        case .failed(let failure, let attempts, let isMarked):
+    func end(after prior: PriorSubmission) -> JobEnd? {
+        switch prior {
+        case .never, .possible: return nil
+        case .running: return givenBack(.running)
+        case .ended(let verdict, let attempts, let isMarked):
+            var history = SubmissionHistory(self)
             history.attempts = attempts
             history.mayBeDuplicate = history.mayBeDuplicate || isMarked
-            return failed(failure, after: history)
-        case .doubtful(let attempts):
-            history.attempts = attempts
-            return failed(FailureText.unfinished, after: history)
-        case .conflict: return failed(FailureText.conflict)
-        case .inFlight: return returned(awaitsVerdict: true)
-        case .overBudget: return returned(wasJudged: false)
+            if let failure = verdict.failure { return failed(failure, after: history) }
+            var end = JobEnd(verdict, attempts: history.attempts, mayBeDuplicate: history.mayBeDuplicate)
+            end.isRepeated = true
+            return end
         }
     }
 }

@@ -1,4 +1,4 @@
-import Journal
+import EditJob
 
 /// What is known of a job's submissions before this one, from its headers and from the journal.
 ///
@@ -15,9 +15,9 @@ package struct SubmissionHistory: Hashable, Sendable {
     }
 
     /// Adds what the journal knows.
-    mutating func learn(_ answer: JournalAnswer) {
-        guard case .begun(let isMarked, let earlier) = answer else { return }
+    mutating func learn(_ prior: PriorSubmission) {
+        guard case .possible(let earlier) = prior else { return }
         attempts = max(attempts, earlier)
-        mayBeDuplicate = mayBeDuplicate || isMarked
+        mayBeDuplicate = true
     }
 }

@@ -87,20 +87,20 @@ package final class JobObserver: Sendable {
     func settled(_ end: JobEnd, of job: ReceivedJob, after elapsed: Duration) {
         metrics.settled(end, after: elapsed, age: job.age)
         // At `info` what a person may ask about; that all went well, at the rate of the queue, only on demand.
-        let isOrdinary = end.label == .submitted || end.label == .duplicate
+        let isOrdinary = if case .accepted = end.verdict { true } else { false }
         let level: Logger.Level = isOrdinary ? .debug : .info
         guard level >= logger.logLevel else { return }
         var metadata: [LogKey: String] = [
             .jobID: job.id, .settlement: end.label.rawValue, .attempts: "\(end.attempts)",
         ]
-        switch end.kind {
-        case .submitted(let taskID), .duplicate(let taskID): metadata[.taskID] = taskID
-        case .failed(let failure):
+        switch end.verdict {
+        case .accepted(let taskID, _): metadata[.taskID] = taskID
+        case .refused(let failure), .unknown(let failure):
             metadata[.code] = failure.code.rawValue
             metadata[.charged] = failure.charged.rawValue
             metadata[.httpStatus] = failure.httpStatus.map { "\($0)" }
-        case .retried(let wait): metadata[.wait] = DurationText.text(wait)
-        case .returned: break
+        case .retry(let wait): metadata[.wait] = DurationText.text(wait)
+        case .givenBack: break
         }
         logger.log(level, "a job was settled", metadata)
     }

@@ -116,7 +116,7 @@ package final class WorkerMetrics: Sendable {
     /// A delivery was settled; `elapsed` since it came, `age` since the job's timestamp.
     func settled(_ end: JobEnd, after elapsed: Duration, age: Duration?) {
         settled[end.label]?.increment()
-        if case .failed(let failure) = end.kind { failures[failure.code]?.increment() }
+        if let failure = end.verdict.failure { failures[failure.code]?.increment() }
         duration.recordNanoseconds(elapsed.wholeNanoseconds)
         if let age { self.age.recordNanoseconds(age.wholeNanoseconds) }
     }

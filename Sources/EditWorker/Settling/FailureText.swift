@@ -6,24 +6,10 @@ package import SeedreamAPI
 package enum FailureText {
     private static let longestQuote = 300
 
-    /// The failure of a job whose id another job had.
-    package static let conflict = JobFailure(
-        .jobIDConflict,
-        "Another job was submitted under the same message_id with another content; give each job an id of its own."
-    )
-
     /// The failure of a job whose requester is gone.
     package static let requesterGone = JobFailure(
         .requesterGone,
         "The requester of the direct reply-to is gone, so nobody would hear of the result; nothing was submitted."
-    )
-
-    /// The failure of a job whose earlier submission has no known end.
-    package static let unfinished = JobFailure(
-        .outcomeUnknown,
-        "An earlier submission of this job began and its end is not known: it may have been accepted and charged. "
-            + "Look for it in the account before replaying it.",
-        charged: .maybe
     )
 
     /// The sentence for an outcome that ends a job; empty for an acceptance.

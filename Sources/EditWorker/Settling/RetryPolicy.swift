@@ -1,4 +1,4 @@
-import EditJob
+package import EditJob
 package import SeedreamAPI
 package import SharedValues
 
@@ -24,12 +24,10 @@ package struct RetryPolicy: Hashable, Sendable {
     /// The end of a job whose submission had that outcome, as it looks with what was seen of it.
     func end(of outcome: SubmissionOutcome, after history: SubmissionHistory, _ answer: JobSubmitter.Answer) -> JobEnd {
         var end = end(of: outcome, after: history, message: answer.text)
-        switch end.kind {
-        case .submitted: end.submittedAt = answer.at
-        case .failed(var failure):
+        if case .accepted(let taskID, _) = end.verdict { end.verdict = .accepted(taskID: taskID, at: answer.at) }
+        if var failure = end.verdict.failure, answer.evidence != nil {
             failure.apiAnswer = answer.evidence
-            end.kind = .failed(failure)
-        case .duplicate, .retried, .returned: break
+            end.verdict = Verdict(failure)
         }
         return end
     }
@@ -40,18 +38,18 @@ package struct RetryPolicy: Hashable, Sendable {
         func failed(_ code: JobFailure.Code, isDoubtful: Bool = false, _ status: Int?) -> JobEnd {
             let charged: JobFailure.Charge = isDoubtful || history.mayBeDuplicate ? .maybe : .no
             return JobEnd(
-                .failed(JobFailure(code, message, charged: charged, httpStatus: status)),
+                Verdict(JobFailure(code, message, charged: charged, httpStatus: status)),
                 attempts: made,
                 mayBeDuplicate: history.mayBeDuplicate
             )
         }
         func retried(_ asked: Duration?, mayBeDuplicate: Bool) -> JobEnd {
             let own = delays[min(made, delays.count) - 1]
-            return JobEnd(.retried(after: max(own, asked ?? .zero)), attempts: made, mayBeDuplicate: mayBeDuplicate)
+            return JobEnd(.retry(after: max(own, asked ?? .zero)), attempts: made, mayBeDuplicate: mayBeDuplicate)
         }
         switch outcome {
         case .accepted(let taskID, _):
-            return JobEnd(.submitted(taskID: taskID), attempts: made, mayBeDuplicate: history.mayBeDuplicate)
+            return JobEnd(.accepted(taskID: taskID), attempts: made, mayBeDuplicate: history.mayBeDuplicate)
         case .rejected(let rejection):
             return failed(rejection.isAboutContent ? .contentRejected : .apiRejected, rejection.status)
         case .retry(let postponement):
@@ -61,7 +59,11 @@ package struct RetryPolicy: Hashable, Sendable {
             guard made < maxAttempts else { return failed(.retriesExhausted, postponement.status) }
             return retried(postponement.retryAfter, mayBeDuplicate: history.mayBeDuplicate)
         case .serviceFault:
-            return JobEnd(.returned(), attempts: history.attempts, mayBeDuplicate: history.mayBeDuplicate)
+            return JobEnd(
+                .givenBack(.notSubmitted),
+                attempts: history.attempts,
+                mayBeDuplicate: history.mayBeDuplicate
+            )
         case .unknown(let doubt):
             guard policy(for: doubt.kind) == .retry else {
                 return failed(.outcomeUnknown, isDoubtful: true, doubt.status)

@@ -47,24 +47,25 @@ package struct Settler: Sendable {
     /// Throws `CancellationError` where the worker ends first; the delivery must stay unacknowledged then. Throws
     /// `StaleDelivery` where the delivery is gone before all is confirmed, unless the end is late.
     package func settle(_ end: JobEnd, of job: ReceivedJob) async throws {
-        switch end.kind {
-        case .submitted(let taskID), .duplicate(let taskID):
+        switch end.verdict {
+        case .accepted(let taskID, let moment):
             let follows = follow?.follows(job) == true
-            let at = end.submittedAt ?? .now
+            let at = moment ?? .now
             try await reply(.submitted(taskID: taskID), to: job, end, at: at, follows: follows)
             if follows { try await publishFollowed(taskID, of: job, end, at: at) }
-        case .failed(let failure):
+        case .refused(let failure), .unknown(let failure):
             // A body that was too large to be kept gets into the dead letters by the broker, when the delivery is rejected.
             if job.delivery.isBodyKept {
                 try await publishDeadLetter(failure, of: job, attempts: end.attempts)
             }
             try await reply(.failed(failure), to: job, end)
-        case .retried(let wait):
+        case .retry(let wait):
             let queue = queues.retryQueue(for: wait) ?? queues.retries[queues.retries.count - 1]
             try await publishRetry(job, to: queue.name, end)
-        case .returned(let awaitsVerdict, let wasJudged):
+        case .givenBack(let why):
+            let wasJudged = why != .notJudged
             var headers: FieldTable = [:]
-            if awaitsVerdict || !wasJudged && job.awaitsVerdict { headers[JobHeader.awaitsVerdict] = .boolean(true) }
+            if why == .running || !wasJudged && job.awaitsVerdict { headers[JobHeader.awaitsVerdict] = .boolean(true) }
             if !wasJudged, job.wasDeliveredBefore { headers[JobHeader.deliveredBefore] = .boolean(true) }
             // What a store of one host has judged is not in doubt; a shared one may have lost what it knew meanwhile.
             let isStill = job.mark.isInDoubt && (!wasJudged || job.mark.losses != nil)
@@ -235,7 +236,7 @@ package struct Settler: Sendable {
             attempts: end.attempts,
             at: moment,
             mayBeDuplicate: end.mayBeDuplicate,
-            duplicateOfDelivery: end.label == .duplicate
+            duplicateOfDelivery: end.isRepeated
         )
         reply.follows = follows
         try await deliver(reply, to: job, for: end.isLate ? nil : job.delivery)
