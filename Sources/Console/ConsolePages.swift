@@ -14,13 +14,13 @@ struct ConsolePages: Sendable {
     private let options: ConsoleOptions
     private let sampler: QueueSampler
     private let sessions: Sessions
-    private let desk: DeadLetterDesk
+    private let service: DeadLetterService
 
     init(_ options: ConsoleOptions, sampler: QueueSampler, sessions: Sessions) {
         self.options = options
         self.sampler = sampler
         self.sessions = sessions
-        desk = DeadLetterDesk(options)
+        service = DeadLetterService(options)
     }
 
     private func layout(_ session: Sessions.Session) -> Layout {
@@ -39,7 +39,7 @@ struct ConsolePages: Sendable {
                 let bare = Layout(options: options, session: session, news: [])
                 return Answer(OverviewPage(state: sampler.state, layout: bare).now)
             case "/dead-letters", "/unknown":
-                let queue = path == "/unknown" ? DeadLetterDesk.Queue.unknown : .deadLetters
+                let queue = path == "/unknown" ? DeadLetterService.Queue.unknown : .deadLetters
                 return try await letters(LetterChoice(query, queue: queue), session)
             case "/act": return try await preview(query, session)
             case "/export": return try await export(LetterChoice(query))
@@ -80,7 +80,7 @@ struct ConsolePages: Sendable {
     private func letters(_ choice: LetterChoice, _ session: Sessions.Session) async throws -> Answer {
         guard let filter = choice.filter else { return noTime(choice) }
         do {
-            let look = try await desk.look(choice.queue, filter, limit: DeadLettersPage.most)
+            let look = try await service.look(choice.queue, filter, limit: DeadLettersPage.most)
             return Answer(DeadLettersPage(choice: choice, look: look, layout: layout(session)).html)
         } catch let error as AMQPError where error.code == .notFound {
             let words = Layout.empty(
@@ -106,7 +106,7 @@ struct ConsolePages: Sendable {
         }
         guard let filter = choice.filter else { return noTime(choice) }
         let until = Timestamp.now
-        let summary = try await desk.summary(choice.queue, filter)
+        let summary = try await service.summary(choice.queue, filter)
         let from = choice.queue == .unknown ? options.queues.unknown : options.queues.deadLetters
         let page = ActPage(
             act: act,
@@ -122,7 +122,7 @@ struct ConsolePages: Sendable {
     private func replay(_ form: FormData, _ session: Sessions.Session) async throws -> Answer {
         let choice = LetterChoice(form)
         guard let filter = choice.filter else { return noTime(choice) }
-        let tally = try await desk.replay(choice.queue, filter, acceptsDoubleCharge: form["consent"] == "yes")
+        let tally = try await service.replay(choice.queue, filter, acceptsDoubleCharge: form["consent"] == "yes")
         return done(choice, "\(counted(tally.done)) replayed.", tally, session)
     }
 
@@ -132,7 +132,7 @@ struct ConsolePages: Sendable {
         guard form["sure"] == "yes" else {
             return .fault(.badRequest, "Confirm that they are to be removed for ever. Nothing was removed.", options)
         }
-        let tally = try await desk.discard(choice.queue, filter)
+        let tally = try await service.discard(choice.queue, filter)
         return done(choice, "\(counted(tally.done)) discarded.", tally, session)
     }
 
@@ -141,7 +141,7 @@ struct ConsolePages: Sendable {
     private func done(
         _ choice: LetterChoice,
         _ words: String,
-        _ tally: DeadLetterDesk.Tally,
+        _ tally: DeadLetterService.Tally,
         _ session: Sessions.Session
     ) -> Answer {
         sessions.tell(words, session)
@@ -166,7 +166,7 @@ struct ConsolePages: Sendable {
 
     private func export(_ choice: LetterChoice) async throws -> Answer {
         guard let filter = choice.filter else { return noTime(choice) }
-        return try await .download("\(choice.queue.rawValue).ndjson", desk.export(choice.queue, filter))
+        return try await .download("\(choice.queue.rawValue).ndjson", service.export(choice.queue, filter))
     }
 
     // MARK: - One job
@@ -207,7 +207,7 @@ struct ConsolePages: Sendable {
             )
             return Answer(page.html, status: isValid ? .ok : .unprocessableEntity)
         }
-        let tally = try await desk.replay(
+        let tally = try await service.replay(
             choice.queue,
             choice.filter ?? DeadLetterFilter(),
             acceptsDoubleCharge: needsConsent,
@@ -232,7 +232,7 @@ struct ConsolePages: Sendable {
     /// The one letter that is meant.
     private func letter(_ choice: LetterChoice) async throws -> DeadLetter? {
         guard choice.marks.count == 1, let filter = choice.filter else { return nil }
-        return try await desk.look(choice.queue, filter, limit: 1, patience: .seconds(5)).letters.first
+        return try await service.look(choice.queue, filter, limit: 1, patience: .seconds(5)).letters.first
     }
 
     private var gone: Answer {
@@ -250,14 +250,14 @@ struct ConsolePages: Sendable {
                 faults.append("The ledger cannot be read. \(error)")
             }
         }
-        var letters: [(queue: DeadLetterDesk.Queue, letter: DeadLetter)] = []
-        for queue in [DeadLetterDesk.Queue.deadLetters, .unknown] {
+        var letters: [(queue: DeadLetterService.Queue, letter: DeadLetter)] = []
+        for queue in [DeadLetterService.Queue.deadLetters, .unknown] {
             var filter = DeadLetterFilter(jobs: [id])
             if query["queue"] == queue.rawValue { filter.marks = Set(query.all("mark")) }
             // A job without an id is one letter, not all of that kind.
             if id == DeadLetter.noID, filter.marks.isEmpty { continue }
             do {
-                let look = try await desk.look(queue, filter, limit: 5, patience: .seconds(2))
+                let look = try await service.look(queue, filter, limit: 5, patience: .seconds(2))
                 letters += look.letters.map { (queue, $0) }
                 if !look.isWhole, look.letters.isEmpty {
                     faults.append(

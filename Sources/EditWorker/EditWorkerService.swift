@@ -9,7 +9,7 @@ package struct EditWorkerService: Sendable {
     private let journal: any SubmissionJournal
     private let queue: ByteString
     private let prefetch: UInt16
-    private let admission: Admission
+    private let gate: Gate
     private let pipeline: JobPipeline
     private let following: FollowIntake?
     private let executor: any TaskExecutor
@@ -25,7 +25,7 @@ package struct EditWorkerService: Sendable {
         journal: any SubmissionJournal,
         queue: ByteString,
         prefetch: UInt16,
-        admission: Admission,
+        gate: Gate,
         pipeline: JobPipeline,
         following: FollowIntake? = nil,
         executor: any TaskExecutor,
@@ -37,7 +37,7 @@ package struct EditWorkerService: Sendable {
         self.journal = journal
         self.queue = queue
         self.prefetch = prefetch
-        self.admission = admission
+        self.gate = gate
         self.pipeline = pipeline
         self.following = following
         self.executor = executor
@@ -50,8 +50,10 @@ package struct EditWorkerService: Sendable {
     package func run() async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await links.run(failFast: failFast) }
+            let fleet = Task { await gate.followFleet { Task { await links.leaveNode() } } }
+            defer { fleet.cancel() }
             group.addTask {
-                async let tasks: Void? = following?.run(over: links, until: admission)
+                async let tasks: Void? = following?.run(over: links, until: gate)
                 await withTaskExecutorPreference(executor) { await takeJobs() }
                 await tasks
                 await journal.close()
@@ -66,7 +68,7 @@ package struct EditWorkerService: Sendable {
     package func drain() async {
         logger.log(.info, "draining: no more jobs are taken")
         health.draining()
-        admission.drain()
+        gate.drain()
         // Wakes the intake if it waits for a connection that may never come.
         await links.release()
     }
@@ -76,19 +78,19 @@ package struct EditWorkerService: Sendable {
         // A job that is paid for must be told: none is taken before there has been a connection to tell it on.
         guard await links.publisher.session() != nil else { return }
         // Nor before it is known what the others have submitted.
-        await admission.untilDrain { await journal.waitUntilReady() }
+        await gate.untilDrain { await journal.waitUntilReady() }
         var earlier: [JobsInFlight] = []
         await withDiscardingTaskGroup { jobs in
             while !Task.isCancelled {
-                switch admission.intake() {
+                switch gate.intake() {
                 case .ended: return
-                case .none(let until): await admission.wait(until: until)
+                case .none(let until): await gate.wait(until: until)
                 case .all:
                     earlier.removeAll { $0.count == 0 }
                     let mine = JobsInFlight()
                     await takeAll(mine, beside: earlier) { job in jobs.addTask { await job() } }
                     earlier.append(mine)
-                case .probe: if await admission.claimProbe() { await takeProbe() }
+                case .probe: if await gate.claimProbe() { await takeProbe() }
                 }
             }
         }
@@ -106,7 +108,7 @@ package struct EditWorkerService: Sendable {
         let left = await earlier.leaveRoom(below: Int(prefetch))
         guard let consumer = await consume(prefetch: prefetch - UInt16(clamping: left)) else { return }
         let watch = Task {
-            await admission.wait(whileIntakeIs: .all)
+            await gate.wait(whileIntakeIs: .all)
             try? await consumer.cancel()
         }
         if left > 0 {
@@ -115,7 +117,7 @@ package struct EditWorkerService: Sendable {
                 try? await consumer.raisePrefetch(by: UInt16(clamping: left))
             }
         }
-        // What the consumer had when it was cancelled comes too, and is given back by the admission.
+        // What the consumer had when it was cancelled comes too, and is given back by the gate.
         let pipeline = pipeline
         for await delivery in consumer.deliveries {
             inFlight.took()
@@ -133,7 +135,7 @@ package struct EditWorkerService: Sendable {
     private func takeProbe() async {
         guard let consumer = await consume(prefetch: 1) else { return }
         let watch = Task {
-            await admission.wait(whileIntakeIs: .probe)
+            await gate.wait(whileIntakeIs: .probe)
             try? await consumer.cancel()
         }
         for await delivery in consumer.deliveries {

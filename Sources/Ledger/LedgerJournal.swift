@@ -55,9 +55,8 @@ package final class LedgerJournal: SubmissionJournal {
         var link: Link?
         var waiters: [LedgerEvent.Waiter: CheckedContinuation<LedgerEffect.Answer, Never>] = [:]
         var lastWaiter: LedgerEvent.Waiter = 0
-        var onFleetChange: (@Sendable (FleetChange) -> Void)?
         /// Why the gate is closed, for the others.
-        var gate: (@Sendable () -> String?)?
+        var gate: String?
         var recorder: Recorder?
     }
 
@@ -67,12 +66,16 @@ package final class LedgerJournal: SubmissionJournal {
     let options: Options
     let observer: any Observer
     let state: NIOLockedValueBox<State>
+    /// What other replicas, or people, tell the fleet; for one reader.
+    package let changes: AsyncStream<FleetChange>
+    private let tellChange: AsyncStream<FleetChange>.Continuation
     private let clock = NIOLockedValueBox<Task<Void, Never>?>(nil)
 
     /// A ledger that is not connected: see `attach`.
     package init(_ options: Options, observer: any Observer) {
         self.options = options
         self.observer = observer
+        (changes, tellChange) = AsyncStream.makeStream()
         state = NIOLockedValueBox(State(replica: LedgerReplica(options.replica)))
     }
 
@@ -87,16 +90,8 @@ package final class LedgerJournal: SubmissionJournal {
     /// Jobs that are remembered.
     package var entries: Int { state.withLockedValue { $0.replica.state.count } }
 
-    /// Says who hears of changes, and who knows why the gate is closed.
-    package func connect(
-        onChange: @escaping @Sendable (FleetChange) -> Void,
-        gate: @escaping @Sendable () -> String?
-    ) {
-        state.withLockedValue { state in
-            state.onFleetChange = onChange
-            state.gate = gate
-        }
-    }
+    /// Says why this replica submits nothing, for its reports; nil while it does.
+    package func tellGate(_ reason: String?) { state.withLockedValue { $0.gate = reason } }
 
     /// Says who hears of everything, for a test.
     package func record(by recorder: @escaping Recorder) {
@@ -233,7 +228,7 @@ package final class LedgerJournal: SubmissionJournal {
         case .flushSoon: Task(executorPreference: options.executor) { self.handle(.flush) }
         case .answer(let waiter, let answer):
             state.withLockedValue { $0.waiters.removeValue(forKey: waiter) }?.resume(returning: answer)
-        case .tell(let change): state.withLockedValue { $0.onFleetChange }?(change)
+        case .tell(let change): tellChange.yield(change)
         case .leave: if let link { Task { await link.connection.close() } }
         case .needsName:
             observer.metNamesake()
@@ -276,7 +271,7 @@ package final class LedgerJournal: SubmissionJournal {
                     try? await Task.sleep(for: Self.turn)
                     guard let self else { return }
                     let (gate, link) = self.state.withLockedValue { ($0.gate, $0.link) }
-                    self.handle(.tick(gate: gate?(), isBlocked: link?.connection.isBlocked ?? false))
+                    self.handle(.tick(gate: gate, isBlocked: link?.connection.isBlocked ?? false))
                 }
             }
         }

@@ -22,11 +22,14 @@ extension LedgerReplica {
     /// Submissions of this replica that are under way.
     package var inFlight: Int { submitting.count }
 
-    /// Whether this replica is still the one that is submitting a job, as far as the ledger was read.
+    /// Whether this replica is still the one that is submitting a job, and the fleet is not paused, as far as the ledger was
+    /// read.
     ///
     /// Not after a sleep in which the others may have given it up.
     package func maySubmit(_ id: String, at now: LedgerMoment) -> Bool {
-        guard isReady, let mine = submitting[id], !silence.hasSlept(at: now.monotonic) else { return false }
+        guard isReady, state.fleet.pause == nil, let mine = submitting[id], !silence.hasSlept(at: now.monotonic) else {
+            return false
+        }
         return state.isHeld(id, by: mine.begun)
     }
 

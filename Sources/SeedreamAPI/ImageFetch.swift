@@ -61,7 +61,7 @@ package enum ImageFetch {
             HTTPConnectionPool(connector, on: loop, limit: 1, idleTimeout: .zero, longestBody: limit),
             eventLoop: loop
         )
-        let sighting = await withTaskCancellationHandler {
+        let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 loop.execute {
                     exchange.value.answer = { continuation.resume(returning: $0) }
@@ -72,7 +72,7 @@ package enum ImageFetch {
             loop.execute { pool.value.cancel(exchange.value) }
         }
         try? await loop.flatSubmit { pool.value.shutdown() }.get()
-        switch sighting {
+        switch result {
         case .failed(let failure): throw .failed(failure)
         case .answered(let answer):
             guard (200...299).contains(answer.status) else { throw .status(answer.status) }

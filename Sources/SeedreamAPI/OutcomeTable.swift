@@ -7,9 +7,9 @@ package enum OutcomeTable {
     /// A task id that is longer is no task id.
     private static let longestTaskID = 256
 
-    /// What a sighting means.
-    package static func outcome(of sighting: SubmissionSighting) -> SubmissionOutcome {
-        switch sighting {
+    /// What a result means.
+    package static func outcome(of result: SubmissionResult) -> SubmissionOutcome {
+        switch result {
         case .answered(let answer): outcome(of: answer)
         case .failed(.nameNotResolved): fault(.dns)
         case .failed(.notConnected), .failed(.notWritten): fault(.connect)

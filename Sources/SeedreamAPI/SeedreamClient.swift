@@ -96,8 +96,8 @@ package final class SeedreamClient: Sendable {
                         continuation.resume(returning: failure)
                     }
                     exchange.value.onConnected = { resume(nil) }
-                    exchange.value.answer = { sighting in
-                        if case .failed(let reason) = sighting { resume(reason) }
+                    exchange.value.answer = { result in
+                        if case .failed(let reason) = result { resume(reason) }
                     }
                     pool.value.submit(exchange.value)
                 }
@@ -113,7 +113,7 @@ package final class SeedreamClient: Sendable {
     package func submit(
         _ submission: consuming SubmissionRequest,
         over reservation: consuming Reservation = Reservation()
-    ) async -> SubmissionSighting {
+    ) async -> SubmissionResult {
         if let failure = reservation.failure { return .failed(failure) }
         guard let request = encoder.encode(consume submission) else { return .failed(.notConnected) }
         guard let reserved = reservation.exchange else { return await run(exchange(request)) }
@@ -124,7 +124,7 @@ package final class SeedreamClient: Sendable {
     }
 
     /// Asks for the status of a task, which costs nothing, and tells what was seen.
-    package func look(atTask taskID: String, token: String) async -> SubmissionSighting {
+    package func look(atTask taskID: String, token: String) async -> SubmissionResult {
         guard let request = encoder.encodeLook(atTask: taskID, token: token) else { return .failed(.notConnected) }
         return await run(exchange(request))
     }
@@ -132,7 +132,7 @@ package final class SeedreamClient: Sendable {
     private func run(
         _ exchange: NIOLoopBoundBox<SubmissionExchange>,
         _ begin: @escaping @Sendable (HTTPConnectionPool, SubmissionExchange) -> Void = { $0.submit($1) }
-    ) async -> SubmissionSighting {
+    ) async -> SubmissionResult {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 onLoop { [pool] in

@@ -33,9 +33,9 @@ package enum TaskStatusTable {
     /// The API makes at most 6; what is far beyond is no result.
     private static let mostImages = 100
 
-    /// What a sighting means.
-    package static func status(of sighting: SubmissionSighting) -> TaskStatus {
-        guard case .answered(let answer) = sighting else { return .noAnswer(retryAfter: nil, isTokenRefused: false) }
+    /// What a result means.
+    package static func status(of result: SubmissionResult) -> TaskStatus {
+        guard case .answered(let answer) = result else { return .noAnswer(retryAfter: nil, isTokenRefused: false) }
         let wait = RetryAfter.wait(answer.retryAfter, date: answer.date)
         let text = AnswerText(answer.body)
         guard (200...299).contains(answer.status) else { return status(answer.status, wait, isOfAPI: text.isOfAPI) }
@@ -47,8 +47,8 @@ package enum TaskStatusTable {
     }
 
     /// What a look saw, in a few words for people.
-    package static func description(of sighting: SubmissionSighting) -> String {
-        switch sighting {
+    package static func description(of result: SubmissionResult) -> String {
+        switch result {
         case .failed(.timedOut): return "no answer in time"
         case .failed(.connectionEnded), .failed(.cancelled): return "no answer: the connection ended"
         case .failed: return "no connection to the API"

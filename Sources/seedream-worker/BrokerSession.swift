@@ -39,7 +39,7 @@ enum BrokerSession {
         do {
             try await body()
         } catch let error as AMQPError {
-            Console.error("seedream-worker: \(error)")
+            Output.error("seedream-worker: \(error)")
             throw ExitCode(error.exitStatus)
         }
     }

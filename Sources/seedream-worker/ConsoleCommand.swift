@@ -38,7 +38,7 @@ struct ConsoleCommand: AsyncParsableCommand {
         }
         let password = try password()
         guard password != nil || ConsoleOptions.isLoopback(address.host) else {
-            Console.error(
+            Output.error(
                 "seedream-worker: --listen \(listen) can be reached from elsewhere; give --password-file, or listen on 127.0.0.1"
             )
             throw ExitCode(ExitStatus.settings)
@@ -75,10 +75,10 @@ struct ConsoleCommand: AsyncParsableCommand {
         do {
             let server = ConsoleServer(options)
             _ = try await Interruption.run {
-                try await server.run { port in Console.error("console: http://\(host):\(port)/") }
+                try await server.run { port in Output.error("console: http://\(host):\(port)/") }
             }
         } catch {
-            Console.error(
+            Output.error(
                 "seedream-worker: --listen: \(error); is the port taken?"
             )
             throw ExitCode(ExitStatus.unavailable)
@@ -88,12 +88,12 @@ struct ConsoleCommand: AsyncParsableCommand {
     private func password() throws -> String? {
         guard let passwordFile else { return nil }
         guard let text = SecretFile.text(at: passwordFile) else {
-            Console.error("seedream-worker: --password-file: cannot read \(passwordFile)")
+            Output.error("seedream-worker: --password-file: cannot read \(passwordFile)")
             throw ExitCode(ExitStatus.settings)
         }
         let password = text.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
         guard password.count >= 8 else {
-            Console.error(
+            Output.error(
                 "seedream-worker: --password-file: the first line of \(passwordFile) must have 8 characters or more"
             )
             throw ExitCode(ExitStatus.settings)

@@ -38,7 +38,7 @@ struct FleetCommand: AsyncParsableCommand {
 
         func run() async throws {
             try await FleetCommand.give(.pause(reason: reason), settings.read().settings)
-            Console.error("paused; to go on: seedream-worker fleet resume")
+            Output.error("paused; to go on: seedream-worker fleet resume")
         }
     }
 
@@ -54,7 +54,7 @@ struct FleetCommand: AsyncParsableCommand {
 
         func run() async throws {
             try await FleetCommand.give(.resume, settings.read().settings)
-            Console.error("resumed")
+            Output.error("resumed")
         }
     }
 
@@ -80,11 +80,11 @@ struct FleetCommand: AsyncParsableCommand {
                 var isFirst = true
                 repeat {
                     let view = try await FleetView.read(settings.queues.ledger, on: connection)
-                    if !isFirst, format == .text { Console.result("") }
+                    if !isFirst, format == .text { Output.result("") }
                     isFirst = false
                     switch format {
-                    case .json: Console.result(String(decoding: view.json.encoded(), as: UTF8.self))
-                    case .text: for line in view.lines(Terminal(STDOUT_FILENO)) { Console.result(line) }
+                    case .json: Output.result(String(decoding: view.json.encoded(), as: UTF8.self))
+                    case .text: for line in view.lines(Terminal(STDOUT_FILENO)) { Output.result(line) }
                     }
                     if watch { try await Task.sleep(for: .seconds(2)) }
                 } while watch
@@ -111,11 +111,11 @@ struct FleetCommand: AsyncParsableCommand {
             } catch {
                 await connection.close()
                 if let fault = error as? FleetOrder.NotHeard {
-                    Console.error("seedream-worker: \(fault)")
+                    Output.error("seedream-worker: \(fault)")
                     throw ExitCode(ExitStatus.someFailed)
                 }
                 guard let error = error as? AMQPError, error.code == .notFound else { throw error }
-                Console.error(
+                Output.error(
                     "seedream-worker: there is no ledger \(settings.queues.ledger); workers write one with "
                         + "journal.store=ledger"
                 )

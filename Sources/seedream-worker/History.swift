@@ -71,7 +71,7 @@ struct History: AsyncParsableCommand {
                 progress.clear()
                 await connection.close()
                 guard error.code == .notFound else { throw error }
-                Console.error(
+                Output.error(
                     "seedream-worker: there is no ledger \(stream); workers write one with journal.store=ledger"
                 )
                 throw ExitCode(ExitStatus.unavailable)
@@ -91,8 +91,8 @@ struct History: AsyncParsableCommand {
     private func show(_ submissions: [SubmissionRecord]) {
         let totals = LedgerHistory.totals(of: submissions)
         guard format == .text else {
-            for submission in submissions { Console.result(String(decoding: submission.json.encoded(), as: UTF8.self)) }
-            Console.result(String(decoding: json(totals).encoded(), as: UTF8.self))
+            for submission in submissions { Output.result(String(decoding: submission.json.encoded(), as: UTF8.self)) }
+            Output.result(String(decoding: json(totals).encoded(), as: UTF8.self))
             return
         }
         let rows = submissions.map { submission in
@@ -105,9 +105,9 @@ struct History: AsyncParsableCommand {
         }
         if !rows.isEmpty {
             let heading = ["SUBMITTED", "JOB", "RESULT", "TASK OR CODE", "IMAGES", "CHARGED", "WORKER"]
-            for line in Terminal(STDOUT_FILENO).table([heading] + rows) { Console.result(line) }
+            for line in Terminal(STDOUT_FILENO).table([heading] + rows) { Output.result(line) }
         }
-        Console.result(summary(totals))
+        Output.result(summary(totals))
     }
 
     /// The totals in a sentence.

@@ -21,10 +21,10 @@ struct ProgressLine {
         let now = ContinuousClock.now
         if let shownAt, now - shownAt < .milliseconds(100) { return }
         shownAt = now
-        Console.progress(line(done, after: now - startedAt))
+        Output.progress(line(done, after: now - startedAt))
     }
 
-    func clear() { Console.progress("") }
+    func clear() { Output.progress("") }
 
     /// The line itself: a bar, the count, the rate and the time that is left.
     func line(_ done: Int, after elapsed: Duration) -> String {

@@ -108,7 +108,7 @@ struct Run: AsyncParsableCommand {
     }
 
     private static func logger(_ settings: WorkerSettings) -> (Logger, LogLines) {
-        let isText = settings.logFormat == .text || settings.logFormat == .auto && Console.isInteractive
+        let isText = settings.logFormat == .text || settings.logFormat == .auto && Output.isInteractive
         let level = settings.logLevel
         let lines = LogLines(STDERR_FILENO)
         LoggingSystem.bootstrap { _ in LineLogHandler(format: isText ? .text : .json, level: level, lines: lines) }

@@ -78,11 +78,11 @@ struct SandboxCommand: AsyncParsableCommand {
         do {
             _ = try await Interruption.run {
                 try await sandbox.run { port in
-                    Console.error("sandbox: http://\(host):\(port), statistics at http://\(host):\(port)/stats")
+                    Output.error("sandbox: http://\(host):\(port), statistics at http://\(host):\(port)/stats")
                 }
             }
         } catch {
-            Console.error(
+            Output.error(
                 "seedream-worker: --listen: \(error); is the port taken?"
             )
             throw ExitCode(ExitStatus.unavailable)

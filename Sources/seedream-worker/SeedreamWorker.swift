@@ -21,7 +21,7 @@ struct SeedreamWorker: AsyncParsableCommand {
 
     static func main() async {
         if let fault = CommandSpelling.fault(in: CommandLine.arguments.dropFirst(), of: Self.self) {
-            Console.error(fault)
+            Output.error(fault)
             _exit(ExitStatus.usage)
         }
         await main(nil)

@@ -48,7 +48,7 @@ extension SettingFlags {
         do {
             return try reader.read(needsToken: needsToken)
         } catch {
-            for fault in error.all { Console.error("seedream-worker: \(fault)") }
+            for fault in error.all { Output.error("seedream-worker: \(fault)") }
             throw ExitCode(ExitStatus.settings)
         }
     }

@@ -38,12 +38,12 @@ struct SettingsCommand: ParsableCommand {
         switch format {
         case .json:
             let json = JSONValue.array(entries.map { Self.json($0) })
-            Console.result(String(decoding: json.encoded(), as: UTF8.self))
+            Output.result(String(decoding: json.encoded(), as: UTF8.self))
         case .text where long:
-            for entry in entries { for line in Self.paragraph(entry) { Console.result(line) } }
+            for entry in entries { for line in Self.paragraph(entry) { Output.result(line) } }
         case .text:
-            for line in Self.table(entries) { Console.result(line) }
-            if entries.isEmpty { Console.error("Every setting has its default value.") }
+            for line in Self.table(entries) { Output.result(line) }
+            if entries.isEmpty { Output.error("Every setting has its default value.") }
         }
     }
 

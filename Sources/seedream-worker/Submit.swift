@@ -110,16 +110,16 @@ struct Submit: AsyncParsableCommand {
                 } catch {
                     invalid += 1
                     let fault = (error as? EditJob.Invalid).map { JobFailure($0).message } ?? "\(error)"
-                    if invalid <= Self.mostFaults { Console.error("\(job.place): \(fault)") }
+                    if invalid <= Self.mostFaults { Output.error("\(job.place): \(fault)") }
                 }
             }
         }
         progress.clear()
         guard invalid > 0 else { return jobs }
         if invalid > Self.mostFaults {
-            Console.error("… and \(invalid - Self.mostFaults) more; see: seedream-worker validate")
+            Output.error("… and \(invalid - Self.mostFaults) more; see: seedream-worker validate")
         }
-        Console.error(
+        Output.error(
             "\(invalid) jobs cannot be submitted; nothing was published. Correct them, or see: submit --no-check"
         )
         throw ExitCode(ExitStatus.someFailed)
@@ -131,7 +131,7 @@ struct Submit: AsyncParsableCommand {
         do throws(ImageDirectory.Fault) {
             images = try download.map { path throws(ImageDirectory.Fault) in try ImageDirectory(path) }
         } catch {
-            Console.error("seedream-worker: --download: \(error)")
+            Output.error("seedream-worker: --download: \(error)")
             throw ExitCode(ExitStatus.outputFault)
         }
         let run = resume.flatMap { SubmitSession.Run($0) } ?? SubmitSession.Run()
@@ -147,7 +147,7 @@ struct Submit: AsyncParsableCommand {
         )
         await session.listen()
         if total ?? .max > Self.fewJobs, !isResumed {
-            Console.error("should this be killed: --resume \(run.prefix):0 repeats it without paying twice")
+            Output.error("should this be killed: --resume \(run.prefix):0 repeats it without paying twice")
         }
         let isComplete: Bool
         let isInterrupted: Bool
@@ -160,13 +160,13 @@ struct Submit: AsyncParsableCommand {
                 return isComplete
             }
         } catch {
-            Console.error(await session.summary)
-            Console.error("not all were published: \(await session.resumption)")
+            Output.error(await session.summary)
+            Output.error("not all were published: \(await session.resumption)")
             throw error
         }
         await session.close()
-        Console.error(await session.summary)
-        if !isComplete { Console.error("interrupted: \(await session.resumption)") }
+        Output.error(await session.summary)
+        if !isComplete { Output.error("interrupted: \(await session.resumption)") }
         if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
         if await session.hasFailures { throw ExitCode(ExitStatus.someFailed) }
     }

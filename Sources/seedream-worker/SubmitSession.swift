@@ -85,7 +85,7 @@ actor SubmitSession {
         count = run.skipped
         queue = settings.queueName
         // A reply that goes through a pipe to the same terminal would appear in the middle of a line of progress.
-        showsProgress = !waits || !Console.isPipe
+        showsProgress = !waits || !Output.isPipe
         publishProgress = ProgressLine("published", total: total.map { max(0, $0 - run.skipped) })
         connection = try await BrokerSession.open(settings, for: "submit")
         broker = try await connection.makePublisher()
@@ -161,7 +161,7 @@ actor SubmitSession {
     func fail(_ line: String) {
         unpublished += 1
         publishProgress.clear()
-        Console.error(line)
+        Output.error(line)
     }
 
     /// Waits for all confirms.
@@ -189,8 +189,8 @@ actor SubmitSession {
             _ = stopWaiting(for: id)
             replied += 1
         }
-        if Console.isInteractive { replyProgress.clear() }
-        Console.result(format == .json ? String(decoding: delivery.body, as: UTF8.self) : Self.line(id, reply))
+        if Output.isInteractive { replyProgress.clear() }
+        Output.result(format == .json ? String(decoding: delivery.body, as: UTF8.self) : Self.line(id, reply))
         if reply?["status"]?.text != "submitted", reply?["status"]?.text != "completed" {
             failuresByCode[reply?["error"]?["code"]?.text ?? "unreadable_reply", default: 0] += 1
         }
@@ -246,7 +246,7 @@ actor SubmitSession {
             imagesMissing += 1
             replyProgress.clear()
             let reason = Terminal.plain("\(error)")
-            Console.error("\(Terminal.plain(id.text)): image \(number) could not be saved: \(reason)")
+            Output.error("\(Terminal.plain(id.text)): image \(number) could not be saved: \(reason)")
         }
     }
 
@@ -289,7 +289,7 @@ actor SubmitSession {
         timer.cancel()
         replyProgress.clear()
         if !connection.isOpen, !waiting.isEmpty {
-            Console.error(
+            Output.error(
                 "seedream-worker: the connection to the broker was lost; further replies go to \(queue).results"
             )
         }

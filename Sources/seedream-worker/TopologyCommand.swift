@@ -85,7 +85,7 @@ struct TopologyCommand: AsyncParsableCommand {
                 await connection.close()
                 return major
             } catch {
-                Console.error(
+                Output.error(
                     "seedream-worker: the broker cannot be asked for its version, so these are the queues for RabbitMQ 3. "
                         + "Add --broker-version 4 for RabbitMQ 4. (\(error))"
                 )
@@ -107,7 +107,7 @@ struct TopologyCommand: AsyncParsableCommand {
                     ])
                 }
             let definitions = JSONValue.object([JSONMember("queues", .array(queues))])
-            Console.result(String(decoding: definitions.encoded(), as: UTF8.self))
+            Output.result(String(decoding: definitions.encoded(), as: UTF8.self))
         }
     }
 
@@ -117,7 +117,7 @@ struct TopologyCommand: AsyncParsableCommand {
             let topology = settings.topology(mode)
             try await topology.establish(on: connection)
             for queue in topology.declarations(brokerMajor: await connection.brokerMajorVersion) {
-                Console.result("\(queue.name)")
+                Output.result("\(queue.name)")
             }
             await connection.close()
         }

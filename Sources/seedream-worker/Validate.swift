@@ -39,7 +39,7 @@ struct Validate: AsyncParsableCommand {
                 return true
             }
         }
-        Console.error("\(jobs) jobs, \(invalid) invalid")
+        Output.error("\(jobs) jobs, \(invalid) invalid")
         if invalid > 0 { throw ExitCode(ExitStatus.someFailed) }
     }
 
@@ -58,14 +58,14 @@ struct Validate: AsyncParsableCommand {
     private func print(_ job: JobFile.Job, line: Int, _ pointer: String, _ code: String, _ message: String) {
         switch format {
         case .text:
-            Console.result("\(job.file):\(line): \(pointer.isEmpty ? "" : pointer + ": ")\(message) (\(code))")
+            Output.result("\(job.file):\(line): \(pointer.isEmpty ? "" : pointer + ": ")\(message) (\(code))")
         case .json:
             let json = JSONValue.object([
                 JSONMember("file", .string(job.file)), JSONMember("line", .integer(Int64(line))),
                 JSONMember("pointer", .string(pointer)), JSONMember("code", .string(code)),
                 JSONMember("message", .string(message)),
             ])
-            Console.result(String(decoding: json.encoded(), as: UTF8.self))
+            Output.result(String(decoding: json.encoded(), as: UTF8.self))
         }
     }
 }

@@ -38,8 +38,8 @@ struct WorkerComposition {
             observer: LedgerObserver(metrics: metrics, logger: logger)
         )
         journal = try ledger ?? Self.localJournal(settings)
-        let admission = Admission(
-            gate: Gate(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
+        let gate = Gate(
+            machine: GateState(minDelay: settings.gateMinDelay, maxDelay: settings.gateMaxDelay),
             rateLimit: settings.rateLimit,
             fleet: ledger,
             metrics: metrics,
@@ -49,21 +49,11 @@ struct WorkerComposition {
         client = try SeedreamClient(Self.clientOptions(settings), group: group)
         let broker = BrokerParts(settings, identity, ledger, health, logger)
         inspector = broker.inspector
-        ledger?
-            .connect(
-                onChange: { [links = broker.links] change in
-                    admission.follow(change)
-                    guard change == .silent else { return }
-                    logger.log(.warning, "the broker's node does not answer; another one is taken")
-                    Task { await links.leaveNode() }
-                },
-                gate: { admission.closedFor?.rawValue }
-            )
         let jobs = JobParts(settings, identity, broker.publisher(logger), metrics, logger)
         sweeper = JournalSweeper(
             journal: journal,
             retention: settings.journalRetention,
-            admission: admission,
+            gate: gate,
             logger: logger
         )
         service = EditWorkerService(
@@ -71,9 +61,9 @@ struct WorkerComposition {
             journal: journal,
             queue: settings.queues.jobs,
             prefetch: UInt16(clamping: Self.jobsInFlight(settings)),
-            admission: admission,
-            pipeline: jobs.pipeline(client, tokens, journal, admission),
-            following: jobs.following(client, tokens, ledger, admission, settings),
+            gate: gate,
+            pipeline: jobs.pipeline(client, tokens, journal, gate),
+            following: jobs.following(client, tokens, ledger, gate, settings),
             executor: executor,
             failFast: failFast,
             health: health,
@@ -85,7 +75,7 @@ struct WorkerComposition {
                 port: address.port,
                 group: group,
                 registry: registry,
-                missing: { health.missing(gate: admission.closedFor) },
+                missing: { health.missing(gate: gate.closedFor) },
                 logger: logger
             )
         }
@@ -94,7 +84,7 @@ struct WorkerComposition {
     /// Under a rate limit no more jobs than can start within the wait that is held in the worker.
     private static func jobsInFlight(_ settings: WorkerSettings) -> Int {
         let limits = [settings.rateLimit, settings.fleetRateLimit].compactMap { $0 }
-        return limits.reduce(settings.concurrency) { min($0, $1.mostHeld(within: Gate.longestHeldWait)) }
+        return limits.reduce(settings.concurrency) { min($0, $1.mostHeld(within: GateState.longestHeldWait)) }
     }
 
     private static func clientOptions(_ settings: WorkerSettings) -> SeedreamClient.Options {
@@ -285,15 +275,15 @@ private struct JobParts {
         _ client: SeedreamClient,
         _ tokens: TokenSource,
         _ journal: any SubmissionJournal,
-        _ admission: Admission
+        _ gate: Gate
     ) -> JobPipeline {
         JobPipeline(
             decoder: decoder,
-            admission: admission,
-            journal: JournalDesk(journal) { [observer] id, fault in
-                // The desk keeps the verdict; but no more is submitted before the store takes it.
+            gate: gate,
+            journal: JobJournal(journal) { [observer] id, fault in
+                // It is kept; but no more is submitted before the store takes it.
                 observer.verdictNotWritten(id, fault)
-                admission.report(fault.gateReason)
+                gate.report(fault.gateReason)
             },
             submitter: JobSubmitter(client, tokens: tokens, policy: policy, observer: observer),
             policy: policy,
@@ -306,7 +296,7 @@ private struct JobParts {
         _ client: SeedreamClient,
         _ tokens: TokenSource,
         _ ledger: LedgerJournal?,
-        _ admission: Admission,
+        _ gate: Gate,
         _ settings: WorkerSettings
     ) -> FollowIntake {
         FollowIntake(
@@ -319,7 +309,7 @@ private struct JobParts {
                 rateLimit: settings.followRateLimit,
                 decoder: decoder,
                 settler: settler,
-                admission: admission,
+                gate: gate,
                 observer: observer
             ) { task, failure in
                 ledger?.tellFollowed(task.job.key, taskID: task.taskID, code: failure?.code.rawValue)

@@ -13,7 +13,7 @@ extension WorkerSettings {
             do {
                 return try TokenSource(path: path)
             } catch {
-                Console.error("seedream-worker: api.tokenFile: \(error)")
+                Output.error("seedream-worker: api.tokenFile: \(error)")
                 throw ExitCode(ExitStatus.settings)
             }
         case nil: return nil

@@ -20,8 +20,8 @@ struct CrashPointTests {
     enum Class: String, CaseIterable, Sendable {
         case accepted, rejected, retry, service, silent, gateway, unreadable, invalid
 
-        func answer(_ index: Int) -> (sighting: SubmissionSighting, isAccepted: Bool) {
-            func answered(_ status: Int, _ body: String = "") -> SubmissionSighting {
+        func answer(_ index: Int) -> (result: SubmissionResult, isAccepted: Bool) {
+            func answered(_ status: Int, _ body: String = "") -> SubmissionResult {
                 .answered(APIAnswer(status: status, body: .complete(Array(body.utf8))))
             }
             let accepted = (answered(200, #"{"task_id":"task-\#(index)"}"#), true)

@@ -42,7 +42,7 @@ struct EditWorkerServiceTests {
                 let body = Array(#"{"task_id":"t"}"#.utf8)
                 return (.answered(APIAnswer(status: 200, body: .complete(body))), true)
             }
-            let admission = Admission.simulated()
+            let gate = Gate.simulated()
             let service = EditWorkerService(
                 links: BrokerLinks(
                     consumer: link(.consumer, broker.url) { connection throws(AMQPError) in
@@ -56,8 +56,8 @@ struct EditWorkerServiceTests {
                 journal: MemoryJournal(),
                 queue: "q",
                 prefetch: 10,
-                admission: admission,
-                pipeline: .simulated(in: world, MemoryJournal(), admission: admission),
+                gate: gate,
+                pipeline: .simulated(in: world, MemoryJournal(), gate: gate),
                 executor: globalConcurrentExecutor,
                 failFast: false,
                 health: health,

@@ -12,17 +12,17 @@ struct GateTests {
     private final class Scene {
         private let start = ContinuousClock.now
         private var elapsed = Duration.zero
-        private var gate: Gate
+        private var gate: GateState
 
         init(min: Duration = .seconds(1), max: Duration = .seconds(60)) {
-            gate = Gate(minDelay: min, maxDelay: max)
+            gate = GateState(minDelay: min, maxDelay: max)
         }
 
-        var closure: Gate.Closure? { gate.closure }
+        var closure: GateState.Closure? { gate.closure }
         var remaining: Duration? { gate.closure.map { (start + elapsed).duration(to: $0.until) } }
 
         func pass(_ duration: Duration) { elapsed += duration }
-        func enter() -> Gate.Answer { gate.enter(now: start + elapsed) }
+        func enter() -> GateState.Answer { gate.enter(now: start + elapsed) }
 
         func handBackProbe() { gate.handBackProbe() }
 
@@ -31,11 +31,11 @@ struct GateTests {
             left(outcome, job: job, probe: probe).hasChanged
         }
 
-        func left(_ outcome: SubmissionOutcome, job: String = "j", probe: Bool = false) -> Gate.Left {
+        func left(_ outcome: SubmissionOutcome, job: String = "j", probe: Bool = false) -> GateState.Left {
             gate.leave(outcome, job: job, wasProbe: probe, now: start + elapsed)
         }
 
-        func enterKept() -> Gate.Answer { gate.enter(now: start + elapsed, isKept: true) }
+        func enterKept() -> GateState.Answer { gate.enter(now: start + elapsed, isKept: true) }
         func keepProbe() -> Int? { gate.keepProbe() }
         func endKeptProbe(_ number: Int) { gate.endKeptProbe(number) }
         func setPaused(_ isPaused: Bool) { gate.isPaused = isPaused }
@@ -380,28 +380,28 @@ struct StartScheduleTests {
 }
 
 @Suite(.timeLimit(.minutes(10)))
-struct AdmissionTests {
+struct SharedGateTests {
     /// Closes the gate as the end of a submission would.
-    private static func close(_ admission: Admission) async {
-        var ticket = await admission.enter()
+    private static func close(_ gate: Gate) async {
+        var ticket = await gate.enter()
         _ = ticket?.leave(.serviceFault(.init(reason: .auth)), job: "j")
     }
 
     @Test func `no start is counted before it happens, and none after the gate has closed`() async throws {
-        let admission = Admission.simulated(rateLimit: RateLimit(count: 2, period: .milliseconds(200)))
-        var first = await admission.enter()
-        var second = await admission.enter()
-        var third = await admission.enter()
+        let gate = Gate.simulated(rateLimit: RateLimit(count: 2, period: .milliseconds(200)))
+        var first = await gate.enter()
+        var second = await gate.enter()
+        var third = await gate.enter()
         // All three come late and at once; the API must not see them so.
         let start = ContinuousClock.now
         #expect(await first?.starts() == true)
         #expect(await second?.starts() == true)
         #expect(await third?.starts() == true)
         #expect(start.duration(to: .now) >= .milliseconds(199))
-        var late = await admission.enter()
-        admission.report(.auth)
+        var late = await gate.enter()
+        gate.report(.auth)
         #expect(await late?.starts() == false)
-        guard var probe = await admission.enter() else {
+        guard var probe = await gate.enter() else {
             Issue.record("there must be a probe")
             return
         }
@@ -410,78 +410,78 @@ struct AdmissionTests {
     }
 
     @Test func `a probe that is dropped leaves its place to the next`() async throws {
-        let admission = Admission.simulated()
-        await Self.close(admission)
-        #expect(await admission.enter()?.isProbe == true)
+        let gate = Gate.simulated()
+        await Self.close(gate)
+        #expect(await gate.enter()?.isProbe == true)
         // The one before was dropped at once.
-        guard var probe = await admission.enter() else {
+        guard var probe = await gate.enter() else {
             Issue.record("there must be a probe")
             return
         }
         // Another one meanwhile goes back.
-        let isBack = await admission.enter() == nil
+        let isBack = await gate.enter() == nil
         #expect(isBack)
         _ = probe.leave(.accepted(taskID: "t", nil), job: "j")
-        #expect(await admission.enter()?.isProbe == false)
+        #expect(await gate.enter()?.isProbe == false)
     }
 
     @Test func `a ledger that is there again opens the gate without a job, and no other gate`() async throws {
         for (reason, isOpen) in [(GateReason.ledger, true), (.auth, false)] {
-            let admission = Admission.simulated(
-                gate: Gate(minDelay: .seconds(1000), maxDelay: .seconds(1000))
+            let gate = Gate.simulated(
+                machine: GateState(minDelay: .seconds(1000), maxDelay: .seconds(1000))
             )
-            admission.report(reason)
-            #expect(await admission.enter() == nil)
-            admission.follow(.ready)
-            #expect(admission.closedFor == (isOpen ? nil : reason))
-            #expect(await admission.enter()?.isProbe == (isOpen ? false : nil))
+            gate.report(reason)
+            #expect(await gate.enter() == nil)
+            gate.follow(.ready)
+            #expect(gate.closedFor == (isOpen ? nil : reason))
+            #expect(await gate.enter()?.isProbe == (isOpen ? false : nil))
         }
     }
 
     @Test func `a refused token is looked with once per pause, and opens the gate when it is taken`() {
-        let admission = Admission.simulated(gate: Gate(minDelay: .seconds(1000), maxDelay: .seconds(1000)))
-        #expect(admission.mayLook(hasNewToken: false) == .go)
-        admission.leaveLook(.go, isTokenTaken: false)
-        #expect(admission.closedFor == .auth)
-        #expect(admission.mayLook(hasNewToken: false) == .refused)
+        let gate = Gate.simulated(machine: GateState(minDelay: .seconds(1000), maxDelay: .seconds(1000)))
+        #expect(gate.mayLook(hasNewToken: false) == .go)
+        gate.leaveLook(.go, isTokenTaken: false)
+        #expect(gate.closedFor == .auth)
+        #expect(gate.mayLook(hasNewToken: false) == .refused)
         // Another token may be tried at once.
-        #expect(admission.mayLook(hasNewToken: true) == .go)
-        admission.leaveLook(.go, isTokenTaken: true)
-        #expect(admission.closedFor == nil)
+        #expect(gate.mayLook(hasNewToken: true) == .go)
+        gate.leaveLook(.go, isTokenTaken: true)
+        #expect(gate.closedFor == nil)
     }
 
     @Test func `of many looks that are due after the pause one is the probe`() async throws {
-        let admission = Admission.simulated()
-        admission.report(.auth)
-        try await eventually("the pause is over") { admission.mayLook(hasNewToken: false) == .probe }
-        #expect(admission.mayLook(hasNewToken: false) == .refused)
+        let gate = Gate.simulated()
+        gate.report(.auth)
+        try await eventually("the pause is over") { gate.mayLook(hasNewToken: false) == .probe }
+        #expect(gate.mayLook(hasNewToken: false) == .refused)
         // No job is taken for the probe meanwhile.
-        if case .none = admission.intake() {} else { Issue.record("\(admission.intake())") }
+        if case .none = gate.intake() {} else { Issue.record("\(gate.intake())") }
         // One that says nothing of the token has used it all the same: the next comes after a pause.
-        admission.leaveLook(.probe, isTokenTaken: nil)
-        try await eventually("the pause is over") { admission.mayLook(hasNewToken: false) == .probe }
+        gate.leaveLook(.probe, isTokenTaken: nil)
+        try await eventually("the pause is over") { gate.mayLook(hasNewToken: false) == .probe }
     }
 
     @Test func `a task that is cancelled while it waits goes back at once`() async throws {
-        let admission = Admission.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
-        #expect(await admission.enter()?.isProbe == false)
-        let waiting = Task { await admission.enter() == nil }
-        try await eventually("it waits") { admission.waiting > 0 }
+        let gate = Gate.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
+        #expect(await gate.enter()?.isProbe == false)
+        let waiting = Task { await gate.enter() == nil }
+        try await eventually("it waits") { gate.waiting > 0 }
         waiting.cancel()
         #expect(await waiting.value)
     }
 
     @Test func `the drain sends a probe back that waits for its start`() async throws {
-        let admission = Admission.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
-        var first = await admission.enter()
+        let gate = Gate.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
+        var first = await gate.enter()
         #expect(await first?.starts() == true)
-        admission.report(.auth)
+        gate.report(.auth)
         let waiting = Task {
-            guard var probe = await admission.enter() else { return (false, false) }
+            guard var probe = await gate.enter() else { return (false, false) }
             return (probe.isProbe, await probe.starts())
         }
-        try await eventually("it waits") { admission.waiting > 0 }
-        admission.drain()
+        try await eventually("it waits") { gate.waiting > 0 }
+        gate.drain()
         let (isProbe, isStarted) = await waiting.value
         #expect(isProbe)
         #expect(!isStarted)

@@ -7,7 +7,7 @@ import SharedValues
 
 // What tests wait for or measure, and nobody else asks.
 
-extension Admission {
+extension Gate {
     /// Tasks that wait for something here.
     var waiting: Int { state.withLockedValue { $0.waiters.count } }
 }
@@ -23,7 +23,7 @@ extension Ticket {
     }
 }
 
-extension JournalDesk {
+extension JobJournal {
     /// Copies that wait for the verdict on a job.
     func waiting(for id: String) -> Int { state.withLockedValue { $0.places[id]?.waiters?.count ?? 0 } }
 }

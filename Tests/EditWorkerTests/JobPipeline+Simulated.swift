@@ -16,7 +16,7 @@ extension JobPipeline {
         gateway: DoubtPolicy = .retry,
         noAnswer: DoubtPolicy = .park,
         maxAttempts: Int = 3,
-        admission: Admission? = nil,
+        gate: Gate? = nil,
         publisher: (any MessagePublisher)? = nil
     ) -> JobPipeline {
         let publisher = publisher ?? world
@@ -24,7 +24,7 @@ extension JobPipeline {
         let replies = ReplyAddress(queues: queues, allowed: [WildcardPattern("*")])
         let identity = WorkerIdentity(version: "test")
         let observer = JobObserver(metrics: .silent, logger: quiet)
-        let admission = admission ?? .simulated()
+        let gate = gate ?? .simulated()
         let policy = RetryPolicy(
             maxAttempts: maxAttempts,
             delays: [.milliseconds(1)],
@@ -33,9 +33,9 @@ extension JobPipeline {
         )
         return JobPipeline(
             decoder: JobDecoder(maxMessageBytes: 1000, unknownFields: .reject, freshID: identity.freshID),
-            admission: admission,
-            journal: JournalDesk(StoppableJournal(journal: journal, world: world)) { _, _ in
-                admission.report(.journal)
+            gate: gate,
+            journal: JobJournal(StoppableJournal(journal: journal, world: world)) { _, _ in
+                gate.report(.journal)
             },
             submitter: JobSubmitter(world, tokens: TokenSource(value: "t"), policy: policy, observer: observer),
             policy: policy,
@@ -51,14 +51,14 @@ extension JobPipeline {
     }
 }
 
-extension Admission {
+extension Gate {
     /// A gate that is closed for no time worth mentioning.
     static func simulated(
-        gate: Gate = Gate(minDelay: .microseconds(1), maxDelay: .microseconds(1)),
+        machine: GateState = GateState(minDelay: .microseconds(1), maxDelay: .microseconds(1)),
         rateLimit: RateLimit? = nil
-    ) -> Admission {
-        Admission(
-            gate: gate,
+    ) -> Gate {
+        Gate(
+            machine: machine,
             rateLimit: rateLimit,
             metrics: .silent,
             logger: Logger(label: "quiet", factory: { _ in SwiftLogNoOpLogHandler() })

@@ -14,15 +14,15 @@ import Testing
 struct JobPipelineTests {
     private static let body = #"{"image_urls":["https://a"],"prompt":"x"}"#
 
-    private static func answered(_ status: Int, _ body: String = "") -> SubmissionSighting {
+    private static func answered(_ status: Int, _ body: String = "") -> SubmissionResult {
         .answered(APIAnswer(status: status, body: .complete(Array(body.utf8))))
     }
 
-    private static let accepted = (sighting: answered(200, #"{"task_id":"t"}"#), isAccepted: true)
+    private static let accepted = (result: answered(200, #"{"task_id":"t"}"#), isAccepted: true)
 
     /// A world whose submissions are answered in turn, the last for ever.
     private static func world(
-        _ answers: [SubmissionSighting],
+        _ answers: [SubmissionResult],
         hasRequester: Bool = true,
         crashes: [SimulatedWorld.CrashPoint] = [],
         change: (inout MessageProperties) -> Void = { _ in }
@@ -61,7 +61,7 @@ struct JobPipelineTests {
     @Test func `a requester that is gone before the submission costs nothing, and leaves no doubt`() async throws {
         let journal = MemoryJournal()
         for _ in 0..<2 {
-            let world = Self.world([Self.accepted.sighting], hasRequester: false) {
+            let world = Self.world([Self.accepted.result], hasRequester: false) {
                 $0.replyTo = "amq.rabbitmq.reply-to.x"
             }
             await Self.runAll(world, .simulated(in: world, journal))
@@ -75,7 +75,7 @@ struct JobPipelineTests {
 
     @Test func `a job that is held is submitted again as it was`() async throws {
         let wait = APIAnswer(status: 429, retryAfter: "0", body: .complete([]))
-        let world = Self.world([.answered(wait), Self.accepted.sighting])
+        let world = Self.world([.answered(wait), Self.accepted.result])
         let delivery = try #require(world.deliver())
         await JobPipeline.simulated(in: world, MemoryJournal()).take(delivery)
         #expect(world.isDone)
@@ -86,7 +86,7 @@ struct JobPipelineTests {
 
     @Test func `a job that met a proxy's 503 is kept as the probe, counted once, and marked`() async throws {
         let down = Self.answered(503, "upstream connect error or disconnect/reset before headers")
-        let world = Self.world([down, down, down, Self.accepted.sighting])
+        let world = Self.world([down, down, down, Self.accepted.result])
         await Self.runAll(world, .simulated(in: world, MemoryJournal(), maxAttempts: 2))
         #expect(world.submissions == 4)
         // It never left the worker.
@@ -98,15 +98,15 @@ struct JobPipelineTests {
 
     @Test func `a job that is kept as the probe goes back, marked, when the worker drains`() async throws {
         let world = Self.world([Self.answered(503)])
-        let admission = Admission.simulated(gate: Gate(minDelay: .seconds(300), maxDelay: .seconds(300)))
-        let pipeline = JobPipeline.simulated(in: world, MemoryJournal(), admission: admission)
+        let gate = Gate.simulated(machine: GateState(minDelay: .seconds(300), maxDelay: .seconds(300)))
+        let pipeline = JobPipeline.simulated(in: world, MemoryJournal(), gate: gate)
         let delivery = try #require(world.deliver())
         let taking = Task { await pipeline.take(delivery) }
-        try await eventually("the job waits") { admission.waiting > 0 }
-        #expect(admission.closedFor == .unavailable)
+        try await eventually("the job waits") { gate.waiting > 0 }
+        #expect(gate.closedFor == .unavailable)
         // No other job is taken for a probe meanwhile.
-        if case .none = admission.intake() {} else { Issue.record("\(admission.intake())") }
-        admission.drain()
+        if case .none = gate.intake() {} else { Issue.record("\(gate.intake())") }
+        gate.drain()
         await taking.value
         let copy = try #require(world.copies.first)
         #expect(copy.routingKey == "q.retry.1ms")
@@ -115,9 +115,9 @@ struct JobPipelineTests {
     }
 
     @Test func `under park a proxy's 503 is for a person to look at`() async throws {
-        let admission = Admission.simulated(gate: Gate(minDelay: .seconds(3600), maxDelay: .seconds(3600)))
+        let gate = Gate.simulated(machine: GateState(minDelay: .seconds(3600), maxDelay: .seconds(3600)))
         let world = Self.world([Self.answered(503, "<html>Backend fetch failed</html>")])
-        let pipeline = JobPipeline.simulated(in: world, MemoryJournal(), gateway: .park, admission: admission)
+        let pipeline = JobPipeline.simulated(in: world, MemoryJournal(), gateway: .park, gate: gate)
         #expect(await world.step(pipeline))
         #expect(world.submissions == 1 && world.unknown == 1)
         let error = try #require(world.replies.first?["error"])
@@ -125,11 +125,11 @@ struct JobPipelineTests {
         // What it said is kept.
         #expect(error["api_answer"]?.text == "<html>Backend fetch failed</html>")
         #expect(world.copies.first?.properties.headers?["x-api-answer"]?.text == "<html>Backend fetch failed</html>")
-        #expect(admission.closedFor == .unavailable)
+        #expect(gate.closedFor == .unavailable)
     }
 
     @Test func `a job that meets the row of refusals goes back as it came`() async throws {
-        let admission = Admission.simulated(gate: Gate(minDelay: .seconds(3600), maxDelay: .seconds(3600)))
+        let gate = Gate.simulated(machine: GateState(minDelay: .seconds(3600), maxDelay: .seconds(3600)))
         let plain = Self.answered(400, "The plain HTTP request was sent to HTTPS port")
         let journal = MemoryJournal()
         var late: [Task<Void, Never>] = []
@@ -137,7 +137,7 @@ struct JobPipelineTests {
         for index in 0..<4 {
             let world = Self.world([plain]) { $0.messageID = ByteString("job-\(index)") }
             worlds.append(world)
-            let pipeline = JobPipeline.simulated(in: world, journal, admission: admission)
+            let pipeline = JobPipeline.simulated(in: world, journal, gate: gate)
             let delivery = try #require(world.deliver())
             if index < 3 {
                 await pipeline.take(delivery)
@@ -148,7 +148,7 @@ struct JobPipelineTests {
         for task in late { await task.value }
         #expect(worlds.map(\.deadLetters) == [1, 1, 1, 0])
         #expect(worlds[3].copies.map(\.routingKey) == ["q.retry.1ms"])
-        #expect(admission.closedFor == .endpoint)
+        #expect(gate.closedFor == .endpoint)
     }
 
     @Test func `evidence is kept without the job's own texts`() async throws {
@@ -180,18 +180,18 @@ struct JobPipelineTests {
 
     @Test func `a job that waits for its start has no entry yet`() async throws {
         let journal = MemoryJournal()
-        let world = Self.world([Self.accepted.sighting])
+        let world = Self.world([Self.accepted.result])
         let limit = RateLimit(count: 1, period: .seconds(100))
-        let admission = Admission.simulated(rateLimit: limit)
+        let gate = Gate.simulated(rateLimit: limit)
         // Takes the only start.
-        #expect(await admission.enter()?.isProbe == false)
-        let pipeline = JobPipeline.simulated(in: world, journal, admission: admission)
+        #expect(await gate.enter()?.isProbe == false)
+        let pipeline = JobPipeline.simulated(in: world, journal, gate: gate)
         let delivery = try #require(world.deliver())
         let waiting = Task { await pipeline.take(delivery) }
         // The second start is 100 s away: the job waits until the drain sends it back.
-        try await eventually("the job waits") { admission.waiting > 0 }
+        try await eventually("the job waits") { gate.waiting > 0 }
         #expect(journal.count == 0)
-        admission.drain()
+        gate.drain()
         await waiting.value
         #expect(world.copies.map(\.routingKey) == ["q.retry.1ms"])
         #expect(world.submissions == 0)
@@ -215,14 +215,14 @@ struct JobPipelineTests {
     }
 
     @Test func `who accepts a double charge keeps the mark, also where no journal knows of the first`() async throws {
-        func replay(_ answer: SubmissionSighting) async -> SimulatedWorld {
+        func replay(_ answer: SubmissionResult) async -> SimulatedWorld {
             let world = Self.world([answer]) {
                 $0.headers = ["x-accept-double-charge": .boolean(true), "x-replay-count": .int64(1)]
             }
             await Self.runAll(world, .simulated(in: world, MemoryJournal()))
             return world
         }
-        let accepted = await replay(Self.accepted.sighting)
+        let accepted = await replay(Self.accepted.result)
         #expect(accepted.replies.first?["may_be_duplicate"] == .boolean(true))
         let refused = await replay(Self.answered(422))
         #expect(refused.replies.first?["charged"]?.text == "maybe")
@@ -231,13 +231,13 @@ struct JobPipelineTests {
 
     @Test func `a verdict that the store did not take is kept, and nothing begins before it is written`() async throws {
         let journal = FailingJournal(MemoryJournal())
-        let admission = Admission.simulated()
-        let world = Self.world([Self.accepted.sighting])
-        let pipeline = JobPipeline.simulated(in: world, journal, admission: admission)
+        let gate = Gate.simulated()
+        let world = Self.world([Self.accepted.result])
+        let pipeline = JobPipeline.simulated(in: world, journal, gate: gate)
         journal.fails.withLockedValue { $0 = [.finish] }
         await Self.runAll(world, pipeline)
         #expect(world.replies.first?["task_id"]?.text == "t")
-        #expect(admission.closure?.reason == .journal)
+        #expect(gate.closure?.reason == .journal)
         // The same job again, in another delivery; the store still fails, and then no longer.
         let again = try #require(
             SimulatedWorld(body: Self.body, answers: { _ in Self.accepted }).deliver()
@@ -255,42 +255,44 @@ struct JobPipelineTests {
     }
 
     @Test func `a waiting copy takes a definite no, and a later publication is a new job`() async throws {
-        let desk = JournalDesk(MemoryJournal())
+        let journal = JobJournal(MemoryJournal())
         let request = JournalRequest(id: "j", digest: BodyDigest([1]))
         let no = JobFailure(.apiRejected, "no", httpStatus: 422)
         let told = PriorSubmission.failed(no, attempts: 1, mayBeDuplicate: false)
         let first = Gatekeeper()
         let submission = Task {
-            try await desk.recording(request) { answer in
+            try await journal.recording(request) { answer in
                 await first.pass()
                 return (answer, .failed(no))
             }
         }
         try await eventually("it is under way") { first.isWaitedAt }
-        let copies = (0..<5).map { _ in Task { try await desk.recording(request) { ($0, .released) } } }
+        let copies = (0..<5).map { _ in Task { try await journal.recording(request) { ($0, .released) } } }
         let other = Task {
-            try await desk.recording(JournalRequest(id: "j", digest: BodyDigest([2]))) { ($0, .released) }
+            try await journal.recording(JournalRequest(id: "j", digest: BodyDigest([2]))) { ($0, .released) }
         }
-        try await eventually("all wait") { desk.waiting(for: "j") == 6 }
+        try await eventually("all wait") { journal.waiting(for: "j") == 6 }
         first.open()
         #expect(try await submission.value == .never)
         for copy in copies { #expect(try await copy.value == told) }
         #expect(try await other.value == .never)
-        #expect(try await desk.recording(request) { ($0, .released) } == .never)
+        #expect(try await journal.recording(request) { ($0, .released) } == .never)
     }
 
     @Test func `a submission that throws is released, or stays marked`() async throws {
         struct Stop: Error {}
-        let desk = JournalDesk(MemoryJournal())
+        let journal = JobJournal(MemoryJournal())
         let request = JournalRequest(id: "j", digest: BodyDigest([1]))
         await #expect(throws: Stop.self) {
-            try await desk.recording(request) { (_) -> (Int, JobEnd) in throw Stop() }
+            try await journal.recording(request) { (_) -> (Int, JobEnd) in throw Stop() }
         }
-        _ = try await desk.recording(request) { ($0, .retrying(attempts: 1)) }
+        _ = try await journal.recording(request) { ($0, .retrying(attempts: 1)) }
         await #expect(throws: Stop.self) {
-            try await desk.recording(request) { (_) -> (Int, JobEnd) in throw Stop() }
+            try await journal.recording(request) { (_) -> (Int, JobEnd) in throw Stop() }
         }
-        let answer = try await desk.recording(request) { ($0, .accepted(taskID: "t", at: Timestamp(milliseconds: 1))) }
+        let answer = try await journal.recording(request) {
+            ($0, .accepted(taskID: "t", at: Timestamp(milliseconds: 1)))
+        }
         // The one that threw has sent nothing, and does not count.
         #expect(answer == .possible(attempts: 1))
         let known = PriorSubmission.accepted(
@@ -299,7 +301,7 @@ struct JobPipelineTests {
             mayBeDuplicate: true,
             at: Timestamp(milliseconds: 1)
         )
-        #expect(try await desk.recording(request) { ($0, .released) } == known)
+        #expect(try await journal.recording(request) { ($0, .released) } == known)
     }
 
     @Test func `a copy that another process is at goes back, and takes that verdict later`() async throws {
@@ -336,7 +338,7 @@ struct JobPipelineTests {
             let journal: any SubmissionJournal =
                 isKept ? try SQLiteJournal(path: TemporaryFile.path("journal")) : MemoryJournal()
             for id in ids {
-                let world = Self.world([Self.accepted.sighting]) { $0.messageID = id }
+                let world = Self.world([Self.accepted.result]) { $0.messageID = id }
                 await Self.runAll(world, .simulated(in: world, journal))
                 #expect(world.submissions == 1, "\(id.bytes) \(isKept)")
             }
@@ -347,7 +349,7 @@ struct JobPipelineTests {
     @Test func `a delivery whose connection is gone is neither submitted nor settled, but what cost money is told`()
         async throws
     {
-        let gone = Self.world([Self.accepted.sighting])
+        let gone = Self.world([Self.accepted.result])
         gone.liveness.withLockedValue { $0 = { false } }
         await JobPipeline.simulated(in: gone, MemoryJournal()).take(try #require(gone.deliver()))
         #expect(gone.submissions == 0)
@@ -356,7 +358,7 @@ struct JobPipelineTests {
         // It goes while the job is being submitted.
         for (answer, isTold) in [
             // The journal keeps an unknown for the next delivery, which tells it: once.
-            (Self.accepted.sighting, true), (Self.answered(422), false), (.failed(.timedOut), false),
+            (Self.accepted.result, true), (Self.answered(422), false), (.failed(.timedOut), false),
         ] {
             let world = Self.world([answer])
             world.liveness.withLockedValue { $0 = { world.submissions == 0 } }
@@ -383,7 +385,7 @@ struct JobPipelineTests {
 
     @Test func `a delivery that goes while its job waits is not submitted`() async throws {
         // Live until the journal has its entry: what comes after that are the waits for requester and start.
-        let world = Self.world([Self.accepted.sighting]) { $0.replyTo = "amq.rabbitmq.reply-to.x" }
+        let world = Self.world([Self.accepted.result]) { $0.replyTo = "amq.rabbitmq.reply-to.x" }
         let delivery = try #require(world.deliver())
         let pipeline = JobPipeline.simulated(in: world, MemoryJournal())
         world.liveness.withLockedValue { $0 = { world.seen.isEmpty } }
@@ -394,7 +396,7 @@ struct JobPipelineTests {
 
     @Test(arguments: [DoubtPolicy.park, .retry])
     func `a job without an id that was delivered before is in doubt`(_ policy: DoubtPolicy) async throws {
-        let world = Self.world([Self.accepted.sighting]) { $0.messageID = nil }
+        let world = Self.world([Self.accepted.result]) { $0.messageID = nil }
         _ = world.deliver()
         await Self.runAll(world, .simulated(in: world, MemoryJournal(), noAnswer: policy))
         let reply = try #require(world.replies.first)
@@ -409,10 +411,10 @@ struct JobPipelineTests {
         let digest = BodyDigest(try EditJob(parsing: Self.body.utf8).requestBody())
         _ = try await journal.begin(JournalRequest(id: "job", digest: digest))
         try await journal.finish("job", .retrying(attempts: 1))
-        let admission = Admission.simulated()
-        let world = Self.world([Self.accepted.sighting]) { $0.replyTo = "amq.rabbitmq.reply-to.x" }
-        let closing = ClosingPublisher(world: world, admission: admission)
-        let pipeline = JobPipeline.simulated(in: world, journal, admission: admission, publisher: closing)
+        let gate = Gate.simulated()
+        let world = Self.world([Self.accepted.result]) { $0.replyTo = "amq.rabbitmq.reply-to.x" }
+        let closing = ClosingPublisher(world: world, gate: gate)
+        let pipeline = JobPipeline.simulated(in: world, journal, gate: gate, publisher: closing)
         let delivery = try #require(world.deliver())
         await pipeline.take(delivery)
         #expect(world.submissions == 0)
@@ -422,7 +424,7 @@ struct JobPipelineTests {
     }
 
     @Test func `a body that was too large to be kept is told, and the broker dead-letters it`() async throws {
-        let world = Self.world([Self.accepted.sighting])
+        let world = Self.world([Self.accepted.result])
         let delivery = Delivery(
             tag: DeliveryTag(epoch: 1, number: 1),
             routingKey: "q",
@@ -476,13 +478,13 @@ private final class Gatekeeper: Sendable {
 /// A publisher whose answer about a requester comes after the gate has closed.
 private struct ClosingPublisher: MessagePublisher {
     let world: SimulatedWorld
-    let admission: Admission
+    let gate: Gate
 
     func publish(_ message: OutboundMessage, for delivery: Delivery?) async throws -> PublishResult {
         try await world.publish(message, for: delivery)
     }
     func exists(queue: ByteString) async throws -> Bool? {
-        var other = await admission.enter()
+        var other = await gate.enter()
         _ = other?.leave(.serviceFault(.init(reason: .auth, retryAfter: .seconds(3600))), job: "other")
         return true
     }

@@ -161,8 +161,8 @@ struct FailureTextTests {
 
     private static func text(_ apiMessage: String) -> String {
         let body = #"{"message":"\#(apiMessage)"}"#
-        let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
-        return FailureText.text(.rejected(.init(status: 422)), sighting: sighting, token: "sk-Tok3n-98765432") { job }
+        let result = SubmissionResult.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
+        return FailureText.text(.rejected(.init(status: 422)), result: result, token: "sk-Tok3n-98765432") { job }
     }
 
     @Test func `the API's own words are passed on`() {
@@ -186,9 +186,9 @@ struct FailureTextTests {
         let decomposed = "bad: e\u{301}le\u{301}phant a\u{300} Noe\u{308}l"
         let job = EditJob(imageURLs: ["https://a.example/x"], prompt: composed)
         let body = #"{"message":"\#(decomposed)"}"#
-        let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
+        let result = SubmissionResult.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
         #expect(
-            FailureText.text(.rejected(.init(status: 422)), sighting: sighting, token: "t0ken-of-ours") { job }
+            FailureText.text(.rejected(.init(status: 422)), result: result, token: "t0ken-of-ours") { job }
                 == "The API refused the job with status 422."
         )
     }
@@ -196,9 +196,9 @@ struct FailureTextTests {
     @Test func `a prompt of symbols is a prompt too`() {
         let job = EditJob(imageURLs: ["https://a.example/x"], prompt: "\u{1F525}\u{27A1} \u{1F431}")
         let body = "{\"message\":\"bad prompt: \u{1F525}\u{27A1}\u{1F431}\"}"
-        let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
+        let result = SubmissionResult.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
         #expect(
-            FailureText.text(.rejected(.init(status: 422)), sighting: sighting, token: "t0ken-of-ours") { job }
+            FailureText.text(.rejected(.init(status: 422)), result: result, token: "t0ken-of-ours") { job }
                 == "The API refused the job with status 422."
         )
     }
@@ -208,9 +208,9 @@ struct FailureTextTests {
         let job = try EditJob(parsing: text.utf8, unknownFields: .forward)
         for said in ["style Watercolour Pastel is unknown", "no field named secret-tag"] {
             let body = #"{"message":"\#(said)"}"#
-            let sighting = SubmissionSighting.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
+            let result = SubmissionResult.answered(APIAnswer(status: 422, body: .complete(Array(body.utf8))))
             #expect(
-                FailureText.text(.rejected(.init(status: 422)), sighting: sighting, token: "t0ken-of-ours") { job }
+                FailureText.text(.rejected(.init(status: 422)), result: result, token: "t0ken-of-ours") { job }
                     == "The API refused the job with status 422."
             )
         }

@@ -57,7 +57,7 @@ final class SimulatedWorld: Sendable {
 
     private let state = NIOLockedValueBox(State())
     private let stop: Stop
-    private let answers: @Sendable (Int) -> (sighting: SubmissionSighting, isAccepted: Bool)
+    private let answers: @Sendable (Int) -> (result: SubmissionResult, isAccepted: Bool)
     /// Whether the requester of a direct reply-to is still there.
     let hasRequester: Bool
 
@@ -68,7 +68,7 @@ final class SimulatedWorld: Sendable {
         stop: Stop = .connectionLost,
         hasRequester: Bool = true,
         change: (inout MessageProperties) -> Void = { _ in },
-        answers: @escaping @Sendable (Int) -> (sighting: SubmissionSighting, isAccepted: Bool)
+        answers: @escaping @Sendable (Int) -> (result: SubmissionResult, isAccepted: Bool)
     ) {
         self.stop = stop
         self.answers = answers
@@ -177,17 +177,17 @@ extension SimulatedWorld: Submitter {
     func submit(
         _ submission: consuming SubmissionRequest,
         over reservation: consuming Reservation
-    ) async -> SubmissionSighting {
+    ) async -> SubmissionResult {
         let body = submission.body
 
-        let sighting = perform(.submit) { state in
-            let (sighting, isAccepted) = answers(state.submissions)
+        let result = perform(.submit) { state in
+            let (result, isAccepted) = answers(state.submissions)
             state.submissions += 1
             state.bodies.append(body)
             if isAccepted { state.accepted += 1 }
-            return sighting
+            return result
         }
-        return sighting ?? .failed(.cancelled)
+        return result ?? .failed(.cancelled)
     }
 }
 

@@ -366,11 +366,11 @@ struct JournalStoreTests {
     }
 
     @Test func `copies of a job wait for the verdict of the first, and take it`() async throws {
-        let desk = JournalDesk(MemoryJournal())
+        let journal = JobJournal(MemoryJournal())
         let tasks = (0..<20)
             .map { _ in
                 Task {
-                    try await desk.recording(Self.request()) {
+                    try await journal.recording(Self.request()) {
                         ($0, JobEnd.accepted(taskID: "t", at: Self.moment))
                     }
                 }
@@ -382,12 +382,12 @@ struct JournalStoreTests {
     }
 
     @Test func `after a definite no just one of the copies is submitted`() async throws {
-        let desk = JournalDesk(MemoryJournal())
+        let journal = JobJournal(MemoryJournal())
         let begun = NIOLockedValueBox(0)
         let tasks = (0..<20)
             .map { _ in
                 Task {
-                    try await desk.recording(Self.request()) { answer in
+                    try await journal.recording(Self.request()) { answer in
                         guard answer.allowsSubmission else { return (answer, .released) }
                         let number = begun.withLockedValue { count in
                             count += 1

@@ -223,7 +223,7 @@ struct LedgerSimulation {
         else { return }
         replicas[index].isConsuming = true
         let copy = queue.removeFirst()
-        // As the desk: copies of a job that this process is submitting wait.
+        // As the journal: copies of a job that this process is submitting wait.
         guard !replicas[index].work.contains(where: { $0.copy.job == copy.job }) else {
             queue.append(copy)
             return

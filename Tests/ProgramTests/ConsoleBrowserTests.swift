@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 extension ProgramTests {
-    /// The console in a real browser: with and without scripts, on a phone and a desk, by day and by night.
+    /// The console in a real browser: with and without scripts, on a phone and a journal, by day and by night.
     @Suite(.machine, .timeLimit(.minutes(10)))
     struct ConsoleBrowserTests {
         private static let pages = [

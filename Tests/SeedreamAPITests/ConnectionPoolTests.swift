@@ -11,7 +11,7 @@ import Testing
 @Suite(.timeLimit(.minutes(10)))
 struct ConnectionPoolTests {
     private static let accepted = ScriptedServer.answer(200, #"{"task_id":"t"}"#)
-    private static let answered = SubmissionSighting.answered(
+    private static let answered = SubmissionResult.answered(
         APIAnswer(status: 200, body: .complete(Array(#"{"task_id":"t"}"#.utf8)))
     )
 
@@ -100,15 +100,15 @@ struct ConnectionPoolTests {
         }
         try await Self.with(server, connections: 1) { client in
             for status in 200...599 {
-                let sighting = await client.submit(Self.request("\(status)"))
+                let result = await client.submit(Self.request("\(status)"))
                 let isBare = bodiless.contains(status)
                 let answer = APIAnswer(
                     status: status,
                     retryAfter: isBare ? nil : "7",
                     body: .complete(isBare ? [] : Array(#"{"task_id":"t"}"#.utf8))
                 )
-                #expect(sighting == .answered(answer))
-                #expect(OutcomeTable.outcome(of: sighting) == OutcomeTable.outcome(of: .answered(answer)))
+                #expect(result == .answered(answer))
+                #expect(OutcomeTable.outcome(of: result) == OutcomeTable.outcome(of: .answered(answer)))
             }
         }
         #expect(Set(server.requests.map(\.connection)) == [0], "each answer leaves the connection usable")
@@ -118,9 +118,9 @@ struct ConnectionPoolTests {
     func `no more connections than allowed, and nobody in the line is forgotten`(_ transport: Transport) async throws {
         let server = try await Server(transport) { _, _ in .send(Self.accepted) }
         try await Self.with(server, connections: 3) { client in
-            await withTaskGroup(of: SubmissionSighting.self) { group in
+            await withTaskGroup(of: SubmissionResult.self) { group in
                 for index in 0..<200 { group.addTask { await client.submit(Self.request("\(index)")) } }
-                for await sighting in group { #expect(sighting == Self.answered) }
+                for await result in group { #expect(result == Self.answered) }
             }
         }
         #expect(server.requests.count == 200)
@@ -150,8 +150,8 @@ struct ConnectionPoolTests {
         try await Self.with(server, timeout: .seconds(5)) { client in
             for round in 0..<4 {
                 let start = ContinuousClock.now
-                let sighting = await client.submit(Self.request("\(round)"))
-                #expect(sighting == (round.isMultiple(of: 2) ? Self.answered : .failed(.timedOut)))
+                let result = await client.submit(Self.request("\(round)"))
+                #expect(result == (round.isMultiple(of: 2) ? Self.answered : .failed(.timedOut)))
                 if !round.isMultiple(of: 2) { #expect(ContinuousClock.now - start >= .milliseconds(4990)) }
             }
         }
@@ -194,9 +194,9 @@ struct ConnectionPoolTests {
         }
         // One connection, so that the next job waits for just this one.
         try await Self.with(server, connections: 1) { client in
-            await withTaskGroup(of: SubmissionSighting.self) { group in
+            await withTaskGroup(of: SubmissionResult.self) { group in
                 for index in 0..<20 { group.addTask { await client.submit(Self.request("\(index)")) } }
-                for await sighting in group { #expect(sighting == Self.answered) }
+                for await result in group { #expect(result == Self.answered) }
             }
         }
         #expect(server.requests.map(\.connection).max() == 1)
@@ -315,9 +315,9 @@ struct ConnectionPoolTests {
 
     @Test func `each request fails once where nobody listens`() async throws {
         try await Self.with(url: "http://127.0.0.1:1", connections: 4) { client in
-            await withTaskGroup(of: SubmissionSighting.self) { group in
+            await withTaskGroup(of: SubmissionResult.self) { group in
                 for index in 0..<50 { group.addTask { await client.submit(Self.request("\(index)")) } }
-                for await sighting in group { #expect(sighting == .failed(.notConnected)) }
+                for await result in group { #expect(result == .failed(.notConnected)) }
             }
         }
     }

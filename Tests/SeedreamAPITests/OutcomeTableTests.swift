@@ -7,7 +7,7 @@ import Testing
 struct OutcomeTableTests {
     private static let uuid = "5c1d4f0e-0b1c-4c2a-9f6e-0a1b2c3d4e5f"
 
-    private static func answered(_ status: Int, _ body: String = "", retryAfter: String? = nil) -> SubmissionSighting {
+    private static func answered(_ status: Int, _ body: String = "", retryAfter: String? = nil) -> SubmissionResult {
         .answered(APIAnswer(status: status, retryAfter: retryAfter, body: .complete(Array(body.utf8))))
     }
 
@@ -39,7 +39,7 @@ struct OutcomeTableTests {
         .rejected(.init(isAboutContent: content, status: status, isUnfamiliar: unfamiliar))
     }
 
-    static let acceptances: [(SubmissionSighting, SubmissionOutcome)] = [
+    static let acceptances: [(SubmissionResult, SubmissionOutcome)] = [
         (answered(200, #"{"task_id":"\#(uuid)"}"#), .accepted(taskID: uuid, nil)),
         (answered(201, #"{"task_id":"\#(uuid)","x":[]}"#), .accepted(taskID: uuid, nil)),
         (answered(200, #"{"task_id":"abc"}"#), .accepted(taskID: "abc", .taskIDIsNoUUID)),
@@ -60,7 +60,7 @@ struct OutcomeTableTests {
         (answered(200, #"{"code":null,"error_code":0,"task_id":"\#(uuid)"}"#), .accepted(taskID: uuid, nil)),
     ]
 
-    static let unreadable: [SubmissionSighting] = [
+    static let unreadable: [SubmissionResult] = [
         answered(200), answered(200, "{"), answered(200, "<html></html>"), answered(200, "{}"), answered(200, "[]"),
         answered(200, #"{"task_id":""}"#), answered(200, #"{"task_id":7.5}"#), answered(200, #"{"task_id":null}"#),
         // An id beside an error, and two of them.
@@ -73,7 +73,7 @@ struct OutcomeTableTests {
         .answered(APIAnswer(status: 200, body: .tooLong)), .answered(APIAnswer(status: 200, body: .cut)),
     ]
 
-    static let envelopes: [(SubmissionSighting, SubmissionOutcome)] = [
+    static let envelopes: [(SubmissionResult, SubmissionOutcome)] = [
         (answered(200, #"{"code":401,"msg":"no"}"#), gate(.auth, 401)),
         (answered(200, #"{"code":"402"}"#), gate(.credits, 402)),
         (answered(200, #"{"error_code":433}"#), gate(.quota, 433)),
@@ -87,7 +87,7 @@ struct OutcomeTableTests {
         (answered(200, #"{"code":505}"#), gate(.featureDisabled, 505)),
     ]
 
-    static let statuses: [(SubmissionSighting, SubmissionOutcome)] = [
+    static let statuses: [(SubmissionResult, SubmissionOutcome)] = [
         (answered(301), gate(.redirect, 301)), (answered(302), gate(.redirect, 302)),
         (answered(303), gate(.redirect, 303)), (answered(307), gate(.redirect, 307)),
         (answered(308), gate(.redirect, 308)), (answered(304), gate(.redirect, 304)),
@@ -139,20 +139,20 @@ struct OutcomeTableTests {
         (.answered(APIAnswer(status: 500, body: .tooLong)), unknown(.gateway, 500)),
     ]
 
-    static let silences: [(SubmissionSighting, SubmissionOutcome)] = [
+    static let silences: [(SubmissionResult, SubmissionOutcome)] = [
         (.failed(.nameNotResolved), gate(.dns)), (.failed(.notConnected), gate(.connect)),
         (.failed(.notWritten), gate(.connect)), (.failed(.tls), gate(.tls)), (.failed(.timedOut), unknown(.silent)),
         (.failed(.connectionEnded), unknown(.silent)), (.failed(.cancelled), unknown(.silent)),
     ]
 
     @Test(arguments: acceptances + envelopes + statuses + silences)
-    func `a sighting has its outcome`(_ sighting: SubmissionSighting, _ outcome: SubmissionOutcome) {
-        #expect(OutcomeTable.outcome(of: sighting) == outcome)
+    func `a result has its outcome`(_ result: SubmissionResult, _ outcome: SubmissionOutcome) {
+        #expect(OutcomeTable.outcome(of: result) == outcome)
     }
 
     @Test(arguments: unreadable)
-    func `a yes without a task id is never taken for a no`(_ sighting: SubmissionSighting) {
-        #expect(OutcomeTable.outcome(of: sighting) == Self.unknown(.unreadable, 200))
+    func `a yes without a task id is never taken for a no`(_ result: SubmissionResult) {
+        #expect(OutcomeTable.outcome(of: result) == Self.unknown(.unreadable, 200))
     }
 
     @Test(arguments: 100...999)

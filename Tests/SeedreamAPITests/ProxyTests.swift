@@ -22,7 +22,7 @@ struct ProxyTests {
         isSecure: Bool = false,
         trusts: Bool = true,
         connectTimeout: Duration = .seconds(20)
-    ) async throws -> (sighting: SubmissionSighting, requests: Int) {
+    ) async throws -> (result: SubmissionResult, requests: Int) {
         let certificate = isSecure ? try await certificate.value : nil
         let server = try await ScriptedServer(certificate: certificate) { _, _ in .send(Self.accepted) }
         var options = SeedreamClient.Options(
@@ -33,25 +33,25 @@ struct ProxyTests {
         options.connectTimeout = connectTimeout
         options.caFile = trusts ? certificate?.certificatePath : nil
         options.proxy = try ProxyAddress(parsing: "http://\(credentials)127.0.0.1:\(proxy.port)")
-        var sighting = SubmissionSighting.failed(.cancelled)
+        var result = SubmissionResult.failed(.cancelled)
         try await SeedreamClient.with(options) { client in
-            sighting = await client.submit(Self.request())
-            if case .answered = sighting {
+            result = await client.submit(Self.request())
+            if case .answered = result {
                 // The connection is kept, and the tunnel with it.
-                #expect(await client.submit(Self.request()) == sighting)
+                #expect(await client.submit(Self.request()) == result)
             }
         }
-        return (sighting, server.requests.count)
+        return (result, server.requests.count)
     }
 
     @Test(arguments: [false, true]) func `a job is submitted once through a tunnel`(_ isSecure: Bool) async throws {
         let proxy = try await TunnelProxy()
-        let (sighting, requests) = try await Self.submit(
+        let (result, requests) = try await Self.submit(
             through: proxy,
             credentials: "app:p%40ss@",
             isSecure: isSecure
         )
-        #expect(sighting == .answered(APIAnswer(status: 200, body: .complete(Array(#"{"task_id":"t"}"#.utf8)))))
+        #expect(result == .answered(APIAnswer(status: 200, body: .complete(Array(#"{"task_id":"t"}"#.utf8)))))
         #expect(requests == 2)
         let head = try #require(proxy.requests.first)
         #expect(proxy.requests.count == 1 && head.hasPrefix("CONNECT 127.0.0.1:"))
@@ -68,13 +68,13 @@ struct ProxyTests {
     ])
     func `a proxy that opens no tunnel has sent nothing`(_ step: TunnelProxy.Step) async throws {
         let proxy = try await TunnelProxy { _ in step }
-        let (sighting, requests) = try await Self.submit(through: proxy)
-        #expect(Self.isOfProxy(sighting) && requests == 0)
+        let (result, requests) = try await Self.submit(through: proxy)
+        #expect(Self.isOfProxy(result) && requests == 0)
     }
 
     /// Whether it is told as the proxy's fault, and closes the gate as what was not sent.
-    private static func isOfProxy(_ sighting: SubmissionSighting) -> Bool {
-        guard case .serviceFault(let fault) = OutcomeTable.outcome(of: sighting), case .proxy? = fault.cause else {
+    private static func isOfProxy(_ result: SubmissionResult) -> Bool {
+        guard case .serviceFault(let fault) = OutcomeTable.outcome(of: result), case .proxy? = fault.cause else {
             return false
         }
         return fault.reason == .connect
@@ -82,13 +82,13 @@ struct ProxyTests {
 
     @Test func `a proxy that says nothing is given up, and has sent nothing`() async throws {
         let proxy = try await TunnelProxy { _ in .hang }
-        let (sighting, requests) = try await Self.submit(through: proxy, connectTimeout: .seconds(2))
-        #expect(Self.isOfProxy(sighting) && requests == 0)
+        let (result, requests) = try await Self.submit(through: proxy, connectTimeout: .seconds(2))
+        #expect(Self.isOfProxy(result) && requests == 0)
     }
 
     @Test func `a certificate behind the tunnel is checked like any other`() async throws {
-        let (sighting, requests) = try await Self.submit(through: TunnelProxy(), isSecure: true, trusts: false)
-        #expect(sighting == .failed(.tls) && requests == 0)
+        let (result, requests) = try await Self.submit(through: TunnelProxy(), isSecure: true, trusts: false)
+        #expect(result == .failed(.tls) && requests == 0)
     }
 
     @Test func `a proxy without an address is not the API's name`() async throws {

@@ -47,7 +47,7 @@ struct SeedreamClientTests {
     }
 
     /// Of an answer that is all x; its beginning is kept.
-    private static func tooLong(_ kept: Int) -> SubmissionSighting {
+    private static func tooLong(_ kept: Int) -> SubmissionResult {
         var answer = APIAnswer(status: 200, body: .tooLong)
         answer.fragment = Array(repeating: UInt8(ascii: "x"), count: kept)
         return .answered(answer)
@@ -160,19 +160,19 @@ struct SeedreamClientTests {
         let stranger = try await TestCertificate(for: "DNS:other.example")
         let server = try await ScriptedServer(certificate: certificate) { _, _ in .send(Self.accepted) }
         let misnamed = try await ScriptedServer(certificate: stranger) { _, _ in .send(Self.accepted) }
-        func sighting(_ port: Int, root: TestCertificate?) async throws -> SubmissionSighting? {
-            var seen: SubmissionSighting?
+        func result(_ port: Int, root: TestCertificate?) async throws -> SubmissionResult? {
+            var seen: SubmissionResult?
             let root = root?.certificatePath
             try await Self.withClient(port: port, baseURL: "https://127.0.0.1:\(port)", caFile: root) { client in
                 seen = await client.submit(Self.request())
             }
             return seen
         }
-        let trusted = try await sighting(server.port, root: certificate)
+        let trusted = try await result(server.port, root: certificate)
         #expect(trusted == .answered(APIAnswer(status: 200, body: .complete(Array(#"{"task_id":"t"}"#.utf8)))))
-        let untrusted = try await sighting(server.port, root: nil)
+        let untrusted = try await result(server.port, root: nil)
         #expect(untrusted == .failed(.tls))
-        let wrongName = try await sighting(misnamed.port, root: stranger)
+        let wrongName = try await result(misnamed.port, root: stranger)
         #expect(wrongName == .failed(.tls))
         #expect(server.requests.count == 1)
         #expect(misnamed.requests.isEmpty)

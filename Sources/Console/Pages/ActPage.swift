@@ -8,7 +8,7 @@ struct ActPage {
 
     let act: Act
     let choice: LetterChoice
-    let summary: DeadLetterDesk.Summary
+    let summary: DeadLetterService.Summary
     let queues: (jobs: String, from: String)
     let until: String
     let layout: Layout

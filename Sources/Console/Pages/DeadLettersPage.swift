@@ -4,7 +4,7 @@ import SharedValues
 
 /// Which letters a page or an action is about, as its address and its forms say it.
 struct LetterChoice {
-    let queue: DeadLetterDesk.Queue
+    let queue: DeadLetterService.Queue
     let code: String?
     let job: String?
     let since: String?
@@ -13,8 +13,8 @@ struct LetterChoice {
     /// What had not failed by then was not shown to anybody.
     let until: Timestamp?
 
-    init(_ form: FormData, queue: DeadLetterDesk.Queue? = nil) {
-        self.queue = queue ?? form["queue"].flatMap { DeadLetterDesk.Queue(rawValue: $0) } ?? .deadLetters
+    init(_ form: FormData, queue: DeadLetterService.Queue? = nil) {
+        self.queue = queue ?? form["queue"].flatMap { DeadLetterService.Queue(rawValue: $0) } ?? .deadLetters
         code = form.word("code")
         job = form.word("job")
         since = form.word("since")
@@ -70,7 +70,7 @@ struct DeadLettersPage {
     static let most = 100
 
     let choice: LetterChoice
-    let look: DeadLetterDesk.Look
+    let look: DeadLetterService.Look
     let layout: Layout
 
     private var isUnknown: Bool { choice.queue == .unknown }

@@ -11,7 +11,7 @@ struct JobPage {
     let id: String
     /// What the ledger says; nil if there is none.
     let submissions: [SubmissionRecord]?
-    let letters: [(queue: DeadLetterDesk.Queue, letter: DeadLetter)]
+    let letters: [(queue: DeadLetterService.Queue, letter: DeadLetter)]
     /// What the API says of the job's task; nil if it was not asked.
     let status: TaskStatus?
     /// What could not be read, and why.
@@ -72,7 +72,7 @@ struct JobPage {
         }
     }
 
-    private func section(_ queue: DeadLetterDesk.Queue, _ letter: DeadLetter) -> HTML {
+    private func section(_ queue: DeadLetterService.Queue, _ letter: DeadLetter) -> HTML {
         let headers = letter.delivery.properties.headers ?? [:]
         let properties = letter.delivery.properties
         let violations = letter.violations.map { violation -> HTML in

@@ -18,11 +18,11 @@ package struct FollowIntake: Sendable {
 
     /// Takes tasks until the drain begins, if this user may, whatever `follow.tasks` says of new ones: each was promised a look,
     /// perhaps by another replica, and brings to their ends those that were taken.
-    func run(over links: BrokerLinks, until admission: Admission) async {
+    func run(over links: BrokerLinks, until gate: Gate) async {
         // What was seen must be told: nothing is taken before there is a connection to tell it on.
         guard await links.publisher.session() != nil else { return }
         await withDiscardingTaskGroup { looks in
-            while !Task.isCancelled, admission.intake() != .ended {
+            while !Task.isCancelled, gate.intake() != .ended {
                 guard let connection = await links.consumer.session() else { return }
                 let consumer: Consumer
                 do throws(AMQPError) {
@@ -30,11 +30,11 @@ package struct FollowIntake: Sendable {
                 } catch {
                     guard error.code != .accessRefused else { return report(error) }
                     if error.code != .closed { report(error) }
-                    await admission.wait(until: .now + .seconds(1))
+                    await gate.wait(until: .now + .seconds(1))
                     continue
                 }
                 let watch = Task {
-                    await admission.untilDrain { await Self.never() }
+                    await gate.untilDrain { await Self.never() }
                     try? await consumer.cancel()
                 }
                 for await delivery in consumer.deliveries {

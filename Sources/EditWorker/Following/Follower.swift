@@ -7,7 +7,7 @@ package import SharedValues
 /// Looks at tasks, each time once, and takes each to its end.
 package protocol TaskLooker: Sendable {
     /// What was seen of a look at a task.
-    func look(atTask taskID: String, token: String) async -> SubmissionSighting
+    func look(atTask taskID: String, token: String) async -> SubmissionResult
 }
 
 extension SeedreamClient: TaskLooker {}
@@ -21,7 +21,7 @@ package final class Follower: Sendable {
     private let policy: FollowPolicy
     private let decoder: JobDecoder
     private let settler: Settler
-    private let admission: Admission
+    private let gate: Gate
     private let observer: JobObserver
     private let onEnd: @Sendable (FollowedTask, JobFailure?) -> Void
     private let schedule: NIOLockedValueBox<StartSchedule>
@@ -35,7 +35,7 @@ package final class Follower: Sendable {
         rateLimit: RateLimit,
         decoder: JobDecoder,
         settler: Settler,
-        admission: Admission,
+        gate: Gate,
         observer: JobObserver,
         onEnd: @escaping @Sendable (FollowedTask, JobFailure?) -> Void = { _, _ in }
     ) {
@@ -45,7 +45,7 @@ package final class Follower: Sendable {
         self.policy = policy
         self.decoder = decoder
         self.settler = settler
-        self.admission = admission
+        self.gate = gate
         self.observer = observer
         schedule = NIOLockedValueBox(StartSchedule(rateLimit))
     }
@@ -79,27 +79,27 @@ package final class Follower: Sendable {
         }
         try await waitForTurn()
         let token = tokens.token
-        let leave = admission.mayLook(hasNewToken: tokens.isNew(token))
+        let leave = gate.mayLook(hasNewToken: tokens.isNew(token))
         guard leave != .refused else {
             return try await settler.wait(task, policy.wait(after: task.followed(at: .now)), task.misses)
         }
         let start = ContinuousClock.now
-        let sighting = await api.look(atTask: task.taskID, token: token)
-        observer.requested(.look, status: sighting.status, after: start.duration(to: .now))
-        let status = quotable(TaskStatusTable.status(of: sighting), of: task, token)
+        let result = await api.look(atTask: task.taskID, token: token)
+        observer.requested(.look, status: result.status, after: start.duration(to: .now))
+        let status = quotable(TaskStatusTable.status(of: result), of: task, token)
         if case .noAnswer(_, true) = status { tokens.refuse(token) }
-        admission.leaveLook(leave, isTokenTaken: status.isTokenTaken)
-        try await settle(task, judged(status, of: task), sighting, token)
+        gate.leaveLook(leave, isTokenTaken: status.isTokenTaken)
+        try await settle(task, judged(status, of: task), result, token)
     }
 
     private func settle(
         _ task: FollowedTask,
         _ status: TaskStatus,
-        _ sighting: SubmissionSighting,
+        _ result: SubmissionResult,
         _ token: String
     ) async throws {
-        let seen = TaskStatusTable.description(of: sighting)
-        note(status, seen, sighting, of: task, token)
+        let seen = TaskStatusTable.description(of: result)
+        note(status, seen, result, of: task, token)
         let now = Timestamp.now
         switch policy.next(after: status, of: task, at: now, seen: seen) {
         case .wait(let delay, let misses): try await settler.wait(task, delay, misses)
@@ -129,7 +129,7 @@ package final class Follower: Sendable {
     private func note(
         _ status: TaskStatus,
         _ seen: String,
-        _ sighting: SubmissionSighting,
+        _ result: SubmissionResult,
         of task: FollowedTask,
         _ token: String
     ) {
@@ -141,7 +141,7 @@ package final class Follower: Sendable {
         guard trouble.withLockedValue({ $0.change(isUnderstood ? nil : seen) }) else { return }
         guard !isUnderstood else { return observer.looksUnderstood() }
         var evidence: String?
-        if case .answered(let answer) = sighting, let line = answer.line, let job = try? decoder.decode(task.job) {
+        if case .answered(let answer) = result, let line = answer.line, let job = try? decoder.decode(task.job) {
             evidence = FailureText.evidence(in: line, hiding: FailureText.secrets(of: job, token))
         }
         observer.lookNotUnderstood(task, seen, evidence)
@@ -161,8 +161,8 @@ package final class Follower: Sendable {
         let moment = schedule.withLockedValue { $0.reserve(now: .now) }
         while moment > .now {
             // A worker that drains leaves the task to another one.
-            guard admission.intake() != .ended, !Task.isCancelled else { throw CancellationError() }
-            await admission.wait(until: moment)
+            guard gate.intake() != .ended, !Task.isCancelled else { throw CancellationError() }
+            await gate.wait(until: moment)
         }
     }
 }

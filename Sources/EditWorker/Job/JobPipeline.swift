@@ -12,8 +12,8 @@ import SharedValues
 /// A class, because every job in flight holds it: a copy would count a reference for each of its parts.
 package final class JobPipeline: Sendable {
     private let decoder: JobDecoder
-    private let admission: Admission
-    private let journal: JournalDesk
+    private let gate: Gate
+    private let journal: JobJournal
     private let submitter: JobSubmitter
     private let policy: RetryPolicy
     private let settler: Settler
@@ -22,15 +22,15 @@ package final class JobPipeline: Sendable {
     /// A pipeline of parts that outlive it.
     package init(
         decoder: JobDecoder,
-        admission: Admission,
-        journal: JournalDesk,
+        gate: Gate,
+        journal: JobJournal,
         submitter: JobSubmitter,
         policy: RetryPolicy,
         settler: Settler,
         observer: JobObserver
     ) {
         self.decoder = decoder
-        self.admission = admission
+        self.gate = gate
         self.journal = journal
         self.submitter = submitter
         self.policy = policy
@@ -104,7 +104,7 @@ package final class JobPipeline: Sendable {
         _ kept: inout KeptProbe?
     ) async throws -> JobEnd? {
         let keptUntil = kept?.end
-        guard var ticket = await admission.enter(keptUntil: keptUntil) else {
+        guard var ticket = await gate.enter(keptUntil: keptUntil) else {
             return job.givenBack(keptUntil == nil ? .notJudged : .notSubmitted, history)
         }
         guard await ticket.prepare(submitter.reserve) else { return nil }
@@ -164,7 +164,7 @@ package final class JobPipeline: Sendable {
     /// Each try of another job could be paid for twice. Counted once, however often it is tried.
     private func keepProbe(_ kept: inout KeptProbe?, _ end: JobEnd, _ history: inout SubmissionHistory) -> Bool {
         if kept == nil {
-            guard case .retry = end.verdict, let mine = KeptProbe(admission) else { return false }
+            guard case .retry = end.verdict, let mine = KeptProbe(gate) else { return false }
             kept = consume mine
             history.attempts = end.attempts
         }

@@ -12,7 +12,7 @@ package protocol Submitter: Sendable {
     func submit(
         _ submission: consuming SubmissionRequest,
         over reservation: consuming Reservation
-    ) async -> SubmissionSighting
+    ) async -> SubmissionResult
     /// Waits for a connection and keeps it for one submission.
     func reserve() async -> Reservation
 }
@@ -62,7 +62,7 @@ package struct JobSubmitter: Sendable {
         let trace = TraceContext(job.delivery.properties.headers)
         let token = tokens.token
         let start = ContinuousClock.now
-        let sighting = await api.submit(
+        let result = await api.submit(
             SubmissionRequest(
                 jobID: job.id,
                 body: body,
@@ -72,18 +72,18 @@ package struct JobSubmitter: Sendable {
             ),
             over: permit.takeConnection()
         )
-        observer.requested(.submit, status: sighting.status, after: start.duration(to: .now))
-        let outcome = policy.withinQueues(OutcomeTable.outcome(of: sighting))
+        observer.requested(.submit, status: result.status, after: start.duration(to: .now))
+        let outcome = policy.withinQueues(OutcomeTable.outcome(of: result))
         switch outcome {
         case .serviceFault(let fault) where fault.reason == .auth: tokens.refuse(token)
         case .accepted(_, let warning?): observer.warn(warning, of: job)
         default: break
         }
-        let evidence = FailureText.evidence(outcome, sighting: sighting, token: token, job: decoded)
+        let evidence = FailureText.evidence(outcome, result: result, token: token, job: decoded)
         if let evidence { observer.notUnderstood(evidence, outcome, of: job) }
         return Answer(
             outcome: outcome,
-            text: FailureText.text(outcome, sighting: sighting, token: token, job: decoded),
+            text: FailureText.text(outcome, result: result, token: token, job: decoded),
             evidence: evidence,
             at: .now
         )

@@ -17,7 +17,7 @@ package enum FailureText {
     /// Repeats nothing of the job's texts nor of the token; `job` is asked for only if the API has said something.
     package static func text(
         _ outcome: SubmissionOutcome,
-        sighting: SubmissionSighting,
+        result: SubmissionResult,
         token: String,
         job: () -> EditJob?
     ) -> String {
@@ -27,9 +27,9 @@ package enum FailureText {
             return ""
         case .rejected(let rejection):
             let what = rejection.isAboutContent ? "refused the content of the job" : "refused the job"
-            return "The API \(what) with status \(rejection.status).\(quote(sighting, hiding: secrets))"
+            return "The API \(what) with status \(rejection.status).\(quote(result, hiding: secrets))"
         case .retry(let postponement):
-            let quote = quote(sighting, hiding: secrets)
+            let quote = quote(result, hiding: secrets)
             return "The API put the job off with status \(postponement.status) at every attempt.\(quote)"
         case .serviceFault(let fault):
             return "The API cannot take jobs (\(fault.reason.rawValue))."
@@ -50,8 +50,8 @@ package enum FailureText {
     }
 
     /// What the API says for a person, unless it repeats a secret: no prompt may get into a header or a log.
-    private static func quote(_ sighting: SubmissionSighting, hiding secrets: @autoclosure () -> [String]?) -> String {
-        guard case .answered(let answer) = sighting, let message = answer.message, let secrets = secrets() else {
+    private static func quote(_ result: SubmissionResult, hiding secrets: @autoclosure () -> [String]?) -> String {
+        guard case .answered(let answer) = result, let message = answer.message, let secrets = secrets() else {
             return ""
         }
         return quotable(message, hiding: secrets).map { " It says: \($0)" } ?? ""
@@ -61,7 +61,7 @@ package enum FailureText {
     /// says nothing, or nothing unknown.
     static func evidence(
         _ outcome: SubmissionOutcome,
-        sighting: SubmissionSighting,
+        result: SubmissionResult,
         token: String,
         job: () -> EditJob?
     ) -> String? {
@@ -72,7 +72,7 @@ package enum FailureText {
             case .accepted(_, let warning): warning != .shape
             case .retry, .serviceFault: true
             }
-        guard !isUnderstood, case .answered(let answer) = sighting, let line = answer.line, let job = job() else {
+        guard !isUnderstood, case .answered(let answer) = result, let line = answer.line, let job = job() else {
             return nil
         }
         return evidence(in: line, hiding: secrets(of: job, token))

@@ -13,8 +13,8 @@ extension JSONValue {
             throw JSONParseError(line: 1, column: 1, reason: "there is a byte order mark before the JSON")
         }
         let flags = Int(JSON_REJECT_DUPLICATES) | Int(JSON_ALLOW_NUL) | Int(JSON_DECODE_ANY)
-        let tree = JanssonTree(parsing: bytes, flags: flags)
-        guard let value = tree.value() else {
+        let tree = JanssonTree.read(bytes, flags: flags)
+        guard let value = tree.value else {
             var error = tree.error
             throw unsafe JSONParseError(
                 line: max(1, Int(error.line)),

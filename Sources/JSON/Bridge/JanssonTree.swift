@@ -1,28 +1,18 @@
 import CJansson
 
-/// A text as Jansson read it; the tree lives and dies in the function that made it.
-@safe struct JanssonTree: ~Copyable {
-    private let root: UnsafeMutablePointer<json_t>?
-    /// What is wrong where there is no tree.
-    let error: json_error_t
-
-    init(parsing text: [UInt8], flags: Int) {
+/// Reads texts with Jansson: each tree lives and dies in one call, so that no two can be alive on a thread, whose memory
+/// they would share.
+enum JanssonTree {
+    /// A copy of the tree, which needs Jansson no longer; nil if the text is none, and what is wrong with it.
+    static func read(_ text: [UInt8], flags: Int) -> (value: JSONValue?, error: json_error_t) {
         var error = json_error_t()
-        unsafe root = text.withUnsafeBytes { text in
+        defer { seedream_json_end() }
+        let root = unsafe text.withUnsafeBytes { text in
             // An empty array has no address, and Jansson refuses a null one with another error.
             let start = unsafe text.baseAddress ?? UnsafeRawPointer(bitPattern: 1)
             return unsafe seedream_json_begin(start, text.count, flags, &error)
         }
-        self.error = error
-    }
-
-    deinit {
-        seedream_json_end()
-    }
-
-    /// A copy of the tree that needs Jansson no longer; nil if the text is none.
-    borrowing func value() -> JSONValue? {
-        unsafe root.map { unsafe Self.value(of: $0) }
+        return unsafe (root.map { unsafe value(of: $0) }, error)
     }
 
     private static func value(of json: UnsafeMutablePointer<json_t>) -> JSONValue {

@@ -15,7 +15,7 @@ final class SubmissionExchange {
     /// When it is given up.
     private(set) var deadline: NIODeadline
     /// Who waits for the end; told once.
-    var answer: ((SubmissionSighting) -> Void)? {
+    var answer: ((SubmissionResult) -> Void)? {
         didSet { if let end { answer?(end) } }
     }
     /// Told as soon as there is a connection, which is then kept for the request: see `Reservation`.
@@ -28,7 +28,7 @@ final class SubmissionExchange {
     private var mayBeWritten = false
     private var head: Head?
     private var seen: [UInt8] = []
-    private var end: SubmissionSighting?
+    private var end: SubmissionResult?
 
     init(_ request: ByteBuffer, deadline: NIODeadline, longestBody: Int = longestBody) {
         self.request = request
@@ -103,7 +103,7 @@ final class SubmissionExchange {
         end(.failed(!mayBeWritten && isEarly ? .notWritten : reason))
     }
 
-    private func answered(_ body: APIAnswer.Body) -> SubmissionSighting {
+    private func answered(_ body: APIAnswer.Body) -> SubmissionResult {
         var answer = APIAnswer(
             status: head?.status ?? 0,
             retryAfter: head?.retryAfter,
@@ -114,9 +114,9 @@ final class SubmissionExchange {
         return .answered(answer)
     }
 
-    private func end(_ sighting: SubmissionSighting) {
+    private func end(_ result: SubmissionResult) {
         guard end == nil else { return }
-        end = sighting
-        answer?(sighting)
+        end = result
+        answer?(result)
     }
 }

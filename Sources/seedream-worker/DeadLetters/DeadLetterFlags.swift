@@ -69,14 +69,14 @@ struct DeadLetterFlags: ParsableArguments {
                 try await DeadLetterQueue(name, at: url, options: options)
             }
             if walk.isShared {
-                Console.error("somebody else consumes from \(name) too; what they hold is not seen here")
+                Output.error("somebody else consumes from \(name) too; what they hold is not seen here")
             }
             do {
                 try await body(walk, settings)
                 try await walk.confirmRemovals()
                 await walk.ending.finish()
                 if walk.missing > 0 {
-                    Console.error("\(walk.missing) letters were taken or are held by somebody else, and were not seen")
+                    Output.error("\(walk.missing) letters were taken or are held by somebody else, and were not seen")
                 }
             } catch {
                 await walk.ending.finish()

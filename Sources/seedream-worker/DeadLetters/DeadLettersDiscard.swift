@@ -46,12 +46,12 @@ extension DeadLetters {
                     return true
                 }
             }
-            Console.error("\(tally.done) discarded\(tally.byCode)")
+            Output.error("\(tally.done) discarded\(tally.byCode)")
         }
 
         /// Asks, and tells how many the person has agreed to.
         private func confirmed() async throws -> Set<String> {
-            guard isatty(STDIN_FILENO) == 1, Console.isInteractive else {
+            guard isatty(STDIN_FILENO) == 1, Output.isInteractive else {
                 throw ValidationError("not a terminal: pass --yes to confirm")
             }
             var tally = Tally()
@@ -64,13 +64,13 @@ extension DeadLetters {
                 }
             }
             guard tally.done > 0 else {
-                Console.error("nothing to discard")
+                Output.error("nothing to discard")
                 throw ExitCode.success
             }
-            Console.error("\(tally.done) dead letters\(tally.byCode)")
-            Console.ask("Type \(tally.done) to remove them for ever: ")
+            Output.error("\(tally.done) dead letters\(tally.byCode)")
+            Output.ask("Type \(tally.done) to remove them for ever: ")
             guard readLine() == "\(tally.done)" else {
-                Console.error("nothing was discarded")
+                Output.error("nothing was discarded")
                 throw ExitCode(ExitStatus.someFailed)
             }
             return marks

@@ -22,12 +22,12 @@ extension DeadLetters {
             var tally = Tally()
             try await flags.walk(for: "export") { walk, _ in
                 try await walk.each(flags) { letter in
-                    Console.result(String(decoding: letter.exported.encoded(), as: UTF8.self))
+                    Output.result(String(decoding: letter.exported.encoded(), as: UTF8.self))
                     tally.count(letter)
                     return true
                 }
             }
-            Console.error("\(tally.done) exported\(tally.byCode)")
+            Output.error("\(tally.done) exported\(tally.byCode)")
         }
     }
 }

@@ -30,7 +30,7 @@ extension DeadLetters {
                 switch format {
                 case .json:
                     try await walk.each(flags) { letter in
-                        Console.result(String(decoding: letter.facts.encoded(), as: UTF8.self))
+                        Output.result(String(decoding: letter.facts.encoded(), as: UTF8.self))
                         return true
                     }
                 case .text:
@@ -64,10 +64,10 @@ extension DeadLetters {
                 heading +=
                     "; the oldest is \(ShortDuration.text(.milliseconds(now.milliseconds - oldest.milliseconds))) old"
             }
-            Console.result(terminal.bold(heading))
+            Output.result(terminal.bold(heading))
             guard total > 0 else { return }
-            for line in terminal.table(rows) { Console.result(line) }
-            if total > rows.count - 1 { Console.result("… and \(total - rows.count + 1) more; see --limit") }
+            for line in terminal.table(rows) { Output.result(line) }
+            if total > rows.count - 1 { Output.result("… and \(total - rows.count + 1) more; see --limit") }
         }
 
         private static func row(_ letter: DeadLetter, _ now: Timestamp) -> [String] {

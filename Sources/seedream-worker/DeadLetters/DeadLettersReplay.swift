@@ -105,20 +105,20 @@ extension DeadLetters {
                 }
                 return tally
             }
-            Console.error("\(tally.done) \(dryRun ? "would be replayed" : "replayed")\(tally.byCode)")
+            Output.error("\(tally.done) \(dryRun ? "would be replayed" : "replayed")\(tally.byCode)")
             if tally.withoutRequester > 0 {
-                Console.error(
+                Output.error(
                     "\(tally.withoutRequester) had a direct reply-to whose requester is gone: "
                         + "their replies go to the queue of results"
                 )
             }
-            if tally.noTask > 0 { Console.error("\(tally.noTask) have no known task to look at and were left") }
+            if tally.noTask > 0 { Output.error("\(tally.noTask) have no known task to look at and were left") }
             if tally.left > 0 {
-                Console.error(
+                Output.error(
                     "\(tally.left) may have been paid for and were left; to pay perhaps twice, add --accept-double-charge"
                 )
             }
-            if tally.invalid > 0 { Console.error("\(tally.invalid) cannot be corrected so and were left") }
+            if tally.invalid > 0 { Output.error("\(tally.invalid) cannot be corrected so and were left") }
             if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
             if tally.invalid > 0 || tally.left > 0 || tally.noTask > 0, !dryRun {
                 throw ExitCode(ExitStatus.someFailed)
@@ -151,20 +151,20 @@ extension DeadLetters {
                 }
             }
             guard let body else {
-                Console.error("no such dead letter\(flags.unknown ? "" : "; see also --unknown")")
+                Output.error("no such dead letter\(flags.unknown ? "" : "; see also --unknown")")
                 throw ExitCode(ExitStatus.someFailed)
             }
             let file = try EditedFile(body)
             guard let text = try file.edit() else {
-                Console.error("nothing was changed, and nothing is replayed")
+                Output.error("nothing was changed, and nothing is replayed")
                 throw ExitCode(ExitStatus.someFailed)
             }
             let correction = JobCorrection.replace(body, by: text)
             do throws(JobCorrection.Fault) {
                 _ = try correction.applied(to: body, unknownFields: unknownFields)
             } catch {
-                for line in error.description.split(separator: "\n") { Console.error(Terminal.plain(String(line))) }
-                Console.error("The job is invalid and stays where it is. Your text is in \(file.keep()).")
+                for line in error.description.split(separator: "\n") { Output.error(Terminal.plain(String(line))) }
+                Output.error("The job is invalid and stays where it is. Your text is in \(file.keep()).")
                 throw ExitCode(ExitStatus.someFailed)
             }
             return correction
@@ -193,7 +193,7 @@ extension DeadLetters {
                     counted.invalid += 1
                     progress.clear()
                     let lines = fault.description.split(separator: "\n").map { Terminal.plain(String($0)) }
-                    Console.error("\(Terminal.plain(letter.jobID)): \(lines.joined(separator: "\n    "))")
+                    Output.error("\(Terminal.plain(letter.jobID)): \(lines.joined(separator: "\n    "))")
                 }
             }
             defer { tally = counted }
@@ -201,9 +201,9 @@ extension DeadLetters {
                 try await replay.run(flags.filter, limit: limit)
             } catch {
                 progress.clear()
-                Console.error("\(counted.done) replayed\(counted.byCode); all others are where they were")
+                Output.error("\(counted.done) replayed\(counted.byCode); all others are where they were")
                 guard let refusal = error as? OperatorTools.Replay.Refusal else { throw error }
-                Console.error("seedream-worker: \(refusal)")
+                Output.error("seedream-worker: \(refusal)")
                 throw ExitCode(ExitStatus.unavailable)
             }
             progress.clear()

@@ -31,14 +31,14 @@ extension DeadLetters {
             var shown = 0
             try await flags.walk(for: "show") { walk, _ in
                 try await walk.each(flags) { letter in
-                    if shown > 0 { Console.result("") }
-                    for line in lines(letter) { Console.result(line) }
+                    if shown > 0 { Output.result("") }
+                    for line in lines(letter) { Output.result(line) }
                     shown += 1
                     return true
                 }
             }
             guard shown == 0 else { return }
-            Console.error("no such dead letter\(flags.unknown ? "" : "; see also --unknown")")
+            Output.error("no such dead letter\(flags.unknown ? "" : "; see also --unknown")")
             throw ExitCode(ExitStatus.someFailed)
         }
 

@@ -149,7 +149,7 @@ struct BrokerExamination {
 
     /// A delivery is held while its job waits for its start, is submitted, and waits for the confirm of its reply.
     private var timeouts: Finding {
-        let longest = Gate.longestHeldTotal + settings.apiTimeout + settings.apiConnectTimeout + .seconds(60)
+        let longest = GateState.longestHeldTotal + settings.apiTimeout + settings.apiConnectTimeout + .seconds(60)
         let shown = "a job is held for at most \(ShortDuration.text(longest))"
         let timeout = ShortDuration.text(settings.consumerTimeout)
         return longest < settings.consumerTimeout

@@ -29,10 +29,10 @@ struct Doctor: AsyncParsableCommand {
         for await finding in found() {
             findings.append(finding)
             // As they come: a broker that does not answer takes its time.
-            if format == .text { for line in finding.lines(terminal) { Console.result(line) } }
+            if format == .text { for line in finding.lines(terminal) { Output.result(line) } }
         }
         if format == .json {
-            Console.result(String(decoding: JSONValue.array(findings.map(\.json)).encoded(), as: UTF8.self))
+            Output.result(String(decoding: JSONValue.array(findings.map(\.json)).encoded(), as: UTF8.self))
         }
         if findings.contains(where: { $0.status == .fault }) { throw ExitCode(ExitStatus.someFailed) }
     }

@@ -4,7 +4,7 @@ package import SeedreamAPI
 ///
 /// The gate has it back as soon as it is dropped: if it is a probe, and nothing was submitted, the next job may be one.
 package struct Ticket: ~Copyable {
-    private let admission: Admission
+    private let gate: Gate
     /// Whether the outcome of this submission decides for all.
     package let isProbe: Bool
     private var isUsed = false
@@ -13,25 +13,25 @@ package struct Ticket: ~Copyable {
     /// What the submission goes over; nil before `prepare` and after `start`.
     private var connection: Reservation?
 
-    init(_ admission: Admission, isProbe: Bool) {
-        self.admission = admission
+    init(_ gate: Gate, isProbe: Bool) {
+        self.gate = gate
         self.isProbe = isProbe
     }
 
     deinit {
-        if isProbe, !isUsed { admission.handBackProbe() }
+        if isProbe, !isUsed { gate.handBackProbe() }
     }
 
     /// Gets ready for a start where starts are limited: a connection, and then a start of the fleet, which is over in a moment;
     /// false if the gate has closed or the drain has begun.
     package mutating func prepare(_ reserve: () async -> Reservation) async -> Bool {
-        connection = admission.countsStarts ? await reserve() : Reservation()
+        connection = gate.countsStarts ? await reserve() : Reservation()
         guard connection?.failure == nil else { return true }
         return await waitForFleet()
     }
 
     private mutating func waitForFleet() async -> Bool {
-        startBefore = await admission.fleetStart(isProbe: isProbe)
+        startBefore = await gate.fleetStart(isProbe: isProbe)
         return startBefore != nil
     }
 
@@ -56,8 +56,8 @@ package struct Ticket: ~Copyable {
     /// Waits until the rate limit allows a start at this very moment, and counts it; false if the gate has closed or the
     /// drain has begun since the ticket was given.
     private mutating func waitForTurn() async -> Bool {
-        if admission.isOpen { return true }
-        guard await admission.start(isProbe: isProbe) else { return false }
+        if gate.isOpen { return true }
+        guard await gate.start(isProbe: isProbe) else { return false }
         // The start that the fleet gave may have passed while the journal was written.
         while let end = startBefore, .now > end {
             guard await waitForFleet() else { return false }
@@ -68,9 +68,9 @@ package struct Ticket: ~Copyable {
     /// Says how the submission ended; what it means for the job now.
     package mutating func leave(_ outcome: SubmissionOutcome, job: String) -> Leave {
         isUsed = true
-        let left = admission.leave(outcome, job: job, isProbe: isProbe)
+        let left = gate.leave(outcome, job: job, isProbe: isProbe)
         // Only the end of a submission at which the service was at fault may hold the job.
-        let isHeld = left.outcome.isServiceFault && admission.closure?.isHeld == true
+        let isHeld = left.outcome.isServiceFault && gate.closure?.isHeld == true
         return Leave(outcome: left.outcome, isHeld: isHeld, mayKeepProbe: left.mayKeepProbe)
     }
 
@@ -80,7 +80,7 @@ package struct Ticket: ~Copyable {
         package let outcome: SubmissionOutcome
         /// Whether the gate is closed and holds jobs in the worker.
         package let isHeld: Bool
-        /// Whether the job may be kept as the probe: see `Admission.keepProbe`.
+        /// Whether the job may be kept as the probe: see `Gate.keepProbe`.
         package let mayKeepProbe: Bool
     }
 }
@@ -112,19 +112,19 @@ package struct KeptProbe: ~Copyable {
     /// A delivery that is kept much longer closes the channel: the broker's `consumer_timeout` is half an hour.
     static let longest = Duration.seconds(600)
 
-    private let admission: Admission
+    private let gate: Gate
     private let number: Int
     /// When the job must go.
     let end = ContinuousClock.now + longest
 
     /// Keeps a job as the probe; nil if one is kept already.
-    init?(_ admission: Admission) {
-        guard let number = admission.keepProbe() else { return nil }
-        self.admission = admission
+    init?(_ gate: Gate) {
+        guard let number = gate.keepProbe() else { return nil }
+        self.gate = gate
         self.number = number
     }
 
     deinit {
-        admission.endKeptProbe(number)
+        gate.endKeptProbe(number)
     }
 }

@@ -20,7 +20,7 @@ enum ExitStatus {
 }
 
 /// What the program says: results on stdout, all else on stderr.
-enum Console {
+enum Output {
     /// Whether stderr is a terminal, on which progress makes sense.
     static var isInteractive: Bool { isatty(STDERR_FILENO) == 1 }
 

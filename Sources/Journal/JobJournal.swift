@@ -2,9 +2,9 @@ package import EditJob
 import NIOConcurrencyHelpers
 import SharedValues
 
-/// Where the worker meets the journal: copies of a job that this process is submitting just now wait for its verdict, and
-/// a verdict that the store did not take is kept until it does.
-package final class JournalDesk: Sendable {
+/// The journal as the pipeline uses it: copies of a job that this process is submitting just now wait for its end, and an
+/// end that the store did not take is kept until it does.
+package final class JobJournal: Sendable {
     struct State {
         /// The jobs that are being submitted, with the copies that wait for each.
         var places: [String: Place] = [:]
@@ -28,7 +28,7 @@ package final class JournalDesk: Sendable {
     private let onUnwritten: @Sendable (_ id: String, _ fault: JournalFault) -> Void
     let state = NIOLockedValueBox(State())
 
-    /// A desk for a journal; `onUnwritten` hears of each verdict that the store did not take.
+    /// Over a store; `onUnwritten` hears of each end that the store did not take.
     package init(
         _ journal: any SubmissionJournal,
         onUnwritten: @escaping @Sendable (_ id: String, _ fault: JournalFault) -> Void = { _, _ in }
@@ -40,8 +40,8 @@ package final class JournalDesk: Sendable {
     /// Runs one submission between its beginning and its verdict in the journal.
     ///
     /// `submit` gets what is known of earlier submissions, and may submit only if that allows it; then the end that it returns
-    /// is written, and if it throws the job is released, or left to be submitted again if it has the mark. Throws `JournalFault` if the journal
-    /// cannot be used, without having called `submit`, and otherwise what `submit` throws.
+    /// is written, and if it throws the job is released, or left to be submitted again if it has the mark. Throws
+    /// `JournalFault` if the journal cannot be used, without having called `submit`, and otherwise what `submit` throws.
     package func recording<Result>(
         _ request: JournalRequest,
         _ submit: (PriorSubmission) async throws -> (Result, JobEnd)
@@ -108,7 +108,7 @@ package final class JournalDesk: Sendable {
 
     /// As the journal's `finish`; the copies that wait go on.
     ///
-    /// If the store fails the desk keeps the end, and lets nothing begin before the store has it.
+    /// If the store fails the end is kept here, and nothing begins before the store has it.
     private func finish(_ id: String, _ end: JobEnd) async {
         do throws(JournalFault) {
             try await journal.finish(id, end)

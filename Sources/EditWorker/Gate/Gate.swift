@@ -5,7 +5,7 @@ package import SharedValues
 import Telemetry
 
 /// Lets jobs through to the API: the gate, the rate limit and the drain, for all jobs of the process.
-package final class Admission: Sendable {
+package final class Gate: Sendable {
     /// What the intake of deliveries may do.
     package enum Intake: Hashable, Sendable {
         /// Take as many as the prefetch allows.
@@ -19,7 +19,7 @@ package final class Admission: Sendable {
     }
 
     struct State {
-        var gate: Gate
+        var machine: GateState
         var schedule: StartSchedule?
         var isDraining = false
         var waiters = Waiters<Void>()
@@ -34,9 +34,9 @@ package final class Admission: Sendable {
 
         var intake: Intake {
             guard !isDraining else { return .ended }
-            guard !gate.isPaused else { return .none(until: Self.never) }
-            guard let closure = gate.closure, !closure.isHeld else { return .all }
-            guard !gate.isProbeKept, !gate.isLooking else { return .none(until: Self.never) }
+            guard !machine.isPaused else { return .none(until: Self.never) }
+            guard let closure = machine.closure, !closure.isHeld else { return .all }
+            guard !machine.isProbeKept, !machine.isLooking else { return .none(until: Self.never) }
             return .now < closure.until ? .none(until: closure.until) : .probe
         }
     }
@@ -48,7 +48,7 @@ package final class Admission: Sendable {
 
     /// An open gate under an optional rate limit, among other replicas or alone.
     package init(
-        gate: Gate,
+        machine: GateState,
         rateLimit: RateLimit?,
         fleet: (any Fleet)? = nil,
         metrics: WorkerMetrics,
@@ -56,21 +56,21 @@ package final class Admission: Sendable {
     ) {
         self.fleet = fleet
         self.metrics = metrics
-        state = NIOLockedValueBox(State(gate: gate, schedule: rateLimit.map { StartSchedule($0) }))
+        state = NIOLockedValueBox(State(machine: machine, schedule: rateLimit.map { StartSchedule($0) }))
         self.logger = logger
     }
 
     /// Why the gate is closed because of the service, nil while it is open.
-    package var closure: Gate.Closure? { state.withLockedValue { $0.gate.closure } }
+    package var closure: GateState.Closure? { state.withLockedValue { $0.machine.closure } }
 
     /// Why no jobs are submitted, nil while they are.
-    package var closedFor: GateReason? { state.withLockedValue { $0.gate.reason } }
+    package var closedFor: GateReason? { state.withLockedValue { $0.machine.reason } }
 
     /// Whether a job may go straight on, as nearly all do: the gate is open and there is no limit to the rate.
     var isOpen: Bool {
         !Task.isCancelled
             && fleet?.limitsStarts != true
-            && state.withLockedValue { !$0.isDraining && $0.gate.reason == nil && $0.schedule == nil }
+            && state.withLockedValue { !$0.isDraining && $0.machine.reason == nil && $0.schedule == nil }
     }
 
     /// Whether starts are limited, here or in the fleet.
@@ -90,7 +90,7 @@ package final class Admission: Sendable {
         while !Task.isCancelled {
             let (answer, version) = state.withLockedValue { state in
                 let isKept = keptUntil != nil
-                return (state.isDraining ? .giveBack : state.gate.enter(now: .now, isKept: isKept), state.version)
+                return (state.isDraining ? .giveBack : state.machine.enter(now: .now, isKept: isKept), state.version)
             }
             switch answer {
             case .giveBack: return nil
@@ -108,16 +108,16 @@ package final class Admission: Sendable {
         return nil
     }
 
-    func keepProbe() -> Int? { state.withLockedValue { $0.gate.keepProbe() } }
+    func keepProbe() -> Int? { state.withLockedValue { $0.machine.keepProbe() } }
 
     func endKeptProbe(_ number: Int) {
-        state.withLockedValue { $0.gate.endKeptProbe(number) }
+        state.withLockedValue { $0.machine.endKeptProbe(number) }
         wakeAll()
     }
 
     /// Lets another job be the probe.
     func handBackProbe() {
-        state.withLockedValue { $0.gate.handBackProbe() }
+        state.withLockedValue { $0.machine.handBackProbe() }
         wakeAll()
     }
 
@@ -133,7 +133,7 @@ package final class Admission: Sendable {
     func start(isProbe: Bool) async -> Bool {
         while !Task.isCancelled {
             let (mayStart, later) = state.withLockedValue { state -> (Bool, ContinuousClock.Instant?) in
-                guard !state.isDraining, !state.gate.isPaused, isProbe || state.gate.closure == nil else {
+                guard !state.isDraining, !state.machine.isPaused, isProbe || state.machine.closure == nil else {
                     return (false, nil)
                 }
                 let later = state.schedule?.start(now: .now)
@@ -151,15 +151,15 @@ package final class Admission: Sendable {
     }
 
     /// See `Ticket.leave`.
-    func leave(_ outcome: SubmissionOutcome, job: String, isProbe: Bool) -> Gate.Left {
+    func leave(_ outcome: SubmissionOutcome, job: String, isProbe: Bool) -> GateState.Left {
         let (left, before, closure) = state.withLockedValue { state in
-            let before = state.gate.closure
-            let left = state.gate.leave(outcome, job: job, wasProbe: isProbe, now: .now)
+            let before = state.machine.closure
+            let left = state.machine.leave(outcome, job: job, wasProbe: isProbe, now: .now)
             // Who waited for a start will not take it.
-            if before == nil, state.gate.closure != nil { state.schedule?.forgetReservations() }
+            if before == nil, state.machine.closure != nil { state.schedule?.forgetReservations() }
             // Within the lock: of two changes the metric must show the last.
-            if left.hasChanged { metrics.gate(state.gate.reason) }
-            return (left, before, state.gate.closure)
+            if left.hasChanged { show(state.machine.reason) }
+            return (left, before, state.machine.closure)
         }
         if let fleet { tell(fleet, before, closure, isProbe: isProbe) }
         if left.hasChanged {
@@ -244,7 +244,15 @@ package final class Admission: Sendable {
         for waiter in waiters { waiter.resume() }
     }
 
-    func report(_ closure: Gate.Closure?) {
+    /// Shows why nothing is submitted, to those who measure and to the other replicas.
+    ///
+    /// To be called under the lock: of two changes the last is to be seen.
+    func show(_ reason: GateReason?) {
+        metrics.gate(reason)
+        fleet?.tellGate(reason?.rawValue)
+    }
+
+    func report(_ closure: GateState.Closure?) {
         guard let closure else {
             logger.log(.notice, "the gate is open")
             return

@@ -4,7 +4,7 @@ import SharedValues
 /// Whether jobs may be submitted: closed while the service is at fault, so that a sick API does not burn the queue.
 ///
 /// A state machine without I/O: outcomes and moments in, decisions out.
-package struct Gate: Sendable {
+package struct GateState: Sendable {
     /// What a job that wants to be submitted is told.
     package enum Answer: Hashable, Sendable {
         case go

@@ -4,9 +4,9 @@ import NIOConcurrencyHelpers
 import SeedreamAPI
 import Telemetry
 
-// One replica's admission among the others: the shared rate limit, the probe of all, a pause, a closure for the account.
+// One replica's gate among the others: the shared rate limit, the probe of all, a pause, a closure for the account.
 
-extension Admission {
+extension Gate {
     /// Waits for a start of the fleet; nil if the gate closed or the drain began meanwhile.
     func fleetStart(isProbe: Bool) async -> ContinuousClock.Instant? {
         guard let fleet, fleet.limitsStarts else { return .now + .seconds(3600) }
@@ -15,7 +15,7 @@ extension Admission {
         while !Task.isCancelled {
             let (isOver, waiting, version) = state.withLockedValue { state in
                 (
-                    state.isDraining || state.gate.isPaused || !isProbe && state.gate.closure != nil,
+                    state.isDraining || state.machine.isPaused || !isProbe && state.machine.closure != nil,
                     state.waitingForFleet, state.version
                 )
             }
@@ -37,38 +37,51 @@ extension Admission {
     }
 
     func mayProbe() async -> Bool {
-        guard let fleet, state.withLockedValue({ $0.gate.closure?.isShared == true && !$0.hasClaim }) else {
+        guard let fleet, state.withLockedValue({ $0.machine.closure?.isShared == true && !$0.hasClaim }) else {
             state.withLockedValue { $0.hasClaim = false }
             return true
         }
         if await fleet.claimProbe() { return true }
-        state.withLockedValue { $0.gate.postponeProbe(now: .now) }
+        state.withLockedValue { $0.machine.postponeProbe(now: .now) }
         wakeAll()
         return false
+    }
+
+    /// Takes over what other replicas, or people, tell the fleet, until the task is cancelled.
+    ///
+    /// A change comes a moment after the ledger has read it: the last check before a request is the ledger's own.
+    func followFleet(onSilence leaveNode: () async -> Void) async {
+        guard let fleet else { return }
+        for await change in fleet.changes {
+            follow(change)
+            guard change == .silent else { continue }
+            logger.log(.warning, "the broker's node does not answer; another one is taken")
+            await leaveNode()
+        }
     }
 
     /// Takes over what another replica, or a person, has told the fleet.
     package func follow(_ change: FleetChange) {
         let (changed, reason) = state.withLockedValue { state -> (Bool, GateReason?) in
-            let before = state.gate.reason
+            let before = state.machine.reason
             switch change {
-            case .paused: state.gate.isPaused = true
-            case .resumed: state.gate.isPaused = false
+            case .paused: state.machine.isPaused = true
+            case .resumed: state.machine.isPaused = false
             case .closed(let text, let delay, let isHeld):
                 guard let reason = GateReason(rawValue: text), reason.isOfAccount else { break }
                 state.hasClaim = false
-                _ = state.gate.follow(reason, for: delay, isHeld: isHeld, now: .now)
+                _ = state.machine.follow(reason, for: delay, isHeld: isHeld, now: .now)
             case .opened:
                 state.hasClaim = false
-                _ = state.gate.followOpening()
+                _ = state.machine.followOpening()
             case .slots, .silent: break
             // That the stream is read again needs no job to find out.
-            case .ready: _ = state.gate.open(from: .ledger)
+            case .ready: _ = state.machine.open(from: .ledger)
             }
-            if state.gate.reason != nil { state.schedule?.forgetReservations() }
-            let changed = state.gate.reason != before
-            if changed { metrics.gate(state.gate.reason) }
-            return (changed, state.gate.reason)
+            if state.machine.reason != nil { state.schedule?.forgetReservations() }
+            let changed = state.machine.reason != before
+            if changed { show(state.machine.reason) }
+            return (changed, state.machine.reason)
         }
         if changed {
             if reason == .paused {
@@ -81,9 +94,9 @@ extension Admission {
     }
 
     /// Tells the other replicas what this one has found out about the account.
-    func tell(_ fleet: any Fleet, _ before: Gate.Closure?, _ now: Gate.Closure?, isProbe: Bool) {
+    func tell(_ fleet: any Fleet, _ before: GateState.Closure?, _ now: GateState.Closure?, isProbe: Bool) {
         if let now, now.reason.isOfAccount, before == nil || isProbe {
-            state.withLockedValue { $0.gate.markShared() }
+            state.withLockedValue { $0.machine.markShared() }
             fleet.tellClosed(now.reason.rawValue, for: now.pause, isHeld: now.isHeld)
         } else if before?.isShared == true, now?.reason.isOfAccount != true {
             // Also if this replica now has a fault of its own: the others need not wait for that.

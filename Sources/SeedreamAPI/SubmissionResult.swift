@@ -1,5 +1,5 @@
 /// What was seen of one submission: all that the outcome table knows.
-package enum SubmissionSighting: Hashable, Sendable {
+package enum SubmissionResult: Hashable, Sendable {
     /// A status line came.
     case answered(APIAnswer)
     case failed(TransportFailure)

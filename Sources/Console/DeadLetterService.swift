@@ -6,7 +6,7 @@ import OperatorTools
 import RabbitMQ
 
 /// What the pages do with dead letters, by the same code as the commands.
-struct DeadLetterDesk: Sendable {
+struct DeadLetterService: Sendable {
     /// Which queue of dead letters.
     enum Queue: String, Sendable {
         case deadLetters = "dlq"
@@ -196,15 +196,15 @@ struct DeadLetterDesk: Sendable {
 
     /// A walk that goes on with whoever reads, and ends with them or after the longest time that letters may be held.
     private actor Export {
-        private let desk: DeadLetterDesk
+        private let service: DeadLetterService
         private let queue: Queue
         private let filter: DeadLetterFilter
         private var turn: WalkTurn.Turn?
         private var walk: DeadLetterQueue?
         private var limit: Task<Void, Never>?
 
-        init(_ desk: DeadLetterDesk, _ queue: Queue, _ filter: DeadLetterFilter, turn: WalkTurn.Turn?) {
-            self.desk = desk
+        init(_ service: DeadLetterService, _ queue: Queue, _ filter: DeadLetterFilter, turn: WalkTurn.Turn?) {
+            self.service = service
             self.queue = queue
             self.filter = filter
             self.turn = turn
@@ -221,7 +221,7 @@ struct DeadLetterDesk: Sendable {
         }
 
         func open() async throws {
-            let walk = try await desk.open(queue)
+            let walk = try await service.open(queue)
             self.walk = walk
             limit = Task { [weak self] in
                 try? await Task.sleep(for: DeadLetterQueue.longestHold)

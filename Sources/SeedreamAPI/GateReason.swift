@@ -1,7 +1,39 @@
-package import Journal
-package import SeedreamAPI
+/// Why the gate is closed, by its stable names.
+package enum GateReason: String, Hashable, Sendable, CaseIterable {
+    case dns
+    case connect
+    case tls
+    case redirect
+    case auth
+    case credits
+    case quota
+    case forbidden
+    case endpoint
+    case rateLimited = "rate_limited"
+    case maintenance
+    case unavailable
+    case featureDisabled = "feature_disabled"
+    case originDown = "origin_down"
+    case serverError = "server_error"
+    case noAnswer = "no_answer"
+    case contract
+    /// Never of the API: the worker's own journal cannot be written.
+    case journal
+    /// Never of the API: the stream that the replicas share does not answer.
+    case ledger
+    /// Never of the API: the next job does not fit the images that the fleet may submit in a time.
+    case budget
+    /// Never of the API: an operator has paused the fleet.
+    case paused
 
-extension GateReason {
+    /// Whether it is about the account, and so about all replicas.
+    package var isOfAccount: Bool {
+        switch self {
+        case .rateLimited, .credits, .quota, .maintenance: true
+        default: false
+        }
+    }
+
     /// What an operator can do about it.
     package var remedy: String {
         switch self {
@@ -23,29 +55,6 @@ extension GateReason {
         case .paused: "end the pause with: seedream-worker fleet resume"
         case .ledger: "check the broker, and its stream that is named after the job queue with .ledger"
         case .contract: "compare the API's answers with its documentation; they cannot be read"
-        }
-    }
-}
-
-extension SubmissionOutcome.ServiceFault.Cause {
-    /// What an operator can do about it.
-    package var remedy: String {
-        switch self {
-        case .proxy(let words): "\(words); check api.proxy"
-        case .outOfFiles:
-            "raise the limit of open files of this process (ulimit -n, LimitNOFILE), or lower worker.concurrency; "
-                + "no connection can be opened"
-        }
-    }
-}
-
-extension JournalFault {
-    /// Why the gate is closed where a job cannot begin.
-    package var gateReason: GateReason {
-        switch kind {
-        case .store: .journal
-        case .ledger: .ledger
-        case .budget: .budget
         }
     }
 }

@@ -11,14 +11,14 @@ package struct JournalSweeper: Sendable {
 
     private let journal: any SubmissionJournal
     private let retention: Duration
-    private let admission: Admission
+    private let gate: Gate
     private let logger: Logger
 
     /// A sweeper that forgets what ended longer ago than `retention`, and closes the gate where the journal is broken.
-    package init(journal: any SubmissionJournal, retention: Duration, admission: Admission, logger: Logger) {
+    package init(journal: any SubmissionJournal, retention: Duration, gate: Gate, logger: Logger) {
         self.journal = journal
         self.retention = retention
-        self.admission = admission
+        self.gate = gate
         self.logger = logger
     }
 
@@ -30,7 +30,7 @@ package struct JournalSweeper: Sendable {
             } catch {
                 // Known before the first job comes: the first sweep opens the store.
                 logger.log(.error, "the journal cannot be used", [.error: error.description])
-                admission.report(.journal)
+                gate.report(.journal)
             }
             try? await Task.sleep(for: Self.interval)
         }

@@ -4,7 +4,7 @@ import SeedreamAPI
 // While the gate is closed because the API refuses the token, looks at tasks use that token no more often than jobs do:
 // once per pause, by the probe.
 
-extension Admission {
+extension Gate {
     /// Whether a look may go out.
     enum LookLeave {
         case go
@@ -17,8 +17,8 @@ extension Admission {
     /// Asks for a look; `hasNewToken` if the token is another than the one that was refused.
     func mayLook(hasNewToken: Bool) -> LookLeave {
         let leave: LookLeave = state.withLockedValue { state in
-            guard state.gate.closure?.reason == .auth, !hasNewToken else { return .go }
-            return state.gate.beginLook(now: .now) ? .probe : .refused
+            guard state.machine.closure?.reason == .auth, !hasNewToken else { return .go }
+            return state.machine.beginLook(now: .now) ? .probe : .refused
         }
         // No job is taken for the probe meanwhile.
         if leave == .probe { wakeAll() }
@@ -32,8 +32,8 @@ extension Admission {
         case false?: _ = self.leave(.serviceFault(.init(reason: .auth, status: 401)), job: "", isProbe: isProbe)
         case true?:
             let changed = state.withLockedValue { state in
-                guard state.gate.open(from: .auth) else { return false }
-                metrics.gate(state.gate.reason)
+                guard state.machine.open(from: .auth) else { return false }
+                show(state.machine.reason)
                 return true
             }
             guard changed else { return }
@@ -42,7 +42,7 @@ extension Admission {
         case nil:
             // It may have been used all the same.
             guard isProbe else { return }
-            state.withLockedValue { $0.gate.postponeProbe(now: .now) }
+            state.withLockedValue { $0.machine.postponeProbe(now: .now) }
             wakeAll()
         }
     }
