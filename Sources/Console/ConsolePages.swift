@@ -146,7 +146,7 @@ struct ConsolePages: Sendable {
     ) -> Answer {
         sessions.tell(words, session)
         if tally.done == 0, tally.left == 0 {
-            sessions.tell("There was nothing left to do: somebody else replayed or discarded it.", session)
+            sessions.tell("There was nothing left to do: it was replayed or discarded meanwhile.", session)
         }
         if tally.withoutRequester > 0 {
             sessions.tell(
@@ -236,7 +236,7 @@ struct ConsolePages: Sendable {
     }
 
     private var gone: Answer {
-        .fault(.notFound, "The letter is no longer there: somebody replayed or discarded it.", options)
+        .fault(.notFound, "The letter is no longer there: it was replayed or discarded.", options)
     }
 
     private func job(_ query: FormData, _ session: Sessions.Session) async throws -> Answer {

@@ -51,7 +51,7 @@ package struct ConsoleServer: Sendable {
         case (.GET, "/script.js"): return .asset("text/javascript; charset=utf-8", Assets.script)
         case (.GET, "/icon.svg"): return .asset("image/svg+xml", Assets.icon)
         case (.GET, _): return await get(request)
-        // Goes on to its end, also if whoever asked for it has left.
+        // Goes on to its end, also if the requester has left.
         case (.POST, _): return await Task { await post(request) }.value
         default: return .fault(.methodNotAllowed, "The console knows GET and POST.", options)
         }

@@ -194,7 +194,7 @@ struct DeadLetterService: Sendable {
         return AsyncThrowingStream { try await export.next() }
     }
 
-    /// A walk that goes on with whoever reads, and ends with them or after the longest time that letters may be held.
+    /// A walk that goes on as its reader does, and ends with it or after the longest time that letters may be held.
     private actor Export {
         private let service: DeadLetterService
         private let queue: Queue

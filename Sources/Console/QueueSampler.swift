@@ -29,7 +29,7 @@ final class QueueSampler: Sendable {
             }
         }
 
-        /// Whether more than none wants a person.
+        /// Whether any message here needs a person.
         var wantsPerson: Bool { self == .deadLetters || self == .unknown }
     }
 

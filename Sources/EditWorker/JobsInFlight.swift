@@ -12,7 +12,7 @@ final class JobsInFlight: Sendable {
 
     var count: Int { state.withLockedValue { $0.count } }
 
-    /// Counts a job; every call wants a `landed`.
+    /// Counts a job. Balance with `landed()`.
     func took() {
         state.withLockedValue { $0.count += 1 }
     }

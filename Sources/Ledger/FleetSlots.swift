@@ -107,7 +107,7 @@ package struct FleetSlots: Hashable, Sendable {
             }
             return .wait(until: min(moment, own.first?.due ?? moment))
         }
-        // What was asked for wakes whoever waits; the rest is for a broker that does not answer.
+        // What was asked for wakes the waiters; the rest is for a broker that does not answer.
         return .wait(until: own.first?.due ?? now + .seconds(1))
     }
 

@@ -15,7 +15,7 @@ package struct LedgerMoment: Hashable, Sendable {
 
 /// Something that happens to a replica: the only way in which it learns anything.
 package enum LedgerEvent: Hashable, Sendable {
-    /// Identifies whoever waits for an answer; the shell makes a new one each time.
+    /// Identifies a waiter for an answer; the shell makes a new one each time.
     package typealias Waiter = Int
 
     /// The job queue as the broker tells it.

@@ -127,7 +127,7 @@ extension LedgerReplica {
         return [.answer(waiter, answer)]
     }
 
-    /// An own message was read back: whoever waits for one of its records goes on.
+    /// An own message was read back: the waiters for its records go on.
     mutating func readBack(
         _ message: LedgerMessage,
         _ owed: Owed,
@@ -235,7 +235,7 @@ extension LedgerReplica {
         return wanting[waiter]?.stage == .waiting ? end(waiter, .fault(Self.silent)) : []
     }
 
-    /// Submissions can be let through: whoever waits for that goes on.
+    /// Submissions can be let through: the waiters for that go on.
     mutating func becomeReady(isFirst: Bool, at now: LedgerMoment) -> [LedgerEffect] {
         var effects: [LedgerEffect] = waitingForReady.map { .answer($0, .done) }
         waitingForReady = []

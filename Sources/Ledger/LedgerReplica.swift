@@ -107,7 +107,7 @@ package struct LedgerReplica: Hashable, Sendable {
     var greetedAt: ContinuousClock.Instant?
     /// Messages that came since the last tick.
     var readSinceTick = 0
-    /// Where the last message stands that nobody writes again, so that all before it stands if it does.
+    /// The offset of the last message that no replica ever writes again: if it still stands there, so does all before it.
     var anchor: Int64?
     /// What the reading of this connection begins with: messages that were read before, as far as they have not come again.
     var expected: Deque<LedgerMessage.Place> = []
@@ -169,7 +169,7 @@ package struct LedgerReplica: Hashable, Sendable {
 
     /// Jobs that want to be submitted.
     var wanting: [LedgerEvent.Waiter: Want] = [:]
-    /// When whoever waits is told that it took too long, oldest first.
+    /// When waiters are told that it took too long, oldest first.
     var deadlines: Deque<Deadline> = []
     /// Who waits until submissions can be let through, in their order.
     var waitingForReady: [LedgerEvent.Waiter] = []

@@ -6,7 +6,7 @@ package import RabbitMQ
 /// were not removed. Their order may be another one then. What fails meanwhile comes to the queue's end and is not met, so that
 /// a replay cannot chase its own failures.
 ///
-/// The connection stops reading if the broker is faster than whoever looks, so that memory is bounded.
+/// The connection stops reading if the broker is faster than the reader, so that memory is bounded.
 package final class DeadLetterQueue {
     /// The longest time in which letters are held.
     ///

@@ -11,7 +11,7 @@ package final class Replay {
     package struct Options: Sendable {
         /// The queue that the jobs go to.
         package var queue: ByteString
-        /// The most jobs in a time, nil for as fast as the broker takes them.
+        /// Maximum jobs per period; nil for as fast as the broker takes them.
         package var rate: RateLimit?
         /// Whether every letter may have been paid for, whatever it says: those of `Q.unknown`.
         package var isDoubtful = false

@@ -4,9 +4,9 @@ import ThreadExecutor
 /// A connection to a broker with one channel; gives out the roles that use it, `Consumer` and `Publisher`.
 ///
 /// Runs on a thread of its own, on which librabbitmq is called and nothing else; see `SocketThread`. A connection that
-/// broke stays broken: whoever needs another opens another, and the tags of the old one mean nothing there.
+/// broke stays broken: open another one, where the tags of the old one mean nothing.
 package actor AMQPConnection {
-    /// Something that happened to the connection, for whoever watches it.
+    /// Something that happened to the connection, for those who watch it.
     package enum Event: Sendable {
         /// The broker has stopped reading what publishers send (`connection.blocked`).
         case blocked(reason: String)
@@ -142,7 +142,7 @@ package actor AMQPConnection {
 
     // MARK: - Closing
 
-    /// How long to wait for the broker's goodbye: whoever ends has nothing more to ask.
+    /// How long to wait for the broker's goodbye: there is nothing more to ask.
     ///
     /// Longer if the broker may still be at the last acknowledgements, which it drops with a connection that ends.
     private static let patience = (usual: Duration.milliseconds(500), settling: Duration.seconds(3))
@@ -172,7 +172,7 @@ package actor AMQPConnection {
         end(reason)
     }
 
-    /// Ends the connection: whoever waits on it hears of it, once.
+    /// Ends the connection: each waiter hears of it, once.
     func end(_ error: AMQPError) {
         socket = nil
         let commands = mailbox.withLockedValue { box in

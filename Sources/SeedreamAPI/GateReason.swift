@@ -21,7 +21,7 @@ package enum GateReason: String, Hashable, Sendable, CaseIterable {
     case journal
     /// Never of the API: the stream that the replicas share does not answer.
     case ledger
-    /// Never of the API: the next job does not fit the images that the fleet may submit in a time.
+    /// Never of the API: the next job does not fit the images that the fleet may submit per period.
     case budget
     /// Never of the API: an operator has paused the fleet.
     case paused

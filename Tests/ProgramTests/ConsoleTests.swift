@@ -126,7 +126,7 @@ extension ProgramTests {
                 var told: [String] = []
                 for person in people { told.append(try await person.get("/dead-letters").text) }
                 #expect(told.count { $0.contains("1 job replayed.") } == 1)
-                #expect(told.count { $0.contains("somebody else replayed or discarded it") } == 3)
+                #expect(told.count { $0.contains("it was replayed or discarded meanwhile") } == 3)
             }
         }
 

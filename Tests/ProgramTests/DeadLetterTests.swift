@@ -465,7 +465,7 @@ extension ProgramTests {
                 #expect(met == 4)
                 #expect(walk.missing == 6)
                 let other = try await service.run(["dead-letters", "list"])
-                #expect(other.stderr.contains("somebody else consumes from jobs.dlq too"))
+                #expect(other.stderr.contains("another consumer reads jobs.dlq too"))
                 await walk.ending.finish()
             }
         }

@@ -10,7 +10,7 @@ enum Advice {
         case "message_too_large":
             "The job is larger than worker.maxMessageBytes. Tell its producer; raise the setting if such jobs are right."
         case "requester_gone":
-            "Whoever asked had gone before it was submitted. Discard it, or replay it if somebody wants it."
+            "The requester had gone before it was submitted. Discard it, or replay it if it is still wanted."
         case "job_id_conflict":
             "Another job had this id before. Have the producer give each job an id of its own, and publish it again."
         case "api_rejected":

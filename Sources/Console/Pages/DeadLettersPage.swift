@@ -81,7 +81,7 @@ struct DeadLettersPage {
             at: choice.queue.place,
             """
             <p class="lead">\(isUnknown
-                ? "Jobs that may have been paid for; nobody knows. Look into the account before you replay one."
+                ? "Jobs that may have been paid for: it is not known. Look into the account before you replay one."
                 : "Jobs that have failed for good. Nothing is lost: replay them, correct them, or discard them.")</p>
             \(filterForm)\(list)
             """
@@ -142,7 +142,7 @@ struct DeadLettersPage {
             look.letters.count < look.total
             ? "The \(look.letters.count) oldest\(choice.isEverything ? "" : " that match"), of \(look.total) in the queue."
             : "\(look.total) in all."
-        let others: HTML = look.missing > 0 ? " \(look.missing) are held by somebody else at the moment." : ""
+        let others: HTML = look.missing > 0 ? " \(look.missing) are held by another consumer at the moment." : ""
         return """
             <form method="get" action="/act">\(Layout.hidden("queue", choice.queue.rawValue))\(filterFields)
             <p class="hint">\(shown)\(others) Oldest first.</p>

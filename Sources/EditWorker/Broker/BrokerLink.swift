@@ -16,7 +16,7 @@ package actor BrokerLink<Session: AnyObject & Sendable> {
     /// Makes of each new connection what is handed out; what it throws ends the connection, and another is tried.
     package typealias Setup = @Sendable (AMQPConnection) async throws(AMQPError) -> Session
 
-    /// Looking for a queue costs a healthy broker little, and whoever makes it waits for us.
+    /// Looking for a queue costs a healthy broker little, and the person who makes it waits for us.
     ///
     /// So do all jobs for the leader of a stream or a queue that is being elected.
     private static var longestWaitForQueues: Duration { .seconds(2) }

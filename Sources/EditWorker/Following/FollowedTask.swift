@@ -23,7 +23,7 @@ package struct FollowedTask: Sendable {
     package let job: ReceivedJob
     /// The API's name of the task.
     package let taskID: String
-    /// When it was submitted, whoever looks.
+    /// When the task was submitted.
     package let submittedAt: Timestamp
     /// From when on the waits and the deadline count: its submission, or when a person wanted it followed once more.
     package let followedSince: Timestamp

@@ -42,7 +42,7 @@ import CSQLite
     private let connection: OpaquePointer
     private var statements: [String: OpaquePointer] = unsafe [:]
 
-    /// Opens the file or makes it; whoever finds it locked waits up to ten seconds.
+    /// Opens the file or makes it; waits up to ten seconds while it is locked.
     init(path: String) throws(Failure) {
         var connection: OpaquePointer?
         let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX

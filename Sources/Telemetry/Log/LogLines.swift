@@ -22,7 +22,7 @@ package final class LogLines: Sendable {
 
     private let descriptor: CInt
     private let state = NIOLockedValueBox(State())
-    /// Nil where the system has no thread left: then whoever logs waits.
+    /// Nil if the system has no thread left: then the caller of `write` waits.
     private let thread: SocketThread?
 
     /// Lines for a file descriptor, which must stay open.

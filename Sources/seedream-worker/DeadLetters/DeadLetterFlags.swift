@@ -69,14 +69,16 @@ struct DeadLetterFlags: ParsableArguments {
                 try await DeadLetterQueue(name, at: url, options: options)
             }
             if walk.isShared {
-                Output.error("somebody else consumes from \(name) too; what they hold is not seen here")
+                Output.error("another consumer reads \(name) too; what it holds is not shown here")
             }
             do {
                 try await body(walk, settings)
                 try await walk.confirmRemovals()
                 await walk.ending.finish()
                 if walk.missing > 0 {
-                    Output.error("\(walk.missing) letters were taken or are held by somebody else, and were not seen")
+                    Output.error(
+                        "\(walk.missing) letters were taken or are held by another consumer, and are not shown"
+                    )
                 }
             } catch {
                 await walk.ending.finish()
