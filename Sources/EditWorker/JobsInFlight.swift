@@ -12,7 +12,7 @@ final class JobsInFlight: Sendable {
 
     var count: Int { state.withLockedValue { $0.count } }
 
-    /// Counts a job. Balance with `landed()`.
+    /// Counts a job; balance with `landed()`.
     func took() {
         state.withLockedValue { $0.count += 1 }
     }
