@@ -25,7 +25,7 @@ package struct ConsoleServer: Sendable {
 
     /// Listens until its task is cancelled; `onListen` hears the port.
     ///
-    /// Throws what the system says if the address is taken or not ours.
+    /// Throws `HTTPServer.CannotListen`.
     package func run(onListen: @escaping @Sendable (Int) async -> Void) async throws {
         let bounds = HTTPServer.Bounds(longestBody: Self.longestForm)
         let server = HTTPServer(host: options.host, port: options.port, bounds: bounds) { request in

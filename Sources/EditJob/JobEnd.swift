@@ -28,7 +28,7 @@ package struct JobEnd: Hashable, Sendable {
 
     /// One of `attempts` counted submissions may have been accepted, and the job is submitted again by itself.
     package static func retrying(attempts: Int) -> JobEnd {
-        JobEnd(.givenBack(.notSubmitted), attempts: attempts, mayBeDuplicate: true)
+        JobEnd(.retry(after: .zero), attempts: attempts, mayBeDuplicate: true)
     }
 
     /// The end's name in metrics and logs.

@@ -35,7 +35,8 @@ package struct HTTPServer: Sendable {
     package struct Bounds: Sendable {
         /// Bytes of a body that are kept; of a longer one the responder learns that it was too long.
         package var longestBody: Int
-        /// Maximum connections: a further one takes the place of the one that has waited longest for a request.
+        /// Maximum connections: a further one takes the place of the one that has waited longest for a request, or if all are
+        /// answering, of the one that has done so longest.
         ///
         /// Far below the usual limit of 1024 open files per process, which the worker's own connections need too.
         package var connections = 128

@@ -8,8 +8,9 @@ final class OpenWork: Sendable {
 
     private struct Connection {
         let channel: any Channel
-        /// Since when it has had no request to answer; nil while it has one.
-        var waitingSince: NIODeadline?
+        var isAnswering = false
+        /// Since when it has waited for a request, or has answered one.
+        var since = NIODeadline.now()
     }
 
     private struct State {
@@ -28,11 +29,12 @@ final class OpenWork: Sendable {
     /// Keeps a connection until it is closed; one too many takes the place of the one that has waited longest for a request.
     func add(_ channel: any Channel) {
         let ended = state.withLockedValue { [mostConnections] state -> (any Channel)? in
-            state.connections[ObjectIdentifier(channel)] = Connection(channel: channel, waitingSince: .now())
+            state.connections[ObjectIdentifier(channel)] = Connection(channel: channel)
             guard state.connections.count > mostConnections else { return nil }
-            let waiting = state.connections.filter { $0.value.waitingSince != nil }
-            // At least the new one waits.
-            let oldest = waiting.min { $0.value.waitingSince ?? .now() < $1.value.waitingSince ?? .now() }
+            // Of those that answer only if no other one waits: then the one that has been at it longest.
+            let others = state.connections.filter { $0.key != ObjectIdentifier(channel) }
+            let waiting = others.filter { !$0.value.isAnswering }
+            let oldest = (waiting.isEmpty ? others : waiting).min { $0.value.since < $1.value.since }
             return oldest.flatMap { state.connections.removeValue(forKey: $0.key)?.channel }
         }
         ended?.close(promise: nil)
@@ -44,7 +46,8 @@ final class OpenWork: Sendable {
     /// Notes whether a connection has a request to answer.
     func note(_ channel: any Channel, isAnswering: Bool) {
         state.withLockedValue {
-            $0.connections[ObjectIdentifier(channel)]?.waitingSince = isAnswering ? nil : .now()
+            $0.connections[ObjectIdentifier(channel)]?.isAnswering = isAnswering
+            $0.connections[ObjectIdentifier(channel)]?.since = .now()
         }
     }
 

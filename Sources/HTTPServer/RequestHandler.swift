@@ -8,6 +8,7 @@ final class RequestHandler: ChannelInboundHandler {
 
     /// How much more of a body that is too long is read, so that its sender gets the answer.
     private static let longestRest = 4 << 20
+
     private let work: OpenWork
     private let bounds: HTTPServer.Bounds
     private let responder: HTTPServer.Responder
@@ -33,6 +34,7 @@ final class RequestHandler: ChannelInboundHandler {
     }
 
     private func awaitRequest(on channel: any Channel) {
+        guard channel.isActive else { return }
         work.note(channel, isAnswering: false)
         deadline = channel.eventLoop.scheduleTask(in: bounds.wait) { channel.close(promise: nil) }
     }

@@ -41,7 +41,7 @@ package final class JobJournal: Sendable {
     ///
     /// `submit` gets what is known of earlier submissions, and may submit only if that allows it; then the end that it returns
     /// is written, and if it throws the job is released, or left to be submitted again if it has the mark. Throws
-    /// `JournalFault` if the journal cannot be used, without having called `submit`, and otherwise what `submit` throws.
+    /// `JournalFault` if the journal lets no job begin, without having called `submit`, and otherwise what `submit` throws.
     package func recording<Result>(
         _ request: JournalRequest,
         _ submit: (PriorSubmission) async throws -> (Result, JobEnd)
@@ -57,9 +57,9 @@ package final class JobJournal: Sendable {
             await finish(request.id, end)
             return result
         } catch {
-            let isMarked =
-                if case .possible(let earlier) = prior { max(request.attempts - 1, earlier) } else { nil as Int? }
-            await finish(request.id, isMarked.map { .retrying(attempts: $0) } ?? .released)
+            var end = JobEnd.released
+            if case .possible(let earlier) = prior { end = .retrying(attempts: max(request.attempts - 1, earlier)) }
+            await finish(request.id, end)
             throw error
         }
     }
@@ -69,8 +69,10 @@ package final class JobJournal: Sendable {
         journal.mark(wasDeliveredBefore: wasDeliveredBefore, awaitsVerdict: awaitsVerdict)
     }
 
-    /// Whether a job that was begun may still be submitted; to be asked right before the request is sent.
-    package func maySubmit(_ request: JournalRequest) -> Bool { request.isAnonymous || journal.maySubmit(request.id) }
+    /// Whether a job may still be submitted; to be asked right before the request is sent.
+    package func maySubmit(_ request: JournalRequest) -> Bool {
+        journal.maySubmit(request.isAnonymous ? nil : request.id)
+    }
 
     /// Whether an acceptance is to be told by the worker whose delivery of the job is gone.
     package func mayTellLate(_ id: String) -> Bool { journal.mayTellLate(id) }

@@ -20,10 +20,11 @@ package protocol SubmissionJournal: Sendable {
     ///
     /// With `awaitsVerdict` it is the copy of one that was under way elsewhere. From any thread, without waiting.
     func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark
-    /// Whether a job that was begun may still be submitted: a store that others share may have lost it meanwhile.
+    /// Whether a job may still be submitted: a store that others share may have lost meanwhile that it was begun, or know that
+    /// the fleet is paused. Nil for a job of which nothing is remembered.
     ///
     /// From any thread, without waiting; to be asked right before the request is sent.
-    func maySubmit(_ id: String) -> Bool
+    func maySubmit(_ id: String?) -> Bool
     /// Whether an acceptance is to be told by the worker whose delivery of the job is gone: no other worker can know of it, or
     /// who has the job meanwhile has told that its outcome is unknown.
     func mayTellLate(_ id: String) -> Bool
@@ -40,7 +41,7 @@ extension SubmissionJournal {
         DeliveryMark(isInDoubt: wasDeliveredBefore)
     }
 
-    package func maySubmit(_ id: String) -> Bool { true }
+    package func maySubmit(_ id: String?) -> Bool { true }
 
     package func mayTellLate(_ id: String) -> Bool { true }
 

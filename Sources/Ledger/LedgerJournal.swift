@@ -117,7 +117,7 @@ package final class LedgerJournal: SubmissionJournal {
         handle(.writes(.settled(id: id), nil))
     }
 
-    package func maySubmit(_ id: String) -> Bool {
+    package func maySubmit(_ id: String?) -> Bool {
         state.withLockedValue { $0.replica.maySubmit(id, at: .now) }
     }
 

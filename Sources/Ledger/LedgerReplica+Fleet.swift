@@ -219,8 +219,8 @@ extension LedgerReplica {
 
     // MARK: - Pause, closure, probe
 
-    /// What of pause and closure is news to the worker.
-    mutating func tellFleet() -> [LedgerEffect] {
+    /// What of pause and closure is news to the worker; `hasOpened` if its own gate has opened, and says so.
+    mutating func tellFleet(hasOpened: Bool = false) -> [LedgerEffect] {
         guard phase == .upToDate else { return [] }
         var effects: [LedgerEffect] = []
         let (pause, closure) = (state.fleet.pause?.message, state.fleet.closure?.message)
@@ -232,7 +232,8 @@ extension LedgerReplica {
                     let delay = Duration.milliseconds(closed.milliseconds)
                     effects.append(.tell(.closed(reason: closed.reason, delay, isHeld: closed.isHeld)))
                 }
-            } else {
+            } else if !hasOpened {
+                // What it has said itself the gate knows, and it may have closed again since.
                 effects.append(.tell(.opened))
             }
         }

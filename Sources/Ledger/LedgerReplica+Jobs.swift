@@ -25,11 +25,11 @@ extension LedgerReplica {
     /// Whether this replica is still the one that is submitting a job, and the fleet is not paused, as far as the ledger was
     /// read.
     ///
-    /// Not after a sleep in which the others may have given it up.
-    package func maySubmit(_ id: String, at now: LedgerMoment) -> Bool {
-        guard isReady, state.fleet.pause == nil, let mine = submitting[id], !silence.hasSlept(at: now.monotonic) else {
-            return false
-        }
+    /// Not after a sleep in which the others may have given it up. A job without an id is not in the ledger.
+    package func maySubmit(_ id: String?, at now: LedgerMoment) -> Bool {
+        guard state.fleet.pause == nil else { return false }
+        guard let id else { return true }
+        guard isReady, let mine = submitting[id], !silence.hasSlept(at: now.monotonic) else { return false }
         return state.isHeld(id, by: mine.begun)
     }
 
@@ -86,14 +86,14 @@ extension LedgerReplica {
         }
         switch known.prior {
         case .ended(.accepted, let attempts, let mayBeDuplicate):
-            func isUnknown() -> [LedgerEffect] {
+            func endAsUnknown() -> [LedgerEffect] {
                 end(waiter, .job(.ended(.unknown(.unfinished), attempts: attempts)))
             }
             // The other one, whose end came behind the record that gave it up, tells of it by itself.
-            guard !want.hasAbandoned || state.lateHolder(of: id) == nil else { return isUnknown() }
+            guard !want.hasAbandoned || state.lateHolder(of: id) == nil else { return endAsUnknown() }
             guard let offset = known.acceptedAt else { return end(waiter, .job(known.prior)) }
             // The stream was made again without it: the broker would have nothing to send.
-            guard offset <= self.end else { return isUnknown() }
+            guard offset <= self.end else { return endAsUnknown() }
             wanting[waiter]?.stage = .fetching(attempts: attempts, mayBeDuplicate: mayBeDuplicate)
             if let recent = recent.acceptance(of: id, at: offset) { return fetched(recent, true, waiter) }
             return [.fetch(id: id, at: offset, waiter)]

@@ -111,6 +111,8 @@ package struct LedgerReplica: Hashable, Sendable {
     var anchor: Int64?
     /// What the reading of this connection begins with: messages that were read before, as far as they have not come again.
     var expected: Deque<LedgerMessage.Place> = []
+    /// Whether one of them has come, so that those that follow must come too.
+    var hasCompared = false
     /// When the reading began; nil before that, and once the last expected message was looked for.
     var readingSince: ContinuousClock.Instant?
     /// Where the reading of this stream began: of what stands before that, this replica knows nothing.

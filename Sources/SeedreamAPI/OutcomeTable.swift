@@ -7,7 +7,7 @@ package enum OutcomeTable {
     /// A task id that is longer is no task id.
     private static let longestTaskID = 256
 
-    /// What a result means.
+    /// What the result of a submission means.
     package static func outcome(of result: SubmissionResult) -> SubmissionOutcome {
         switch result {
         case .answered(let answer): outcome(of: answer)

@@ -33,7 +33,7 @@ package enum TaskStatusTable {
     /// The API makes at most 6; what is far beyond is no result.
     private static let mostImages = 100
 
-    /// What a result means.
+    /// What the result of a look means.
     package static func status(of result: SubmissionResult) -> TaskStatus {
         guard case .answered(let answer) = result else { return .noAnswer(retryAfter: nil, isTokenRefused: false) }
         let wait = RetryAfter.wait(answer.retryAfter, date: answer.date)

@@ -18,7 +18,7 @@ extension Ticket {
         switch await start(reserving: { Reservation() }, { true }) {
         case .go: true
         case .gateClosed: false
-        case .notOurs: false
+        case .refused: false
         }
     }
 }

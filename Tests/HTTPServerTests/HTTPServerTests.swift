@@ -249,6 +249,28 @@ struct HTTPServerTests {
         }
     }
 
+    @Test func `whoever keeps all connections busy keeps nobody else from an answer`() async throws {
+        let gate = AsyncStream<Void>.makeStream()
+        try await Self.with(connections: 4) { request in
+            if request.path == "/busy" { for await _ in gate.stream {} }
+            return Self.echo(request)
+        } _: { port, _ in
+            var busy: [RawClient] = []
+            for _ in 0..<4 {
+                let client = try await RawClient(port: port)
+                try await client.send("GET /busy HTTP/1.1\r\nHost: a\r\n\r\n")
+                busy.append(client)
+            }
+            // Those that answer must be known as such, or the new one would only take the place of one that waits.
+            let client = try await RawClient(port: port)
+            try await client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(try await client.responses(1, endingWith: ";").hasSuffix("GET /x - ;"))
+            try await eventually("the end of one") { busy.contains { $0.isClosed } }
+            gate.continuation.finish()
+            try await client.close()
+        }
+    }
+
     @Test func `a request that comes byte by byte has its time`() async throws {
         try await Self.with(wait: .milliseconds(300)) {
             Self.echo($0)

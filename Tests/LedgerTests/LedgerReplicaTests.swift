@@ -430,6 +430,22 @@ struct LedgerReplicaTests {
         #expect(world.records.contains { $0 == .end(id: "theirs", .accepted(taskID: "t-theirs")) })
     }
 
+    @Test func `what only a later version can read proves nothing of what stands before it`() {
+        var world = World()
+        world.connect()
+        world.write([.end(id: "theirs", .accepted(taskID: "t")), Self.greeting], by: "dead", 1)
+        world.write([.begin(JournalRequest(id: "theirs", digest: BodyDigest([1])))], by: "dead", 2)
+        world.write([.unknown(kind: "later")], by: "o", 1)
+        world.settle()
+        world.cut()
+        let later = world.stream.suffix(1)
+        world.stream.removeLast(2)
+        world.write([.gap, Self.greeting], by: "o", 2)
+        world.stream += later
+        world.connect()
+        #expect(world.records.contains { if case .begin(let request) = $0 { request.id == "theirs" } else { false } })
+    }
+
     @Test func `messages that the stream has dropped, and such as did not count, are no loss`() {
         var world = World()
         world.connect()
@@ -832,6 +848,31 @@ struct LedgerReplicaTests {
         world.wait(61)
         // Held by nobody who lives: it does not wait for as long as this replica does.
         #expect(world.begin("theirs") == .unknown(attempts: 1))
+    }
+
+    @Test func `the own opening is not told to the gate, which may have closed again since`() {
+        var world = World()
+        world.connect()
+        world.write([.closed(reason: "credits", milliseconds: 60_000, isHeld: false)], by: "o", 1)
+        world.settle()
+        world.told = []
+        world.tell(.opened)
+        world.settle()
+        #expect(world.replica.state.fleet.closure == nil && !world.told.contains(.opened))
+        world.write([.closed(reason: "credits", milliseconds: 60_000, isHeld: false)], by: "o", 2)
+        world.write([.opened(closure: .init(replica: "o", number: 2))], by: "o", 3)
+        world.settle()
+        #expect(world.told.contains(.opened))
+    }
+
+    @Test func `while the fleet is paused no job goes out, also none that the ledger does not know`() {
+        var world = World()
+        world.connect()
+        #expect(world.begin("j") == .never)
+        #expect(world.replica.maySubmit("j", at: world.moment) && world.replica.maySubmit(nil, at: world.moment))
+        world.write([.pause(reason: "price")], by: "o", 1)
+        world.settle()
+        #expect(!world.replica.maySubmit("j", at: world.moment) && !world.replica.maySubmit(nil, at: world.moment))
     }
 
     @Test func `a closure that ends while a replica begins anew is told`() {

@@ -4,7 +4,7 @@ package import SeedreamAPI
 package import SharedValues
 import Telemetry
 
-/// Lets jobs through to the API: the gate, the rate limit and the drain, for all jobs of the process.
+/// Lets jobs through to the API, or not: closures, pauses, the rate limit and the drain, for all jobs of the process.
 package final class Gate: Sendable {
     /// What the intake of deliveries may do.
     package enum Intake: Hashable, Sendable {
@@ -129,7 +129,8 @@ package final class Gate: Sendable {
         return moment <= .now
     }
 
-    /// See `Ticket.start`.
+    /// Waits until the rate limit allows a start at this very moment, and counts it; false if the gate has closed or the drain
+    /// has begun.
     func start(isProbe: Bool) async -> Bool {
         while !Task.isCancelled {
             let (mayStart, later) = state.withLockedValue { state -> (Bool, ContinuousClock.Instant?) in

@@ -35,27 +35,28 @@ package struct Ticket: ~Copyable {
         return startBefore != nil
     }
 
-    /// Starts at the moment that the limits allow, over a connection where the moment counts, if the job `isOurs` still.
+    /// Starts at the moment that the limits allow, over a connection where the moment counts, if the job still
+    /// `mayGo`.
     ///
     /// To be called right before the submission: what happens in between takes its time, and the API counts the real starts.
     package mutating func start(
         reserving reserve: () async -> Reservation,
-        _ isOurs: () -> Bool
+        _ mayGo: () -> Bool
     ) async -> StartAnswer {
         var connection = self.connection.take() ?? Reservation()
         // Twice at the most: a start that waits for longer than a connection is kept would never have one.
         for _ in 0..<2 {
             guard connection.failure == nil else { break }
-            guard await waitForTurn() else { return .gateClosed }
+            guard await takeTurn() else { return .gateClosed }
             if await connection.isUsable() { break }
             connection = await reserve()
         }
-        return isOurs() ? .go(Start(connection)) : .notOurs
+        return mayGo() ? .go(Start(connection)) : .refused
     }
 
     /// Waits until the rate limit allows a start at this very moment, and counts it; false if the gate has closed or the
     /// drain has begun since the ticket was given.
-    private mutating func waitForTurn() async -> Bool {
+    private mutating func takeTurn() async -> Bool {
         if gate.isOpen { return true }
         guard await gate.start(isProbe: isProbe) else { return false }
         // The start that the fleet gave may have passed while the journal was written.
@@ -103,8 +104,8 @@ package enum StartAnswer: ~Copyable {
     case go(Start)
     /// The gate has closed or the drain has begun since the ticket was given: the job may ask it again.
     case gateClosed
-    /// Another worker may have the job.
-    case notOurs
+    /// The job must not be submitted now: another worker may have it, or the fleet is paused.
+    case refused
 }
 
 /// The place of the job that is kept in the worker as the probe; another one may be the probe once it is dropped.

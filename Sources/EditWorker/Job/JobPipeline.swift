@@ -125,11 +125,11 @@ package final class JobPipeline: Sendable {
                     { job.delivery.isLive && journal.maySubmit(request) }
                 ) {
                 case .gateClosed: return (nil, back)
-                case .notOurs:
+                case .refused:
                     guard job.delivery.isLive else { throw StaleDelivery() }
                     return (back, back)
                 case .go(let start):
-                    let answer = await submitter.submit(body, of: job, start) { try? decoder.decode(job) }
+                    let answer = await submitter.submit(body, of: job, start: start) { try? decoder.decode(job) }
                     return conclude(job, &ticket, answer, &history, &kept)
                 }
             }

@@ -7,8 +7,6 @@ import SharedValues
 /// Sends one submission, at most once.
 package protocol Submitter: Sendable {
     /// What was seen of the submission.
-    ///
-    /// Takes the submission over, which then need not be kept while the answer is waited for.
     func submit(
         _ submission: consuming SubmissionRequest,
         over reservation: consuming Reservation
@@ -56,7 +54,7 @@ package struct JobSubmitter: Sendable {
     func submit(
         _ body: [UInt8],
         of job: ReceivedJob,
-        _ permit: consuming Start,
+        start permit: consuming Start,
         decoded: () -> EditJob?
     ) async -> Answer {
         let trace = TraceContext(job.delivery.properties.headers)
