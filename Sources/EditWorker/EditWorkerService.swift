@@ -50,7 +50,10 @@ package struct EditWorkerService: Sendable {
     package func run() async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await links.run(failFast: failFast) }
-            let fleet = Task { await gate.followFleet { Task { await links.leaveNode() } } }
+            // On the jobs' thread: those that a change wakes, for a start that is over in a moment, run there too.
+            let fleet = Task(executorPreference: executor) {
+                await gate.followFleet { Task { await links.leaveNode() } }
+            }
             defer { fleet.cancel() }
             group.addTask {
                 async let tasks: Void? = following?.run(over: links, until: gate)
@@ -78,7 +81,10 @@ package struct EditWorkerService: Sendable {
         // A job that is paid for must be told: none is taken before there has been a connection to tell it on.
         guard await links.publisher.session() != nil else { return }
         // Nor before it is known what the others have submitted.
-        await gate.untilDrain { await journal.waitUntilReady() }
+        await gate.untilDrain {
+            await journal.waitUntilReady()
+            await gate.waitUntilFleetIsHeard()
+        }
         var earlier: [JobsInFlight] = []
         await withDiscardingTaskGroup { jobs in
             while !Task.isCancelled {

@@ -1,5 +1,6 @@
 import Journal
 import Ledger
+import NIOConcurrencyHelpers
 import SeedreamAPI
 import SharedValues
 import TestSupport
@@ -471,6 +472,20 @@ struct SharedGateTests {
         #expect(await waiting.value)
     }
 
+    @Test func `a pause that stands is taken over before the first job is taken`() async throws {
+        let fleet = ScriptedFleet()
+        let gate = Gate.simulated(fleet: fleet)
+        let following = Task { await gate.followFleet {} }
+        let hearing = Task { await gate.waitUntilFleetIsHeard() }
+        try await eventually("it waits") { gate.waiting > 0 }
+        fleet.tell(.paused)
+        fleet.tell(.ready)
+        await hearing.value
+        #expect(gate.intake() != .all && gate.closedFor == .paused && fleet.gate == "paused")
+        following.cancel()
+        await following.value
+    }
+
     @Test func `the drain sends a probe back that waits for its start`() async throws {
         let gate = Gate.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
         var first = await gate.enter()
@@ -486,4 +501,26 @@ struct SharedGateTests {
         #expect(isProbe)
         #expect(!isStarted)
     }
+}
+
+/// A fleet that says what a test tells it.
+private final class ScriptedFleet: Fleet {
+    let changes: AsyncStream<FleetChange>
+    private let continuation: AsyncStream<FleetChange>.Continuation
+    private let told = NIOLockedValueBox<String?>(nil)
+
+    init() {
+        (changes, continuation) = AsyncStream.makeStream()
+    }
+
+    /// Why the gate submits nothing, as it has said.
+    var gate: String? { told.withLockedValue { $0 } }
+    var limitsStarts: Bool { false }
+
+    func tell(_ change: FleetChange) { continuation.yield(change) }
+    func tellGate(_ reason: String?) { told.withLockedValue { $0 = reason } }
+    func turn(waiting: Int) -> FleetSlots.Turn { .start(before: .now + .seconds(60)) }
+    func tellClosed(_ reason: String, for delay: Duration, isHeld: Bool) {}
+    func tellOpened() {}
+    func claimProbe() async -> Bool { true }
 }

@@ -55,11 +55,13 @@ extension Gate {
     /// A gate that is closed for no time worth mentioning.
     static func simulated(
         machine: GateState = GateState(minDelay: .microseconds(1), maxDelay: .microseconds(1)),
-        rateLimit: RateLimit? = nil
+        rateLimit: RateLimit? = nil,
+        fleet: (any Fleet)? = nil
     ) -> Gate {
         Gate(
             machine: machine,
             rateLimit: rateLimit,
+            fleet: fleet,
             metrics: .silent,
             logger: Logger(label: "quiet", factory: { _ in SwiftLogNoOpLogHandler() })
         )

@@ -60,6 +60,13 @@ extension Gate {
         }
     }
 
+    /// Waits until what stood in the fleet at the start has been taken over, if there is one.
+    func waitUntilFleetIsHeard() async {
+        while !Task.isCancelled, !state.withLockedValue({ $0.hasHeardFleet }) {
+            await wait(until: nil) { $0.hasHeardFleet }
+        }
+    }
+
     /// Takes over what another replica, or a person, has told the fleet.
     package func follow(_ change: FleetChange) {
         let (changed, reason) = state.withLockedValue { state -> (Bool, GateReason?) in
@@ -76,7 +83,9 @@ extension Gate {
                 _ = state.machine.followOpening()
             case .slots, .silent: break
             // That the stream is read again needs no job to find out.
-            case .ready: _ = state.machine.open(from: .ledger)
+            case .ready:
+                state.hasHeardFleet = true
+                _ = state.machine.open(from: .ledger)
             }
             if state.machine.reason != nil { state.schedule?.forgetReservations() }
             let changed = state.machine.reason != before

@@ -29,6 +29,8 @@ package final class Gate: Sendable {
         var waitingForFleet = 0
         /// Whether this replica is the one that tries, before it has a job to try with.
         var hasClaim = false
+        /// Whether the fleet, if there is one, has said what stands: a pause, a closure.
+        var hasHeardFleet: Bool
 
         private static let never = ContinuousClock.now + .seconds(1_000_000_000)
 
@@ -56,7 +58,13 @@ package final class Gate: Sendable {
     ) {
         self.fleet = fleet
         self.metrics = metrics
-        state = NIOLockedValueBox(State(machine: machine, schedule: rateLimit.map { StartSchedule($0) }))
+        state = NIOLockedValueBox(
+            State(
+                machine: machine,
+                schedule: rateLimit.map { StartSchedule($0) },
+                hasHeardFleet: fleet == nil
+            )
+        )
         self.logger = logger
     }
 
