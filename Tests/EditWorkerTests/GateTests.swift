@@ -486,6 +486,13 @@ struct SharedGateTests {
         await following.value
     }
 
+    @Test func `the drain ends the wait for what stands in the fleet`() async {
+        let gate = Gate.simulated(fleet: ScriptedFleet())
+        gate.drain()
+        await gate.waitUntilFleetIsHeard()
+        #expect(gate.intake() == .ended)
+    }
+
     @Test func `the drain sends a probe back that waits for its start`() async throws {
         let gate = Gate.simulated(rateLimit: RateLimit(count: 1, period: .seconds(1000)))
         var first = await gate.enter()

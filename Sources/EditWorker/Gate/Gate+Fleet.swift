@@ -60,9 +60,9 @@ extension Gate {
         }
     }
 
-    /// Waits until what stood in the fleet at the start has been taken over, if there is one.
+    /// Waits until what stood in the fleet at the start has been taken over, if there is one, or the drain begins.
     func waitUntilFleetIsHeard() async {
-        while !Task.isCancelled, !state.withLockedValue({ $0.hasHeardFleet }) {
+        while !Task.isCancelled, !state.withLockedValue({ $0.hasHeardFleet || $0.isDraining }) {
             await wait(until: nil) { $0.hasHeardFleet }
         }
     }

@@ -166,7 +166,6 @@ package final class Gate: Sendable {
             let left = state.machine.leave(outcome, job: job, wasProbe: isProbe, now: .now)
             // Who waited for a start will not take it.
             if before == nil, state.machine.closure != nil { state.schedule?.forgetReservations() }
-            // Within the lock: of two changes the metric must show the last.
             if left.hasChanged { show(state.machine.reason) }
             return (left, before, state.machine.closure)
         }
