@@ -67,7 +67,7 @@ let package = Package(
         ),
         .target(name: "JSON", dependencies: ["CJansson"], swiftSettings: room),
         .target(
-            name: "HTTPServer",
+            name: "WebServer",
             dependencies: [
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -80,7 +80,7 @@ let package = Package(
         .target(
             name: "Telemetry",
             dependencies: [
-                "HTTPServer", "JSON", "SharedValues", "ThreadExecutor",
+                "WebServer", "JSON", "SharedValues", "ThreadExecutor",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
@@ -146,7 +146,7 @@ let package = Package(
         .target(
             name: "Sandbox",
             dependencies: [
-                "EditJob", "HTTPServer", "JSON",
+                "EditJob", "WebServer", "JSON",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -164,7 +164,7 @@ let package = Package(
         .target(
             name: "Console",
             dependencies: [
-                "RabbitMQ", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "Ledger", "OperatorTools",
+                "RabbitMQ", "EditJob", "EditWorker", "WebServer", "JSON", "Journal", "Ledger", "OperatorTools",
                 "SeedreamAPI",
                 "SharedValues",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
@@ -177,7 +177,7 @@ let package = Package(
         .executableTarget(
             name: "seedream-worker",
             dependencies: [
-                "RabbitMQ", "CAllocator", "Console", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "Ledger",
+                "RabbitMQ", "CAllocator", "Console", "EditJob", "EditWorker", "WebServer", "JSON", "Journal", "Ledger",
                 "OperatorTools", "Telemetry", "Sandbox", "SeedreamAPI", "SharedValues", "ThreadExecutor",
                 "Settings",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -267,11 +267,12 @@ let package = Package(
             swiftSettings: strict
         ),
         .testTarget(
-            name: "HTTPServerTests",
+            name: "WebServerTests",
             dependencies: [
-                "HTTPServer", "TestSupport",
+                "WebServer", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],

@@ -1,6 +1,6 @@
-import HTTPServer
 import NIOCore
 import NIOHTTP1
+import WebServer
 
 /// What the console sends.
 struct Answer: Sendable {

@@ -1,6 +1,6 @@
-import HTTPServer
 import NIOCore
 import NIOHTTP1
+import WebServer
 
 /// Serves the console: who may ask, and with what the answers are sent.
 ///

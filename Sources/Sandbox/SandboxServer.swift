@@ -1,5 +1,5 @@
 import EditJob
-import HTTPServer
+import WebServer
 import JSON
 import NIOCore
 import NIOHTTP1

@@ -1,8 +1,8 @@
-import HTTPServer
 import JSON
 package import Logging
 package import NIOCore
 import NIOHTTP1
+import WebServer
 
 /// Answers `/livez`, `/readyz` and `/metrics`.
 package struct HealthServer: Sendable {

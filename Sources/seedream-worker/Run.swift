@@ -1,7 +1,7 @@
 import ArgumentParser
 import EditWorker
 import Glibc
-import HTTPServer
+import WebServer
 import Journal
 import Logging
 import NIOPosix

@@ -17,17 +17,17 @@ struct ImportRuleTests {
             "RabbitMQ", "EditJob", "JSON", "Journal", "Ledger", "SeedreamAPI", "SharedValues", "Telemetry",
         ],
         "OperatorTools": ["RabbitMQ", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "SharedValues"],
-        "Telemetry": ["HTTPServer", "JSON", "SharedValues", "ThreadExecutor"],
-        "HTTPServer": [],
+        "Telemetry": ["WebServer", "JSON", "SharedValues", "ThreadExecutor"],
+        "WebServer": [],
         "Console": [
-            "RabbitMQ", "EditJob", "EditWorker", "HTTPServer", "JSON", "Journal", "Ledger", "OperatorTools",
+            "RabbitMQ", "EditJob", "EditWorker", "WebServer", "JSON", "Journal", "Ledger", "OperatorTools",
             "SeedreamAPI", "SharedValues",
         ],
-        "Sandbox": ["EditJob", "HTTPServer", "JSON"],
+        "Sandbox": ["EditJob", "WebServer", "JSON"],
         "Settings": ["RabbitMQ", "CYAML", "EditJob", "SharedValues"],
         "seedream-worker": [
             "RabbitMQ", "Console", "EditJob", "EditWorker", "JSON", "Journal", "Ledger", "OperatorTools",
-            "HTTPServer", "Telemetry", "Sandbox", "SeedreamAPI", "SharedValues", "ThreadExecutor", "Settings",
+            "WebServer", "Telemetry", "Sandbox", "SeedreamAPI", "SharedValues", "ThreadExecutor", "Settings",
         ],
     ]
 

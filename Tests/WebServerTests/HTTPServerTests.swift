@@ -1,10 +1,10 @@
 import Foundation
-import HTTPServer
 import NIOConcurrencyHelpers
 import NIOCore
 import NIOHTTP1
 import TestSupport
 import Testing
+import WebServer
 
 /// The server, as a client sees it that sends bytes of its own making.
 @Suite(.timeLimit(.minutes(10)))
@@ -276,7 +276,8 @@ struct HTTPServerTests {
             Self.echo($0)
         } _: { port, _ in
             let client = try await RawClient(port: port)
-            try await client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+            // On a busy machine the time may be over before the first byte is sent.
+            try? await client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
             try await eventually("the end") {
                 try? await client.send("x")
                 return client.isClosed
