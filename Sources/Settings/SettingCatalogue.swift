@@ -5,8 +5,7 @@ import SharedValues
 
 /// All settings, in the order of the documentation.
 ///
-/// A new one also has its value in `WorkerSettings.swift` and its flag in `seedream-worker/SettingFlags.swift`; the program hands
-/// it on in `WorkerComposition.swift`.
+/// A new one also has its value in `WorkerSettings.swift`; the program hands it on in `WorkerComposition.swift`.
 package enum SettingCatalogue {
     package static let all: [SettingDefinition] = amqp + queue + api + worker + following + policies + observing
 

@@ -30,7 +30,7 @@ struct ConsoleCommand: AsyncParsableCommand {
     var noImages = false
 
     @OptionGroup
-    var settings: ConsoleSettings
+    var settings: SettingFlags<ConsoleSettings>
 
     func run() async throws {
         guard let address = WorkerSettings.ListenAddress(listen) else {

@@ -34,7 +34,7 @@ struct FleetCommand: AsyncParsableCommand {
         var reason = ""
 
         @OptionGroup
-        var settings: BrokerSettings
+        var settings: SettingFlags<BrokerSettings>
 
         func run() async throws {
             try await FleetCommand.give(.pause(reason: reason), settings.read().settings)
@@ -50,7 +50,7 @@ struct FleetCommand: AsyncParsableCommand {
         )
 
         @OptionGroup
-        var settings: BrokerSettings
+        var settings: SettingFlags<BrokerSettings>
 
         func run() async throws {
             try await FleetCommand.give(.resume, settings.read().settings)
@@ -72,7 +72,7 @@ struct FleetCommand: AsyncParsableCommand {
         var format = OutputFormat.text
 
         @OptionGroup
-        var settings: BrokerSettings
+        var settings: SettingFlags<BrokerSettings>
 
         func run() async throws {
             let settings = try settings.read().settings

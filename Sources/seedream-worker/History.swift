@@ -42,7 +42,7 @@ struct History: AsyncParsableCommand {
     var format = OutputFormat.text
 
     @OptionGroup
-    var settings: BrokerSettings
+    var settings: SettingFlags<BrokerSettings>
 
     func validate() throws {
         if let since, Timestamp(ago: since, before: .now) == nil {

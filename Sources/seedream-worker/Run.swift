@@ -1,7 +1,6 @@
 import ArgumentParser
 import EditWorker
 import Glibc
-import WebServer
 import Journal
 import Logging
 import NIOPosix
@@ -10,6 +9,7 @@ import SeedreamAPI
 import Settings
 import Telemetry
 import UnixSignals
+import WebServer
 
 /// `run`: the worker itself.
 struct Run: AsyncParsableCommand {
@@ -27,7 +27,7 @@ struct Run: AsyncParsableCommand {
     var failFast = false
 
     @OptionGroup
-    var flags: AllSettings
+    var flags: SettingFlags<AllSettings>
 
     func run() async throws {
         let settings = try flags.read(needsToken: true).settings

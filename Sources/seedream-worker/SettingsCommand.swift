@@ -31,7 +31,7 @@ struct SettingsCommand: ParsableCommand {
     var format = OutputFormat.text
 
     @OptionGroup
-    var flags: AllSettings
+    var flags: SettingFlags<AllSettings>
 
     func run() throws {
         let entries = try flags.read().entries.filter { !changed || $0.isChanged }

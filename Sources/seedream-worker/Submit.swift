@@ -62,7 +62,7 @@ struct Submit: AsyncParsableCommand {
     var resume: String?
 
     @OptionGroup
-    var flags: SubmitSettings
+    var flags: SettingFlags<SubmitSettings>
 
     func validate() throws {
         if let resume, SubmitSession.Run(resume) == nil {

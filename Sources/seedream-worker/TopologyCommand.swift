@@ -22,7 +22,7 @@ struct TopologyCommand: AsyncParsableCommand {
         )
 
         @OptionGroup
-        var flags: TopologySettings
+        var flags: SettingFlags<TopologySettings>
 
         func run() async throws {
             try await TopologyCommand.establish(.declare, flags.read().settings)
@@ -37,7 +37,7 @@ struct TopologyCommand: AsyncParsableCommand {
         )
 
         @OptionGroup
-        var flags: TopologySettings
+        var flags: SettingFlags<TopologySettings>
 
         func run() async throws {
             try await TopologyCommand.establish(.verify, flags.read().settings)
@@ -64,7 +64,7 @@ struct TopologyCommand: AsyncParsableCommand {
         var brokerVersion: String?
 
         @OptionGroup
-        var flags: TopologySettings
+        var flags: SettingFlags<TopologySettings>
 
         func validate() throws {
             if let brokerVersion, Self.major(brokerVersion) == nil {

@@ -21,7 +21,7 @@ struct Validate: AsyncParsableCommand {
     var format = OutputFormat.text
 
     @OptionGroup
-    var flags: ValidateSettings
+    var flags: SettingFlags<ValidateSettings>
 
     func run() async throws {
         let policy = try flags.read().settings.unknownFields

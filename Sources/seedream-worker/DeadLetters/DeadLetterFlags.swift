@@ -7,7 +7,7 @@ import Settings
 import SharedValues
 
 /// Which queue, and which of its letters.
-struct DeadLetterFlags: ParsableArguments {
+struct DeadLetterFlags<Settings: SettingChoice>: ParsableArguments {
     @Flag(
         help:
             "Use the queue of unknown outcomes (QUEUE.unknown), whose jobs may have been paid for, instead of QUEUE.dlq."
@@ -32,7 +32,7 @@ struct DeadLetterFlags: ParsableArguments {
     var limit: Int?
 
     @OptionGroup
-    var settings: BrokerSettings
+    var settings: SettingFlags<Settings>
 
     func validate() throws {
         if let since, Timestamp(ago: since, before: .now) == nil {
@@ -91,7 +91,7 @@ struct DeadLetterFlags: ParsableArguments {
 extension DeadLetterQueue {
     /// Calls `body` for each letter that the flags mean; false from it ends the walk.
     func each(
-        _ flags: DeadLetterFlags,
+        _ flags: DeadLetterFlags<some SettingChoice>,
         limit: Int? = nil,
         isolation: isolated (any Actor)? = #isolation,
         _ body: (DeadLetter) async throws -> Bool

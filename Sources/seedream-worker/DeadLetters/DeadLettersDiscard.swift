@@ -23,7 +23,7 @@ extension DeadLetters {
         var yes = false
 
         @OptionGroup
-        var flags: DeadLetterFlags
+        var flags: DeadLetterFlags<BrokerSettings>
 
         func validate() throws {
             guard all || flags.isFiltered else {

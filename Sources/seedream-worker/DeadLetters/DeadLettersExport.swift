@@ -16,7 +16,7 @@ extension DeadLetters {
         )
 
         @OptionGroup
-        var flags: DeadLetterFlags
+        var flags: DeadLetterFlags<BrokerSettings>
 
         func run() async throws {
             var tally = Tally()

@@ -17,7 +17,7 @@ extension DeadLetters {
         var format = OutputFormat.text
 
         @OptionGroup
-        var flags: DeadLetterFlags
+        var flags: DeadLetterFlags<BrokerSettings>
 
         /// Lines of the table, without `--limit`.
         private static let usualLimit = 100

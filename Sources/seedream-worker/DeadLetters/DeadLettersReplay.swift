@@ -50,10 +50,7 @@ extension DeadLetters {
         var edit = false
 
         @OptionGroup
-        var jobs: UnknownFieldsFlags
-
-        @OptionGroup
-        var flags: DeadLetterFlags
+        var flags: DeadLetterFlags<SubmitSettings>
 
         func validate() throws {
             if let rate {

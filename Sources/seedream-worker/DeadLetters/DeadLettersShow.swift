@@ -22,7 +22,7 @@ extension DeadLetters {
         var body = false
 
         @OptionGroup
-        var flags: DeadLetterFlags
+        var flags: DeadLetterFlags<BrokerSettings>
 
         func run() async throws {
             var flags = flags

@@ -21,7 +21,7 @@ struct Doctor: AsyncParsableCommand {
     var format = OutputFormat.text
 
     @OptionGroup
-    var flags: AllSettings
+    var flags: SettingFlags<AllSettings>
 
     func run() async throws {
         let terminal = Terminal(STDOUT_FILENO)
