@@ -40,11 +40,19 @@ final class LineReader {
         }
     }
 
-    /// Reads an open file from its beginning, and leaves it open.
-    init(rereading descriptor: Int32, name: String) {
+    /// Reads a text that is there already.
+    init(_ text: [UInt8], name: String) {
         self.name = name
-        self.descriptor = dup(descriptor)
-        lseek(self.descriptor, 0, SEEK_SET)
+        descriptor = STDIN_FILENO
+        buffer = text
+        isAtEnd = true
+    }
+
+    /// All that has not been read yet.
+    func rest() throws -> [UInt8] {
+        while !isAtEnd { try fill() }
+        defer { start = buffer.count }
+        return Array(buffer[start...])
     }
 
     /// Whether it can be read again from its beginning.
@@ -52,15 +60,6 @@ final class LineReader {
         var status = stat()
         return unsafe fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
             && descriptor != STDIN_FILENO
-    }
-
-    /// The next bytes of the file, at most as many as `chunk` holds, none at its end.
-    func readChunk(_ chunk: inout [UInt8]) throws -> Int {
-        do throws(Errno) {
-            return try FileDescriptor(rawValue: descriptor).read(into: &chunk)
-        } catch {
-            throw ValidationError("cannot read \(name): \(error)")
-        }
     }
 
     private var endOfLine: Int? {
@@ -76,9 +75,13 @@ final class LineReader {
         buffer.removeFirst(start)
         start = 0
         var chunk = [UInt8](repeating: 0, count: 1 << 16)
-        let count = try readChunk(&chunk)
-        isAtEnd = count == 0
-        buffer += chunk[..<count]
+        do throws(Errno) {
+            let count = try FileDescriptor(rawValue: descriptor).read(into: &chunk)
+            isAtEnd = count == 0
+            buffer += chunk[..<count]
+        } catch {
+            throw ValidationError("cannot read \(name): \(error)")
+        }
     }
 
     func close() {

@@ -80,7 +80,7 @@ struct Submit: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try flags.read().settings
-        let sources = try files.map { try JobSource($0, spool: !noCheck) }
+        let sources = try files.map { try JobSource($0, isReadOnce: noCheck) }
         let total = noCheck ? nil : try await check(sources, settings)
         try await BrokerSession.reporting {
             try await submit(sources, total, settings)
