@@ -15,19 +15,11 @@ enum ImageURL {
             return "is \(bytes.count) bytes long; at most \(maximumBytes) are allowed"
         }
         if let fault = characterFault(bytes) { return fault }
-        guard let start = authorityStart(bytes) else {
+        guard let parts = URLParts(url), parts.isWeb else {
             return "is not an absolute http or https URL such as https://example.com/a.png"
         }
-        var end = start
-        while end < bytes.count {
-            let byte = bytes[end]
-            if byte == UInt8(ascii: "/") || byte == UInt8(ascii: "?") || byte == UInt8(ascii: "#") { break }
-            guard byte != UInt8(ascii: "@") else { return "has user information before an @, which is not allowed" }
-            end += 1
-        }
-        let utf8 = url.utf8
-        let authority = utf8.index(utf8.startIndex, offsetBy: start)..<utf8.index(utf8.startIndex, offsetBy: end)
-        return authorityFault(url[authority])
+        guard parts.user == nil else { return "has user information before an @, which is not allowed" }
+        return authorityFault(parts.address)
     }
 
     private static func characterFault(_ bytes: Span<UInt8>) -> String? {
@@ -48,20 +40,6 @@ enum ImageURL {
             }
         }
         return nil
-    }
-
-    /// The index behind `http://` or `https://`; schemes know no case.
-    private static func authorityStart(_ bytes: Span<UInt8>) -> Int? {
-        func hasPrefix(_ scheme: StaticString) -> Bool {
-            guard bytes.count >= scheme.utf8CodeUnitCount else { return false }
-            for index in 0..<scheme.utf8CodeUnitCount {
-                let byte = bytes[index]
-                let lower = (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte) ? byte + 32 : byte
-                guard unsafe lower == scheme.utf8Start[index] else { return false }
-            }
-            return true
-        }
-        return hasPrefix("https://") ? 8 : hasPrefix("http://") ? 7 : nil
     }
 
     private static func authorityFault(_ authority: Substring) -> String? {

@@ -25,10 +25,7 @@ package struct BrokerAccess: Sendable {
     ) async throws -> Opened {
         var options = options
         options.name += " \(purpose)"
-        for url in urls.dropLast() {
-            if let opened = try? await body(url, options) { return opened }
-        }
-        return try await body(urls[urls.count - 1], options)
+        return try await urls.firstReached { try await body($0, options) }
     }
 
     /// Connects.

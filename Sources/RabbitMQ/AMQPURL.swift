@@ -30,24 +30,21 @@ package struct AMQPURL: Hashable, Sendable {
     /// Reads `amqp://user:password@host:port/vhost` or `amqps://…`, all but the scheme and host optional and
     /// percent-encoded.
     package init(parsing text: String) throws(Fault) {
-        guard let schemeEnd = text.firstRange(of: "://") else {
+        guard let parts = URLParts(text) else {
             throw Fault(description: "is not a URL; write amqp://user:password@host:port/vhost")
         }
-        switch text[..<schemeEnd.lowerBound].lowercased() {
+        switch parts.scheme {
         case "amqp": usesTLS = false
         case "amqps": usesTLS = true
         default: throw Fault(description: "has an unknown scheme; use amqp:// or amqps://")
         }
-        let rest = text[schemeEnd.upperBound...]
-        guard !rest.contains(where: { $0 == "?" || $0 == "#" }) else {
+        guard !text.contains(where: { $0 == "?" || $0 == "#" }) else {
             throw Fault(
                 description: "has a query or fragment, which is not supported; "
                     + "write a ? or # in a password as %3F or %23, and set options by their own settings"
             )
         }
-        let authorityEnd = rest.firstIndex(of: "/") ?? rest.endIndex
-        let authority = rest[..<authorityEnd]
-        let path = rest[authorityEnd...].dropFirst()
+        let path = parts.rest.dropFirst()
         // A password with a slash ends the authority early: what follows is a part of it.
         guard !path.contains("@") else {
             throw Fault(
@@ -59,14 +56,8 @@ package struct AMQPURL: Hashable, Sendable {
             throw Fault(description: "has more than one path segment; write a / in a vhost as %2F")
         }
         virtualHost = path.isEmpty ? "/" : try Self.decode(path, "the virtual host")
-        var address = authority
-        if let at = authority.lastIndex(of: "@") {
-            credentials = try Self.parseCredentials(authority[..<at])
-            address = authority[authority.index(after: at)...]
-        } else {
-            credentials = nil
-        }
-        (host, port) = try Self.parseAddress(address, defaultPort: usesTLS ? 5671 : 5672)
+        credentials = if let user = parts.user { try Self.parseCredentials(user) } else { nil }
+        (host, port) = try Self.parseAddress(parts.address, defaultPort: usesTLS ? 5671 : 5672)
     }
 
     private static func parseCredentials(_ text: Substring) throws(Fault) -> Credentials {
@@ -123,4 +114,19 @@ extension AMQPURL: CustomStringConvertible, CustomDebugStringConvertible, Custom
 
     /// Nothing more than the description, also for `dump`.
     package var customMirror: Mirror { Mirror(self, children: []) }
+}
+
+extension [AMQPURL] {
+    /// What `body` gives for the first of the URLs that it does not throw for; throws the last one's error.
+    ///
+    /// There must be at least one.
+    package func firstReached<Reached, Fault: Error>(
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: (AMQPURL) async throws(Fault) -> Reached
+    ) async throws(Fault) -> Reached {
+        for url in dropLast() {
+            do throws(Fault) { return try await body(url) } catch { continue }
+        }
+        return try await body(self[count - 1])
+    }
 }

@@ -1,4 +1,5 @@
 import JSON
+import SharedValues
 
 /// What a look at a task means.
 package enum TaskStatus: Hashable, Sendable {
@@ -114,9 +115,7 @@ package enum TaskStatusTable {
 
     private static func isUsable(_ url: String) -> Bool {
         guard url.utf8.count <= longestURL, url.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else { return false }
-        let lower = url.prefix(9).lowercased()
-        let rest = lower.hasPrefix("https://") ? url.dropFirst(8) : lower.hasPrefix("http://") ? url.dropFirst(7) : ""
-        return !rest.isEmpty && rest.first != "/"
+        return URLParts(url).map { $0.isWeb && !$0.address.isEmpty } ?? false
     }
 
     private static func word(_ value: JSONValue?) -> String? {

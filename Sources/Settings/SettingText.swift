@@ -20,17 +20,14 @@ enum SettingText {
     static func baseURL(_ text: String) throws(Refusal) -> String {
         var base = text
         while base.hasSuffix("/") { base.removeLast() }
-        let scheme = base.lowercased().hasPrefix("https://") ? 8 : base.lowercased().hasPrefix("http://") ? 7 : 0
-        let rest = base.dropFirst(scheme)
-        let authority = rest.prefix { $0 != "/" }
-        guard !rest.contains("@") else {
+        guard !base.contains("@") else {
             throw Refusal(reason: "it has a user or a password, which are not allowed there", hidesValue: true)
         }
-        guard scheme > 0, !rest.contains(where: { "?#\\ ".contains($0) }),
+        guard let parts = URLParts(base), parts.isWeb, !base.contains(where: { "?#\\".contains($0) }),
             base.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
         else { throw Refusal() }
         do {
-            guard try HostAndPort(authority).port != 0 else { throw HostAndPort.Fault.port }
+            guard try HostAndPort(parts.address).port != 0 else { throw HostAndPort.Fault.port }
         } catch {
             guard case .port? = error as? HostAndPort.Fault else { throw Refusal() }
             throw Refusal(reason: "its port is not a number from 1 to 65535")
@@ -50,9 +47,10 @@ enum SettingText {
 
     /// The proxy that the environment names for the API.
     static func environmentProxy(_ settings: WorkerSettings) -> EnvironmentProxies.Named? {
-        let isSecure = settings.apiBaseURL.lowercased().hasPrefix("https://")
-        let authority = settings.apiBaseURL.dropFirst(isSecure ? 8 : 7).prefix { $0 != "/" }
-        guard let address = try? HostAndPort(authority) else { return nil }
+        guard let parts = URLParts(settings.apiBaseURL), let address = try? HostAndPort(parts.address) else {
+            return nil
+        }
+        let isSecure = parts.scheme == "https"
         let port = address.port.map { Int($0) } ?? (isSecure ? 443 : 80)
         guard let named = settings.environmentProxies.proxy(for: String(address.host), port: port, isSecure: isSecure)
         else { return nil }

@@ -15,27 +15,23 @@ package struct ProxyAddress: Hashable, Sendable {
 
     /// Reads the URL; the port is 80 unless given.
     package init(parsing text: String) throws(Fault) {
-        guard let scheme = text.firstRange(of: "://"), text[..<scheme.lowerBound].lowercased() == "http" else {
+        guard let parts = URLParts(text), parts.scheme == "http" else {
             throw Fault(description: "is not an http:// URL; other kinds of proxies are not supported")
         }
-        var authority = text[scheme.upperBound...]
-        if authority.hasSuffix("/") { authority.removeLast() }
-        guard !authority.contains(where: { "/?#".contains($0) }), text.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
-        else {
+        guard parts.rest.isEmpty || parts.rest == "/", text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
             throw Fault(
                 description: "has more than a host and a port; write a /, ? or # in a password as %2F, %3F or %23"
             )
         }
-        if let at = authority.lastIndex(of: "@") {
-            guard let decoded = PercentEncoding.decode(authority[..<at]) else {
+        if let user = parts.user {
+            guard let decoded = PercentEncoding.decode(user) else {
                 throw Fault(description: "has a % before the @ that is not followed by two hexadecimal digits")
             }
             credentials = decoded.contains(UInt8(ascii: ":")) ? decoded : decoded + [UInt8(ascii: ":")]
-            authority = authority[authority.index(after: at)...]
         } else {
             credentials = nil
         }
-        guard let address = try? HostAndPort(authority), address.port != 0 else {
+        guard let address = try? HostAndPort(parts.address), address.port != 0 else {
             throw Fault(description: "has no host, or a port that is not a number from 1 to 65535")
         }
         host = String(address.host)

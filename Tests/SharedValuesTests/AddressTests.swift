@@ -24,6 +24,33 @@ struct AddressTests {
         #expect(throws: fault) { try HostAndPort(text[...]) }
     }
 
+    @Test(
+        arguments: [
+            ("http://a", "http", nil, "a", ""), ("HTTPS://u:p@a:1/b?c#d", "https", "u:p", "a:1", "/b?c#d"),
+            ("amqp://u@v@[::1]:2", "amqp", "u@v", "[::1]:2", ""), ("http://a?b/c@d", "http", nil, "a", "?b/c@d"),
+            ("http://a#@b", "http", nil, "a", "#@b"), ("x:///y", "x", nil, "", "/y"), ("x://@", "x", "", "", ""),
+        ] as [(String, String, Substring?, Substring, Substring)]
+    )
+    func `a URL is taken apart`(
+        _ text: String,
+        _ scheme: String,
+        _ user: Substring?,
+        _ address: Substring,
+        _ rest: Substring
+    ) throws {
+        let parts = try #require(URLParts(text))
+        #expect(parts.scheme == scheme)
+        #expect(parts.user == user)
+        #expect(parts.address == address)
+        #expect(parts.rest == rest)
+    }
+
+    @Test(arguments: ["", "a", "://a", "http:/a", "http:a://b", "//a", "a/b://c"])
+    func `what has no scheme and no authority is no URL`(_ text: String) {
+        // A scheme with a slash in it is somebody else's to refuse.
+        #expect(URLParts(text) == nil || URLParts(text)?.isWeb == false)
+    }
+
     @Test func `bytes survive their encoding`() {
         let bytes = Array(UInt8.min...UInt8.max)
         let text = PercentEncoding.encode(bytes) { $0 == UInt8(ascii: "%") }

@@ -137,8 +137,7 @@ struct JobPage {
         guard !urls.isEmpty else { return "" }
         let items = urls.map { url -> HTML in
             // Nothing else may become an address here: not `javascript:`, say.
-            let isWeb = url.lowercased().hasPrefix("https://") || url.lowercased().hasPrefix("http://")
-            guard isWeb else { return "<li>\(url.cut(to: 300))</li>" }
+            guard URLParts(url)?.isWeb == true else { return "<li>\(url.cut(to: 300))</li>" }
             let picture: HTML =
                 layout.options.showsImages
                 ? "<img src=\"\(url)\" alt=\"\" loading=\"lazy\" referrerpolicy=\"no-referrer\">" : ""
@@ -163,9 +162,7 @@ struct JobPage {
 
     /// Scheme, host and port of a URL in letters that a policy may have; nil of anything else.
     static func origin(_ url: String) -> String? {
-        let parts = url.split(separator: "/", maxSplits: 3, omittingEmptySubsequences: false)
-        guard parts.count >= 3, parts[1].isEmpty, ["http:", "https:"].contains(parts[0].lowercased()),
-            let address = try? HostAndPort(parts[2].prefix { $0 != "?" && $0 != "#" }),
+        guard let parts = URLParts(url), parts.isWeb, parts.user == nil, let address = try? HostAndPort(parts.address),
             address.host.utf8.allSatisfy({ byte in
                 switch byte {
                 case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
@@ -175,6 +172,6 @@ struct JobPage {
                 }
             })
         else { return nil }
-        return "\(parts[0].lowercased())//\(address.host)" + (address.port.map { ":\($0)" } ?? "")
+        return "\(parts.scheme)://\(address.host)" + (address.port.map { ":\($0)" } ?? "")
     }
 }

@@ -77,17 +77,15 @@ package actor QueueInspector {
     }
 
     private func open() async -> Result<AMQPConnection, AMQPError> {
-        var failure = AMQPError(.closed, "there is no broker to ask")
-        for url in urls {
-            do throws(AMQPError) {
-                let opened = try await AMQPConnection.open(url, options: options)
-                connection = opened
-                return .success(opened)
-            } catch {
-                failure = error
+        do throws(AMQPError) {
+            let opened = try await urls.firstReached { url throws(AMQPError) in
+                try await AMQPConnection.open(url, options: options)
             }
+            connection = opened
+            return .success(opened)
+        } catch {
+            return .failure(error)
         }
-        return .failure(failure)
     }
 
     private func keepTrying() {

@@ -17,20 +17,19 @@ struct APIEndpoint: Hashable, Sendable {
 
     /// Takes `scheme://host[:port][/path]` apart; nil if the text is nothing of the kind.
     init?(_ url: String) {
-        let parts = url.split(separator: "/", maxSplits: 3, omittingEmptySubsequences: false)
-        guard parts.count >= 3, parts[1].isEmpty else { return nil }
-        switch parts[0].lowercased() {
-        case "https:": isSecure = true
-        case "http:": isSecure = false
-        default: return nil
-        }
-        guard let address = try? HostAndPort(parts[2]), address.port != 0 else { return nil }
+        guard let parts = URLParts(url), parts.isWeb, parts.user == nil,
+            let address = try? HostAndPort(parts.address), address.port != 0
+        else { return nil }
+        isSecure = parts.scheme == "https"
         let standard = isSecure ? 443 : 80
         host = String(address.host)
         port = address.port.map { Int($0) } ?? standard
         let name = host.contains(":") ? "[\(host)]" : host
         hostField = port == standard ? name : "\(name):\(port)"
-        path = parts.count > 3 && !parts[3].isEmpty ? "/\(parts[3])" : ""
+        // A query without a path belongs to the path `/` (RFC 9112 §3.2.1).
+        path =
+            parts.rest == "/"
+            ? "" : parts.rest.hasPrefix("/") || parts.rest.isEmpty ? String(parts.rest) : "/\(parts.rest)"
     }
 
     /// `HOST:PORT`, for people.

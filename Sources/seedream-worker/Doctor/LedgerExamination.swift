@@ -53,11 +53,9 @@ enum LedgerExamination {
     private static func open(_ settings: WorkerSettings) async throws(AMQPError) -> AMQPConnection {
         var options = AMQPConnectionOptions(name: "seedream-worker doctor")
         options.tls = settings.amqpTLS
-        var fault = AMQPError(.closed, "there is no broker to ask")
-        for url in settings.amqpURLs {
-            do throws(AMQPError) { return try await AMQPConnection.open(url, options: options) } catch { fault = error }
+        return try await settings.amqpURLs.firstReached { url throws(AMQPError) in
+            try await AMQPConnection.open(url, options: options)
         }
-        throw fault
     }
 
     private static func judge(_ strangers: [String: Int], of stream: ByteString, besides user: String) -> Finding? {
