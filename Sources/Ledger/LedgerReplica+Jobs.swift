@@ -95,7 +95,6 @@ extension LedgerReplica {
             // The stream was made again without it: the broker would have nothing to send.
             guard offset <= self.end else { return endAsUnknown() }
             wanting[waiter]?.stage = .fetching(attempts: attempts, mayBeDuplicate: mayBeDuplicate)
-            if let recent = recent.acceptance(of: id, at: offset) { return fetched(recent, true, waiter) }
             return [.fetch(id: id, at: offset, waiter)]
         case .running:
             guard let holder = known.holder, isGone(holder) else { return end(waiter, .job(.running)) }

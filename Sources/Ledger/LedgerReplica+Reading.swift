@@ -73,7 +73,6 @@ extension LedgerReplica {
         // A newcomer has looked at the job queue after all that it reads up to its greeting.
         let isHistory = phase == .reading && !wasReady
         if isNew, !isHistory, message.replica != name, message.records.contains(.gap) { forgetWitnesses(at: now) }
-        recent.read(message, at: offset)
         let isOwn = message.replica == name
         let owed = takeOwed(message.id)
         if !isOwn { heard(message) }

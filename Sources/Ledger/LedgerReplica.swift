@@ -94,7 +94,6 @@ package struct LedgerReplica: Hashable, Sendable {
     package internal(set) var state: LedgerState
     var slots: FleetSlots?
     var silence: ReplicaSilence
-    var recent = RecentTaskIDs()
 
     // MARK: The connection
 
