@@ -1,8 +1,9 @@
 import EditJob
-import WebServer
+import FoundationEssentials
 import JSON
 import NIOCore
 import NIOHTTP1
+import WebServer
 
 /// A stand-in for the SeeDream V4 Edit API, which checks each request by the API's rules and misbehaves on demand.
 package struct SandboxServer: Sendable {
@@ -143,7 +144,7 @@ package struct SandboxServer: Sendable {
 
     private func accept(_ key: String?, _ body: ByteBuffer, _ fate: SandboxTasks.Fate) -> HTTPResponse {
         statistics.accepted(key: key)
-        let id = Self.freshUUID()
+        let id = UUID().uuidString.lowercased()
         let images = (try? EditJob(parsing: body.readableBytesView))?.maxImages ?? 1
         tasks.accept(id, images: Int(min(max(1, images), 6)), fate)
         return Self.response(.ok, .object([JSONMember("task_id", .string(id))]))
@@ -172,15 +173,5 @@ package struct SandboxServer: Sendable {
 
     private static func response(_ status: HTTPResponseStatus, _ json: JSONValue) -> HTTPResponse {
         HTTPResponse(status, type: "application/json", json.encoded())
-    }
-
-    /// A version 4 UUID (RFC 9562 §5.4).
-    private static func freshUUID() -> String {
-        var bytes = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
-        bytes[6] = bytes[6] & 0x0F | 0x40
-        bytes[8] = bytes[8] & 0x3F | 0x80
-        let digits = bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
-        return [digits[0..<4], digits[4..<6], digits[6..<8], digits[8..<10], digits[10..<16]]
-            .map { $0.joined() }.joined(separator: "-")
     }
 }

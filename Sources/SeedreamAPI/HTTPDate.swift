@@ -2,7 +2,7 @@ import SharedValues
 
 /// Reads HTTP's dates in their three forms.
 ///
-/// Our own 50 lines, because nothing else in this target needs Foundation.
+/// Our own 50 lines: FoundationEssentials reads none of the three.
 ///
 /// Source: RFC 9110 §5.6.7. Day names are not checked against the date: servers get them wrong, and nothing needs them.
 enum HTTPDate {

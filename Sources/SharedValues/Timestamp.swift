@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 
 /// A moment as the wall clock tells it, in whole milliseconds since 1970 UTC.
@@ -38,50 +39,17 @@ package struct Timestamp: Hashable, Comparable, Sendable {
 extension Timestamp: CustomStringConvertible {
     /// RFC 3339 with milliseconds, such as `2026-11-22T20:15:00.123Z`.
     package var description: String {
-        let (day, time) = milliseconds.quotientAndRemainder(dividingBy: 86_400_000)
-        let days = time < 0 ? day - 1 : day
-        let rest = time < 0 ? time + 86_400_000 : time
-        let (year, month, dayOfMonth) = Self.civil(days)
-        // Digit by digit: every reply has one, and strings of its parts cost more than the rest of the reply.
-        var text: [UInt8] = []
-        text.reserveCapacity(24)
-        func append(_ number: Int64, _ digits: Int, then end: UInt8) {
-            if number < 0 { text.append(UInt8(ascii: "-")) }
-            let number = abs(number)
-            var unit: Int64 = digits == 2 ? 10 : digits == 3 ? 100 : 1000
-            // A year beyond 9999 has more digits.
-            while number / unit >= 10 { unit *= 10 }
-            while unit > 0 {
-                text.append(UInt8(ascii: "0") + UInt8(number / unit % 10))
-                unit /= 10
-            }
-            text.append(end)
-        }
-        append(year, 4, then: UInt8(ascii: "-"))
-        append(month, 2, then: UInt8(ascii: "-"))
-        append(dayOfMonth, 2, then: UInt8(ascii: "T"))
-        append(rest / 3_600_000, 2, then: UInt8(ascii: ":"))
-        append(rest / 60_000 % 60, 2, then: UInt8(ascii: ":"))
-        append(rest / 1000 % 60, 2, then: UInt8(ascii: "."))
-        append(rest % 1000, 3, then: UInt8(ascii: "Z"))
-        return String(decoding: text, as: UTF8.self)
-    }
-
-    /// Source: as above, `civil_from_days`.
-    private static func civil(_ days: Int64) -> (year: Int64, month: Int64, day: Int64) {
-        let shifted = days + 719_468
-        let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
-        let dayOfEra = shifted - era * 146_097
-        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
-        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
-        let shiftedMonth = (5 * dayOfYear + 2) / 153
-        let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
-        return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, dayOfYear - (153 * shiftedMonth + 2) / 5 + 1)
+        let (seconds, rest) = milliseconds.quotientAndRemainder(dividingBy: 1000)
+        // The style cuts off what a Date, which is a Double, has less than the millisecond that is meant.
+        let date = Date(timeIntervalSince1970: Double(seconds) + (Double(rest) + 0.4) / 1000)
+        return date.formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
     }
 }
 
 extension Timestamp {
     /// Reads a time of RFC 3339 §5.6, to the millisecond; nil if the text is nothing of the kind.
+    ///
+    /// Not by Foundation's style, which takes 24:15 and the 30th of February, and neither a blank nor a small t.
     package init?(rfc3339 text: String) {
         let pattern = /(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))/
             .asciiOnlyDigits()

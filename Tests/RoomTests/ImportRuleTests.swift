@@ -34,14 +34,9 @@ struct ImportRuleTests {
     /// Modules of which every importer is named, whoever makes them.
     private static let watched: Set<String> = {
         var modules = Set(rules.keys).union(["CRabbitMQ", "CLinux", "CJansson", "CSQLite", "CYAML"])
-        modules.formUnion(["Foundation", "FoundationEssentials", "Dispatch"])
+        modules.formUnion(["Foundation", "Dispatch"])
         return modules
     }()
-
-    /// Libraries that only one room may know.
-    private static let libraries: [String: Set<String>] = [
-        "OperatorTools": ["FoundationEssentials"], "SeedreamAPI": ["FoundationEssentials"],
-    ]
 
     private static var sources: URL {
         URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -71,7 +66,7 @@ struct ImportRuleTests {
 
     @Test(arguments: rules.keys.sorted())
     func `a room imports only what stands below it`(_ room: String) throws {
-        let allowed = try #require(Self.rules[room]).union(Self.libraries[room] ?? [])
+        let allowed = try #require(Self.rules[room])
         for file in try Self.swiftFiles(in: room) {
             for module in try Self.imports(of: file) where Self.watched.contains(module) {
                 #expect(allowed.contains(module), "\(room) must not import \(module): \(file.lastPathComponent)")
