@@ -449,6 +449,31 @@ struct AMQPConnectionTests {
         }
     }
 
+    @Test func `a broker that stops reading ends what is written to it`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            let proxy = try await FaultProxy(target: Int(broker.url.port))
+            var options = AMQPConnectionOptions(name: "test")
+            options.heartbeat = .seconds(1)
+            let url = try AMQPURL(parsing: "amqp://guest:guest@127.0.0.1:\(proxy.port)/\(broker.virtualHost)")
+            let connection = try await AMQPConnection.open(url, options: options)
+            _ = try await connection.declare(QueueDeclaration(name: "q"))
+            // A full socket holds the thread, and only the missing heartbeats can end that.
+            try await proxy.stopReading()
+            proxy.silence(true)
+            let message = OutboundMessage(routingKey: "q", body: [UInt8](repeating: 1, count: 4 << 20))
+            await withThrowingTaskGroup { group in
+                for _ in 0..<20 { group.addTask { _ = try await connection.publish(message) } }
+                var failures: [AMQPError?] = []
+                while let result = await group.nextResult() {
+                    if case .failure(let error) = result { failures.append(error as? AMQPError) }
+                }
+                #expect(failures.count == 20)
+                #expect(failures.first??.code == .heartbeatLost)
+            }
+            try await proxy.close()
+        }
+    }
+
     @Test func `5000 messages go through and come back in order`() async throws {
         try await TestBroker.withVirtualHost { broker in
             try await broker.withConnection { publisher in

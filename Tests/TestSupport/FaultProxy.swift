@@ -77,6 +77,13 @@ package final class FaultProxy: Sendable {
         state.withLockedValue { $0.isSilent = isSilent }
     }
 
+    /// Reads nothing more of the clients, so that what they write fills their sockets.
+    package func stopReading() async throws {
+        for client in state.withLockedValue({ Array($0.open.values) }) {
+            try await client.setOption(.autoRead, value: false).get()
+        }
+    }
+
     /// Closes each new connection at once; or no longer.
     package func refuse(_ isRefusing: Bool) {
         state.withLockedValue { $0.isRefusing = isRefusing }

@@ -10,8 +10,8 @@ import NIOSSL
 /// Lives on one loop. Whoever finds no free connection waits in line while one is opened; a connection that cannot be
 /// opened fails the first in the line, since the gate decides when to try again.
 ///
-/// Our own, because AsyncHTTPClient had 38 % of a job's CPU time, of which this saves 27 % of the whole. It tells since 1.37
-/// whether a request's head was written (`didSendRequestHead`), which decides what a failure means.
+/// Our own: over AsyncHTTPClient 1.37, which tells by `didSendRequestHead` whether a request may have been sent, a job costs 2.84
+/// times its CPU time (median of three interleaved rounds, `memory`); 1.15 times would have been taken.
 final class HTTPConnectionPool {
     private let connector: EndpointConnector
     private let loop: any EventLoop
