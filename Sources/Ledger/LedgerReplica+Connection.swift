@@ -35,7 +35,7 @@ extension LedgerReplica {
 
     mutating func disconnected(_ isSilent: Bool) -> [LedgerEffect] {
         // Each of many that were on their way may say so.
-        guard phase != .away else { return [.leave] }
+        guard !phase.isAway else { return [.leave] }
         phase = .away
         (sent, isStalled) = (nil, false)
         return isSilent && !isClosed ? [.tell(.silent), .leave] : [.leave]
@@ -43,14 +43,14 @@ extension LedgerReplica {
 
     mutating func saw(_ jobs: LedgerEvent.JobQueue, at now: LedgerMoment) -> [LedgerEffect] {
         lastCame = now.monotonic
-        if phase == .inspecting {
+        if phase.isInspecting {
             // What is seen of the job queue says nothing of a stream that has lost something.
             jobsAtStart = mustTellGap ? .hidden : jobs
             return greet(at: now)
         }
         if jobs == .hidden { isJobQueueHidden = true }
         // A quorum queue without a leader answers that it has neither messages nor consumers (`rabbit_quorum_queue:stat/1`).
-        guard phase == .upToDate, case .seen(ready: 0, let consumers) = jobs, consumers > 0 else { return [] }
+        guard phase.isUpToDate, case .seen(ready: 0, let consumers) = jobs, consumers > 0 else { return [] }
         return nothingCameBack(at: now)
     }
 
@@ -79,7 +79,7 @@ extension LedgerReplica {
     /// Greets once more if the greeting did not come back for long: the stream may have been cut short or made again between
     /// its confirm and the reading, and others who write keep this replica from noticing.
     mutating func greetAgain(after patience: Duration, at now: LedgerMoment) -> [LedgerEffect] {
-        guard phase == .reading, let greetedAt, now.monotonic - greetedAt > patience else { return [] }
+        guard phase.isReading, let greetedAt, now.monotonic - greetedAt > patience else { return [] }
         let (number, body) = writeGreeting(at: now)
         return [.publish(number: number, body: body)]
     }
@@ -101,7 +101,7 @@ extension LedgerReplica {
     ///
     /// Not before: while a node is away that led the stream, each question about it costs the broker 7 s (`net_setuptime`).
     mutating func lookForExpected(at now: LedgerMoment) -> [LedgerEffect] {
-        guard phase == .reading, let last = expected.last, let since = readingSince,
+        guard phase.isReading, let last = expected.last, let since = readingSince,
             now.monotonic - since > Self.usualWait
         else {
             return []
@@ -111,7 +111,7 @@ extension LedgerReplica {
     }
 
     mutating func saw(_ id: LedgerMessage.ID?, _ offset: Int64?, at now: LedgerMoment) -> [LedgerEffect] {
-        guard phase == .reading, let last = expected.last else { return [] }
+        guard phase.isReading, let last = expected.last else { return [] }
         lastCame = now.monotonic
         guard id == last.message, offset == last.offset else {
             loseStream(at: now)

@@ -61,7 +61,7 @@ extension LedgerReplica {
     /// Tells the others that this replica lives, when it is time to, and at once what has changed of its gate; leaves a node
     /// that does not answer.
     private mutating func beat(_ isBlocked: Bool, at now: LedgerMoment) -> [LedgerEffect] {
-        guard phase != .away, !isClosed else { return [] }
+        guard !phase.isAway, !isClosed else { return [] }
         if isBlocked {
             silence.held(at: now.monotonic)
             lastCame = now.monotonic
@@ -71,7 +71,7 @@ extension LedgerReplica {
         isStalled = canWrite && waiting.map { $0 > Self.longestWait } ?? false
         if let waiting, waiting > longestSilence {
             // Before the stream is read, it may be the stream alone that has a trouble.
-            return disconnected(canWrite || phase == .reading)
+            return disconnected(canWrite || phase.isReading)
         }
         guard canWrite else {
             // As long as much comes, it is what was written before.
@@ -118,7 +118,7 @@ extension LedgerReplica {
 
     /// Looks at the job queue and at where the stream begins, from time to time.
     private mutating func look(at now: LedgerMoment) -> [LedgerEffect] {
-        guard phase == .upToDate else { return [] }
+        guard phase.isUpToDate else { return [] }
         sample(at: now)
         var effects: [LedgerEffect] = []
         if isWaitingForWitness(at: now), !isJobQueueHidden, now.monotonic >= nextInspection ?? now.monotonic {
@@ -169,7 +169,7 @@ extension LedgerReplica {
 
     /// Whether it is of use to know whether a delivery was one before.
     package func watchesDeliveries(at now: LedgerMoment) -> Bool {
-        phase == .upToDate && (doubtsDeliveries(at: now) || isWaitingForWitness(at: now))
+        phase.isUpToDate && (doubtsDeliveries(at: now) || isWaitingForWitness(at: now))
     }
 
     private func isWaitingForWitness(at now: LedgerMoment) -> Bool {
@@ -184,7 +184,7 @@ extension LedgerReplica {
     mutating func delivered(_ wasBefore: Bool, at now: LedgerMoment) -> [LedgerEffect] {
         if !isCovered { hasTaken = true }
         if wasBefore, doubtsDeliveries(at: now) { lastDoubt = now.monotonic }
-        guard !wasBefore, phase == .upToDate else { return [] }
+        guard !wasBefore, phase.isUpToDate else { return [] }
         sample(at: now)
         return nothingCameBack(at: now)
     }
@@ -221,7 +221,7 @@ extension LedgerReplica {
 
     /// What of pause and closure is news to the worker; `hasOpened` if its own gate has opened, and says so.
     mutating func tellFleet(hasOpened: Bool = false) -> [LedgerEffect] {
-        guard phase == .upToDate else { return [] }
+        guard phase.isUpToDate else { return [] }
         var effects: [LedgerEffect] = []
         let (pause, closure) = (state.fleet.pause?.message, state.fleet.closure?.message)
         // At first all that stands, also an order that was taken back meanwhile; then what is new.

@@ -71,7 +71,7 @@ extension LedgerReplica {
         if !message.records.contains(where: \.mayBeWrittenAgain) { anchor = offset }
         if isNew { keep(message, answers) } else { state.found(message, at: offset) }
         // A newcomer has looked at the job queue after all that it reads up to its greeting.
-        let isHistory = phase == .reading && !wasReady
+        let isHistory = phase.isReading && !wasReady
         if isNew, !isHistory, message.replica != name, message.records.contains(.gap) { forgetWitnesses(at: now) }
         let isOwn = message.replica == name
         let owed = takeOwed(message.id)
@@ -105,7 +105,7 @@ extension LedgerReplica {
             case .bye: goneOrHeard(message.replica)
             case .gap: gapTellers.insert(message.replica)
             // Whoever reports, in this stream, has written again what it knew.
-            case .alive(let report) where phase != .reading && state.stands(report.read):
+            case .alive(let report) where !phase.isReading && state.stands(report.read):
                 // Who has read the stream before, and has heard all whom it knew, speaks for those who are not named.
                 let knows = gapTellers.contains(message.replica) && report.gate != "ledger"
                 if knows || report.known != nil { goneOrHeard(Self.unnamed) }
@@ -146,7 +146,7 @@ extension LedgerReplica {
 
     /// All that was written before this connection is known, and what was on its way and did not come is written again.
     private mutating func greetingIsRead(at now: LedgerMoment) -> [LedgerEffect] {
-        guard phase == .reading else { return [] }
+        guard phase.isReading else { return [] }
         var effects: [LedgerEffect] = []
         var again = isReadingAgain ? lostMessages() : []
         for own in owed where own.message.id.replica != name || own.message.number < greeting {

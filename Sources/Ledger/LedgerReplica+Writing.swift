@@ -64,7 +64,7 @@ extension LedgerReplica {
 
     mutating func confirmed(_ number: Int64, at now: LedgerMoment) -> [LedgerEffect] {
         if sent == number { sent = nil }
-        if phase == .greeting, number == greeting { return greetingIsConfirmed(at: now) }
+        if phase.isGreeting, number == greeting { return greetingIsConfirmed(at: now) }
         return flush(at: now)
     }
 

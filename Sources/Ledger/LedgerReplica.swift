@@ -66,6 +66,13 @@ package struct LedgerReplica: Hashable, Sendable {
         /// Those that may know more are waited for, at most until then.
         case joining(Set<String>, until: ContinuousClock.Instant)
         case upToDate
+
+        // Comparing a phase would copy its set, and with it the optimizer the whole replica.
+        var isAway: Bool { if case .away = self { true } else { false } }
+        var isInspecting: Bool { if case .inspecting = self { true } else { false } }
+        var isGreeting: Bool { if case .greeting = self { true } else { false } }
+        var isReading: Bool { if case .reading = self { true } else { false } }
+        var isUpToDate: Bool { if case .upToDate = self { true } else { false } }
     }
 
     /// A message that is to be in the stream, and was not read there yet.
@@ -221,7 +228,7 @@ package struct LedgerReplica: Hashable, Sendable {
 
     /// Whether the ledger was read and can be written, so that submissions can be let through.
     package var isReady: Bool {
-        phase == .upToDate && !isStalled && outdatedAt == nil && strangersUntil == nil && !isClosed
+        phase.isUpToDate && !isStalled && outdatedAt == nil && strangersUntil == nil && !isClosed
     }
 
     /// The message that was read last, in its place.
@@ -260,7 +267,7 @@ package struct LedgerReplica: Hashable, Sendable {
             if link == self.link { readingSince = now.monotonic }
             return []
         case .read(let body, let user, let offset, let link):
-            return link == self.link && phase != .away ? read(body, user, offset, at: now) : []
+            return link == self.link && !phase.isAway ? read(body, user, offset, at: now) : []
         case .confirmed(let number, let link): return link == self.link ? confirmed(number, at: now) : []
         case .disconnected(let link, let isSilent): return link == self.link ? disconnected(isSilent) : []
         case .flush: return flush(at: now)

@@ -18,6 +18,8 @@ final class HTTPConnection: ChannelInboundHandler {
 
     /// Where requests are written: before the decoder, which would look at them.
     var socketSide: ChannelHandlerContext?
+    /// Where the decoder is told of them: behind it, and before what would change them.
+    var decoderSide: ChannelHandlerContext?
     private var context: ChannelHandlerContext?
     private var isWritten = true
     private var isReusable = false
@@ -76,12 +78,12 @@ final class HTTPConnection: ChannelInboundHandler {
 
     /// Begins an exchange on a free connection.
     func begin(_ exchange: SubmissionExchange) {
-        guard let context, let socketSide else { return exchange.fail(.notWritten) }
+        guard let context, let socketSide, let decoderSide else { return exchange.fail(.notWritten) }
         self.exchange = exchange
         isUsed = true
         (isWritten, isReusable) = (false, false)
         // The decoder must know what an answer is to.
-        context.write(wrapOutboundOut(.head(Self.method)), promise: nil)
+        decoderSide.write(wrapOutboundOut(.head(Self.method)), promise: nil)
         let request = exchange.start(on: self)
         let written = context.eventLoop.makePromise(of: Void.self)
         written.futureResult.assumeIsolated().whenSuccess { self.isWritten = true }
@@ -93,7 +95,7 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
-        self.context = nil
+        (self.context, decoderSide) = (nil, nil)
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {

@@ -174,14 +174,15 @@ final class HTTPConnectionPool {
 
     private func opened(_ channel: any Channel) {
         let connection = HTTPConnection(pool: self)
+        // Some servers compress whatever a request accepts.
+        let decompressor = NIOHTTPResponseDecompressor(limit: .size(longestBody))
         do {
-            try channel.pipeline.syncOperations.addHandlers([
+            let pipeline = channel.pipeline.syncOperations
+            try pipeline.addHandlers([
                 RawRequestHandler(connection),
-                ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)),
-                // Some servers compress whatever a request accepts.
-                NIOHTTPResponseDecompressor(limit: .size(longestBody)),
-                connection,
+                ByteToMessageHandler(HTTPResponseDecoder(leftOverBytesStrategy: .dropBytes)), decompressor, connection,
             ])
+            connection.decoderSide = try pipeline.context(handler: decompressor)
         } catch {
             channel.close(promise: nil)
             return failed(error)
