@@ -22,8 +22,10 @@ package struct JobFailure: Error, Hashable, Sendable {
         case followTimeout = "follow_timeout"
         /// The images are there, and where cannot be read.
         case resultUnreadable = "result_unreadable"
-        /// Never given by the worker: the broker's, from `x-first-death-reason`.
+        /// The broker delivered the job too often.
         case deliveryLimit = "delivery_limit"
+        /// The job's time was over before a worker could take it.
+        case expired
     }
 
     /// Whether the API may have taken the job, and the money.

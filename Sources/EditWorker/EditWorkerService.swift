@@ -11,7 +11,7 @@ package struct EditWorkerService: Sendable {
     private let prefetch: UInt16
     private let gate: Gate
     private let pipeline: JobPipeline
-    private let following: FollowIntake?
+    private let beside: [SideIntake]
     private let executor: any TaskExecutor
     private let failFast: Bool
     private let health: WorkerHealth
@@ -19,7 +19,7 @@ package struct EditWorkerService: Sendable {
 
     /// A worker over links and a journal, which it runs and stops.
     ///
-    /// Jobs run on `executor`. With `failFast` the first failure to connect ends it, instead of being tried again for ever.
+    /// Jobs run on `executor`; the intakes `beside` take what else belongs to them. With `failFast` the first failure to connect ends it, instead of being tried again for ever.
     package init(
         links: BrokerLinks,
         journal: any SubmissionJournal,
@@ -27,7 +27,7 @@ package struct EditWorkerService: Sendable {
         prefetch: UInt16,
         gate: Gate,
         pipeline: JobPipeline,
-        following: FollowIntake? = nil,
+        beside: [SideIntake] = [],
         executor: any TaskExecutor,
         failFast: Bool,
         health: WorkerHealth,
@@ -39,7 +39,7 @@ package struct EditWorkerService: Sendable {
         self.prefetch = prefetch
         self.gate = gate
         self.pipeline = pipeline
-        self.following = following
+        self.beside = beside
         self.executor = executor
         self.failFast = failFast
         self.health = health
@@ -56,9 +56,9 @@ package struct EditWorkerService: Sendable {
             }
             defer { fleet.cancel() }
             group.addTask {
-                async let tasks: Void? = following?.run(over: links, until: gate)
+                async let others: Void = takeBeside()
                 await withTaskExecutorPreference(executor) { await takeJobs() }
-                await tasks
+                await others
                 await journal.close()
                 await links.stop()
             }
@@ -74,6 +74,12 @@ package struct EditWorkerService: Sendable {
         gate.drain()
         // Wakes the intake if it waits for a connection that may never come.
         await links.release()
+    }
+
+    private func takeBeside() async {
+        await withDiscardingTaskGroup { group in
+            for intake in beside { group.addTask { await intake.run(over: links, until: gate) } }
+        }
     }
 
     /// Ends when the drain has begun and every job that was taken has its end.

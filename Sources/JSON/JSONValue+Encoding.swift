@@ -86,3 +86,25 @@ extension JSONValue {
     fileprivate static let quote = UInt8(ascii: "\"")
     fileprivate static let backslash = UInt8(ascii: "\\")
 }
+
+extension JSONValue {
+    /// The JSON for people: each member and element on a line of its own.
+    package var indented: String { indented(by: 0) }
+
+    private func indented(by depth: Int) -> String {
+        let (open, close, parts): (String, String, [String])
+        switch self {
+        case .array(let elements) where !elements.isEmpty:
+            (open, close, parts) = ("[", "]", elements.map { $0.indented(by: depth + 1) })
+        case .object(let members) where !members.isEmpty:
+            let lines = members.map { member in
+                let name = String(decoding: JSONValue.string(member.name).encoded(), as: UTF8.self)
+                return "\(name): \(member.value.indented(by: depth + 1))"
+            }
+            (open, close, parts) = ("{", "}", lines)
+        default: return String(decoding: encoded(), as: UTF8.self)
+        }
+        let margin = String(repeating: "  ", count: depth)
+        return "\(open)\n" + parts.map { "\(margin)  \($0)" }.joined(separator: ",\n") + "\n\(margin)\(close)"
+    }
+}

@@ -46,10 +46,7 @@ package final class JobJournal: Sendable {
         _ request: JournalRequest,
         _ submit: (PriorSubmission) async throws -> (Result, JobEnd)
     ) async throws -> Result {
-        guard !request.isAnonymous else {
-            let unknown = JournalEntry.prior(to: request, given: nil, by: "", now: 0, isAlive: { _ in false })
-            return try await submit(unknown.prior).0
-        }
+        guard !request.isAnonymous else { return try await submit(Self.priorToAnonymous(request)).0 }
         let prior = try await begin(request)
         guard prior.allowsSubmission else { return try await submit(prior).0 }
         do {
@@ -62,6 +59,19 @@ package final class JobJournal: Sendable {
             await finish(request.id, end)
             throw error
         }
+    }
+
+    /// What is known of earlier submissions of a job that is not to be submitted; notes nothing.
+    package func prior(to request: JournalRequest) async throws(JournalFault) -> PriorSubmission {
+        guard !request.isAnonymous else { return Self.priorToAnonymous(request) }
+        var question = request
+        question.isQuestion = true
+        if hasKept { try await writeKept() }
+        return try await journal.begin(question)
+    }
+
+    private static func priorToAnonymous(_ request: JournalRequest) -> PriorSubmission {
+        JournalEntry.prior(to: request, given: nil, by: "", now: 0, isAlive: { _ in false }).prior
     }
 
     /// Whether a delivery may have been submitted by a worker of which the store knows nothing; to be asked when it comes.

@@ -60,6 +60,17 @@ package struct JournalEntry: Hashable, Sendable {
         now: Int64,
         isAlive: (String) -> Bool
     ) -> (prior: PriorSubmission, write: JournalEntry?) {
+        let (prior, write) = judge(request, given: entry, by: owner, now: now, isAlive: isAlive)
+        return (prior, request.isQuestion ? nil : write)
+    }
+
+    private static func judge(
+        _ request: JournalRequest,
+        given entry: JournalEntry?,
+        by owner: String,
+        now: Int64,
+        isAlive: (String) -> Bool
+    ) -> (prior: PriorSubmission, write: JournalEntry?) {
         func begin(mayBeDuplicate: Bool, earlier: Int = 0) -> (PriorSubmission, JournalEntry?) {
             let begun = JournalEntry(
                 digest: request.digest,

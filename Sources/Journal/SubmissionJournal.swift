@@ -84,6 +84,8 @@ package struct JournalRequest: Hashable, Sendable {
     package var mayBeSubmittedElsewhere = false
     /// See `DeliveryMark`; nil for a first delivery.
     package var lossesAtDelivery: Int?
+    /// Whether it only asks what is known: nothing begins, and nothing is noted.
+    package var isQuestion = false
     /// Whether the job has no id of its own: it cannot be recognised when it comes again, and nothing is remembered.
     package var isAnonymous = false
 

@@ -147,7 +147,9 @@ extension LedgerJournal {
     private func inspectJobs(on link: Link) async throws(AMQPError) -> LedgerEvent.JobQueue {
         do throws(AMQPError) {
             let status = try await link.connection.inspect(queue: options.jobs)
-            return .seen(ready: Int(status.messageCount), consumers: Int(status.consumerCount))
+            // What a worker held before may stand there too.
+            let waiting = try await undelivered(on: link)
+            return .seen(ready: Int(status.messageCount) + waiting, consumers: Int(status.consumerCount))
         } catch {
             switch error.code {
             // A queue without a leader may answer so too, in other words.
@@ -155,6 +157,17 @@ extension LedgerJournal {
             case .accessRefused: return .hidden
             default: throw error
             }
+        }
+    }
+
+    /// Jobs that wait among those which the broker took out of the job queue.
+    private func undelivered(on link: Link) async throws(AMQPError) -> Int {
+        guard let queue = options.undelivered else { return 0 }
+        do throws(AMQPError) {
+            return Int(try await link.connection.inspect(queue: queue).messageCount)
+        } catch {
+            guard error.code == .notFound else { throw error }
+            return 0
         }
     }
 

@@ -16,6 +16,8 @@ package final class LedgerJournal: SubmissionJournal {
         /// The stream, `Q.ledger`.
         package var stream: QueueDeclaration
         package var jobs: ByteString
+        /// `Q.undelivered`; nil if there is none.
+        package var undelivered: ByteString?
         /// Whether a stream that is missing may be declared.
         package var mayDeclare: Bool
         /// What the jobs run on, so that the records of those that are ready together go out in one message; nil for

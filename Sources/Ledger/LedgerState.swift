@@ -189,7 +189,7 @@ package struct LedgerState: Hashable, Sendable {
         switch prior {
         case .never, .possible:
             let used = budget?.used(at: fleet.clock.reading(now)) ?? 0
-            answer.isOverBudget = budget.map { used + request.images > $0.images } ?? false
+            answer.isOverBudget = !request.isQuestion && budget.map { used + request.images > $0.images } ?? false
             answer.mustBeWritten = write != nil && !answer.isOverBudget
         case .running: answer.holder = open[request.id]?.holder
         case .ended(.accepted, _, _): answer.acceptedAt = row?.offset

@@ -23,10 +23,9 @@ package struct DeadLetter: Sendable {
         let headers = delivery.properties.headers ?? [:]
         self.delivery = delivery
         jobID = headers[JobHeader.jobID]?.text ?? delivery.properties.messageID?.text ?? Self.noID
-        // Without our headers the broker itself has put it here: its limit of deliveries, say.
-        // Its last reason: the first is that of a retry queue, where the job was in one.
-        let reason =
-            Self.newestDeath(headers)?["reason"]?.text ?? headers["x-first-death-reason"]?.text ?? "unknown"
+        // Without our headers the broker itself has put it here. Its last reason: the first is that of a retry queue, where the job
+        // was in one.
+        let reason = BrokerDeath(headers)?.reason ?? headers["x-first-death-reason"]?.text ?? "unknown"
         // A worker rejects only what is too large to be copied.
         let isTooLarge = headers[JobHeader.errorCode] == nil && reason == "rejected"
         code = headers[JobHeader.errorCode]?.text ?? (isTooLarge ? JobFailure.Code.messageTooLarge.rawValue : reason)
@@ -39,18 +38,9 @@ package struct DeadLetter: Sendable {
             + "the broker has put it here."
     }
 
-    /// The broker's own newest entry.
-    ///
-    /// Source: RabbitMQ's "Dead Letter Exchanges", `x-death`.
-    private static func newestDeath(_ headers: FieldTable) -> FieldTable? {
-        guard case .array(let deaths)? = headers["x-death"], case .table(let newest)? = deaths.first else { return nil }
-        return newest
-    }
-
     /// When the broker has put it here.
     private static func deathTime(_ headers: FieldTable) -> Timestamp? {
-        guard case .timestamp(let seconds)? = newestDeath(headers)?["time"], let seconds = Int64(exactly: seconds)
-        else { return nil }
+        guard let seconds = BrokerDeath(headers)?.time.flatMap({ Int64(exactly: $0) }) else { return nil }
         let (milliseconds, isTooLarge) = seconds.multipliedReportingOverflow(by: 1000)
         return isTooLarge ? nil : Timestamp(milliseconds: milliseconds)
     }

@@ -201,12 +201,10 @@ extension AMQPConnection {
 
     func settle(_ number: UInt64) {
         _ = consuming.acknowledgements.settle(number)
-        socket?.settled(number)
     }
 
     func sendRejection(_ number: UInt64, requeue: Bool) throws(AMQPError) {
         guard consuming.acknowledgements.remove(number) else { return }
-        socket?.settled(number)
         try socket?.reject(number, requeue: requeue)
         consuming.lastSettledAt = .now
     }

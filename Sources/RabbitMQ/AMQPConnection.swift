@@ -130,6 +130,23 @@ package actor AMQPConnection {
         }
     }
 
+    /// Declares an exchange; the error is `preconditionFailed` if there is one of another kind.
+    package func declare(_ exchange: ExchangeDeclaration) throws(AMQPError) {
+        try onSocket { socket throws(AMQPError) in try socket.declare(exchange, passive: false) }
+    }
+
+    /// Asks for an exchange without changing anything; the error is `notFound` if there is none.
+    package func inspect(exchange: ByteString) throws(AMQPError) {
+        try onSocket { socket throws(AMQPError) in
+            try socket.declare(ExchangeDeclaration(name: exchange), passive: true)
+        }
+    }
+
+    /// Binds a queue to an exchange.
+    package func bind(_ binding: Binding) throws(AMQPError) {
+        try onSocket { socket throws(AMQPError) in try socket.bind(binding) }
+    }
+
     /// The name that the broker knows the user by, whatever the login was; the error is `accessRefused` if it does not say.
     package func userName() throws(AMQPError) -> String {
         try onSocket { socket throws(AMQPError) in try socket.userName() }

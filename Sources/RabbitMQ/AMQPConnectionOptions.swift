@@ -20,13 +20,10 @@ package struct AMQPConnectionOptions: Hashable, Sendable {
     /// The longest wait for a confirm.
     package var confirmTimeout: Duration = .seconds(30)
 
-    /// The largest body, in bytes, that every delivery may have in memory; nil for no limit.
+    /// The largest body, in bytes, that a delivery may have in memory; nil for no limit.
     ///
-    /// A larger body is kept only while there is `roomForLargerBodies`; otherwise it is read from the socket and dropped,
-    /// and `Delivery.isBodyKept` is false. The room of a kept one is free again when its delivery is settled.
+    /// A larger one is read from the socket and dropped, and `Delivery.isBodyKept` is false.
     package var largestBody: Int?
-    /// Bytes for all bodies together that are larger than `largestBody`.
-    package var roomForLargerBodies = 16 << 20
 
     /// How to trust and be trusted over TLS.
     package var tls = TLS()

@@ -43,10 +43,15 @@ package enum SettingCatalogue {
             allowed: "1 to 200 bytes, not starting with amq."
         ) { text, settings throws(SettingDefinition.Refusal) in
             // 255 bytes are AMQP's limit; the longest of the other names needs the rest.
-            guard (1...200).contains(text.utf8.count), !text.hasPrefix("amq."), !text.utf8.contains(0) else {
-                throw .init()
-            }
-            settings.queueName = text
+            settings.queueName = try SettingText.name(text)
+        },
+        SettingDefinition(
+            "jobs.exchange",
+            default: nil,
+            "The exchange that producers publish jobs to. Without one it is named like the job queue.",
+            allowed: "1 to 200 bytes, not starting with amq."
+        ) { text, settings throws(SettingDefinition.Refusal) in
+            settings.jobsExchange = try SettingText.name(text)
         },
         choice("queue.type", "quorum", "The type of all queues.", \.queueType),
         duration(

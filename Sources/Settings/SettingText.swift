@@ -57,6 +57,14 @@ enum SettingText {
         return named.text.contains("://") ? named : .init(variable: named.variable, text: "http://\(named.text)")
     }
 
+    /// The name of a queue or an exchange.
+    static func name(_ text: String) throws(Refusal) -> String {
+        guard (1...200).contains(text.utf8.count), !text.hasPrefix("amq."), !text.utf8.contains(0) else {
+            throw Refusal()
+        }
+        return text
+    }
+
     static func secret(inFile path: String) throws(Refusal) -> String {
         guard let text = SecretFile.text(at: path) else {
             throw Refusal(reason: "the file cannot be read; check that it exists and its permissions")

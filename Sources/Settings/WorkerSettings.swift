@@ -11,6 +11,8 @@ package struct WorkerSettings: Sendable {
     package var amqpKeyFile: String?
     package var amqpHeartbeat = Duration.zero
     package var queueName = ""
+    /// The exchange that producers publish to; nil for one that is named like the job queue.
+    package var jobsExchange: String?
     package var queueType = QueueType.quorum
     /// How long the broker lets a delivery be unacknowledged (RabbitMQ's "Consumers", "Delivery Acknowledgement Timeout").
     package var consumerTimeout = Duration.seconds(1800)

@@ -88,7 +88,8 @@ enum BrokerSettings: SettingChoice {
 /// What is needed to make the queues.
 enum TopologySettings: SettingChoice {
     static func includes(_ key: String) -> Bool {
-        BrokerSettings.includes(key) || ["queue.type", "retry.delays", "follow.tasks", "follow.delays"].contains(key)
+        BrokerSettings.includes(key)
+            || ["queue.type", "jobs.exchange", "retry.delays", "follow.tasks", "follow.delays"].contains(key)
     }
 }
 
@@ -99,7 +100,9 @@ enum ValidateSettings: SettingChoice {
 
 /// What is needed to check jobs and put them on their queue.
 enum SubmitSettings: SettingChoice {
-    static func includes(_ key: String) -> Bool { ValidateSettings.includes(key) || BrokerSettings.includes(key) }
+    static func includes(_ key: String) -> Bool {
+        ValidateSettings.includes(key) || BrokerSettings.includes(key) || key == "jobs.exchange"
+    }
 }
 
 /// What is needed to look at all queues, to replay jobs, and to look at their tasks.

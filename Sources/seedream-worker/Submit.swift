@@ -53,6 +53,14 @@ struct Submit: AsyncParsableCommand {
     )
     var idField: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "The priority of the jobs, 0 to 255: RabbitMQ 4 serves those from 5 on first.",
+            valueName: "number"
+        )
+    )
+    var priority: UInt8?
+
     @Flag(help: "Also submit exported jobs that may have been paid for.")
     var acceptDoubleCharge = false
 
@@ -143,7 +151,8 @@ struct Submit: AsyncParsableCommand {
             waits: wait || follow,
             follows: follow,
             images: images,
-            format: format
+            format: format,
+            priority: priority
         )
         await session.listen()
         if total ?? .max > Self.fewJobs, !isResumed {

@@ -38,6 +38,9 @@ actor SubmitSession {
 
     private let connection: AMQPConnection
     private let queue: String
+    /// Where jobs are published: the producers' exchange, or the default one if there is none yet.
+    private let exchange: ByteString
+    private let priority: UInt8?
     private let format: OutputFormat
     private let run: Run
     private let follows: Bool
@@ -75,8 +78,10 @@ actor SubmitSession {
         waits: Bool,
         follows: Bool,
         images: ImageDirectory? = nil,
-        format: OutputFormat
+        format: OutputFormat,
+        priority: UInt8? = nil
     ) async throws {
+        self.priority = priority
         proxies = settings.environmentProxies
         self.images = images
         self.follows = follows
@@ -88,6 +93,7 @@ actor SubmitSession {
         showsProgress = !waits || !Output.isPipe
         publishProgress = ProgressLine("published", total: total.map { max(0, $0 - run.skipped) })
         connection = try await BrokerSession.open(settings, for: "submit")
+        exchange = try await Self.exchange(settings, on: connection)
         broker = try await connection.makePublisher()
         guard waits else {
             replyQueue = replyTo.map { ByteString($0) }
@@ -99,6 +105,20 @@ actor SubmitSession {
         )
         replyQueue = declared.name
         replies = try await connection.consume(from: declared.name, prefetch: 0, acknowledges: false)
+    }
+
+    private static func exchange(
+        _ settings: WorkerSettings,
+        on connection: AMQPConnection
+    ) async throws(AMQPError) -> ByteString {
+        let name = settings.topology.exchange.name
+        do throws(AMQPError) {
+            try await connection.inspect(exchange: name)
+            return name
+        } catch {
+            guard error.code == .notFound, settings.jobsExchange == nil else { throw error }
+            return ""
+        }
     }
 
     /// Begins to print the replies as they come.
@@ -120,6 +140,7 @@ actor SubmitSession {
         properties.deliveryMode = 2
         properties.messageID = id
         properties.replyTo = replyQueue
+        properties.priority = priority
         properties.timestamp = UInt64(clamping: Timestamp.now.seconds)
         job.complete(&properties)
         if follows {
@@ -127,7 +148,12 @@ actor SubmitSession {
             headers[JobHeader.follow] = .boolean(true)
             properties.headers = headers
         }
-        let message = OutboundMessage(routingKey: ByteString(queue), properties: properties, body: job.text)
+        let message = OutboundMessage(
+            exchange: exchange,
+            routingKey: ByteString(queue),
+            properties: properties,
+            body: job.text
+        )
         // Before the publish: the reply may be faster than the confirm.
         if replies != nil { waiting[id, default: 0] += 1 }
         try await currentPublisher().publish(message, for: Published(id: id, name: name))
@@ -190,7 +216,7 @@ actor SubmitSession {
             replied += 1
         }
         if Output.isInteractive { replyProgress.clear() }
-        Output.result(format == .json ? String(decoding: delivery.body, as: UTF8.self) : Self.line(id, reply))
+        Output.result(format == .json ? String(decoding: delivery.body, as: UTF8.self) : ReplyText.line(id.text, reply))
         if reply?["status"]?.text != "submitted", reply?["status"]?.text != "completed" {
             failuresByCode[reply?["error"]?["code"]?.text ?? "unreadable_reply", default: 0] += 1
         }
@@ -293,21 +319,6 @@ actor SubmitSession {
                 "seedream-worker: the connection to the broker was lost; further replies go to \(queue).results"
             )
         }
-    }
-
-    /// A reply for people: what became of the job, and why.
-    private static func line(_ id: ByteString, _ reply: JSONValue?) -> String {
-        let name = Terminal.plain(id.text)
-        if reply?["status"]?.text == "completed", case .array(let images)? = reply?["images"] {
-            let urls = images.compactMap { $0["url"]?.text }.map { Terminal.plain($0) }
-            return "\(name)  completed  \(urls.joined(separator: " "))"
-        }
-        if reply?["status"]?.text == "submitted", let taskID = reply?["task_id"]?.text {
-            return "\(name)  submitted  \(Terminal.plain(taskID))"
-        }
-        let error = reply?["error"]
-        let code = error?["code"]?.text ?? "unreadable_reply"
-        return "\(name)  failed     \(code): \(Terminal.plain(error?["message"]?.text ?? ""))"
     }
 
     func close() async {

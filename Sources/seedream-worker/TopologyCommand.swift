@@ -96,8 +96,8 @@ struct TopologyCommand: AsyncParsableCommand {
         func run() async throws {
             let settings = try flags.read().settings
             let virtualHost = settings.amqpURLs[0].virtualHost
-            let queues = settings.topology(.declare)
-                .declarations(brokerMajor: await brokerMajor(settings))
+            let topology = settings.topology(.declare)
+            let queues = topology.declarations(brokerMajor: await brokerMajor(settings))
                 .map { queue in
                     JSONValue.object([
                         JSONMember("name", .string(queue.name.text)), JSONMember("vhost", .string(virtualHost)),
@@ -106,8 +106,25 @@ struct TopologyCommand: AsyncParsableCommand {
                         JSONMember("arguments", .object(queue.arguments.entries.map(TopologyCommand.argument))),
                     ])
                 }
-            let definitions = JSONValue.object([JSONMember("queues", .array(queues))])
-            Output.result(String(decoding: definitions.encoded(), as: UTF8.self))
+            let exchange = JSONValue.object([
+                JSONMember("name", .string(topology.exchange.name.text)), JSONMember("vhost", .string(virtualHost)),
+                JSONMember("type", .string(topology.exchange.kind)), JSONMember("durable", .boolean(true)),
+                JSONMember("auto_delete", .boolean(false)), JSONMember("internal", .boolean(false)),
+                JSONMember("arguments", .object([])),
+            ])
+            let binding = JSONValue.object([
+                JSONMember("source", .string(topology.binding.exchange.text)),
+                JSONMember("vhost", .string(virtualHost)),
+                JSONMember("destination", .string(topology.binding.queue.text)),
+                JSONMember("destination_type", .string("queue")),
+                JSONMember("routing_key", .string(topology.binding.routingKey.text)),
+                JSONMember("arguments", .object([])),
+            ])
+            let definitions = JSONValue.object([
+                JSONMember("queues", .array(queues)), JSONMember("exchanges", .array([exchange])),
+                JSONMember("bindings", .array([binding])),
+            ])
+            Output.result(definitions.indented)
         }
     }
 
@@ -115,7 +132,7 @@ struct TopologyCommand: AsyncParsableCommand {
         try await BrokerSession.reporting {
             let connection = try await BrokerSession.open(settings, for: "topology")
             let topology = settings.topology(mode)
-            try await topology.establish(on: connection)
+            try await topology.establish(on: connection, needsExchange: true)
             for queue in topology.declarations(brokerMajor: await connection.brokerMajorVersion) {
                 Output.result("\(queue.name)")
             }

@@ -50,6 +50,7 @@ struct WorkerComposition {
         let broker = BrokerParts(settings, identity, ledger, health, logger)
         inspector = broker.inspector
         let jobs = JobParts(settings, identity, broker.publisher(logger), metrics, logger)
+        let shared = jobs.journal(journal, gate)
         sweeper = JournalSweeper(
             journal: journal,
             retention: settings.journalRetention,
@@ -62,8 +63,10 @@ struct WorkerComposition {
             queue: settings.queues.jobs,
             prefetch: UInt16(clamping: Self.jobsInFlight(settings)),
             gate: gate,
-            pipeline: jobs.pipeline(client, tokens, journal, gate),
-            following: jobs.following(client, tokens, ledger, gate, settings),
+            pipeline: jobs.pipeline(client, tokens, shared, gate),
+            beside: [
+                jobs.following(client, tokens, ledger, gate, settings), jobs.undelivered(shared, settings),
+            ],
             executor: executor,
             failFast: failFast,
             health: health,
@@ -140,6 +143,7 @@ struct WorkerComposition {
             jobs: settings.queues.jobs,
             mayDeclare: settings.queueTopology == .declare
         )
+        options.undelivered = settings.queues.undelivered
         options.executor = executor
         return LedgerJournal(options, observer: observer)
     }
@@ -167,7 +171,12 @@ private struct BrokerParts {
         _ logger: Logger
     ) {
         // The ledger's stream is declared by the ledger.
-        let topology = Topology(queues: settings.queues, type: settings.queueType, mode: settings.queueTopology)
+        let topology = Topology(
+            queues: settings.queues,
+            type: settings.queueType,
+            mode: settings.queueTopology,
+            exchange: settings.topology.exchange.name
+        )
         self.topology = topology
         self.health = health
         func options(_ purpose: String) -> AMQPConnectionOptions {
@@ -175,7 +184,7 @@ private struct BrokerParts {
             options.product = "seedream-worker"
             options.heartbeat = settings.amqpHeartbeat
             options.tls = settings.amqpTLS
-            // Whatever a producer sends, memory is bounded: by this for each job in flight, and by the room for larger ones.
+            // Whatever a producer sends, memory is bounded by this for each job in flight.
             options.largestBody = settings.maxMessageBytes
             guard purpose == BrokerRole.ledger.rawValue else { return options }
             // A record that is not kept whole would be one that is not known.
@@ -271,20 +280,33 @@ private struct JobParts {
         observer = JobObserver(metrics: metrics, logger: logger)
     }
 
+    func journal(_ store: any SubmissionJournal, _ gate: Gate) -> JobJournal {
+        JobJournal(store) { [observer] id, fault in
+            // It is kept; but no more is submitted before the store takes it.
+            observer.verdictNotWritten(id, fault)
+            gate.report(fault.gateReason)
+        }
+    }
+
+    func undelivered(_ journal: JobJournal, _ settings: WorkerSettings) -> SideIntake {
+        let jobs = UndeliveredJobs(decoder: decoder, journal: journal, settler: settler, observer: observer)
+        return SideIntake(
+            queue: settings.queues.undelivered,
+            prefetch: UInt16(clamping: min(settings.concurrency, 100)),
+            logger: logger
+        ) { await jobs.take($0) }
+    }
+
     func pipeline(
         _ client: SeedreamClient,
         _ tokens: TokenSource,
-        _ journal: any SubmissionJournal,
+        _ journal: JobJournal,
         _ gate: Gate
     ) -> JobPipeline {
         JobPipeline(
             decoder: decoder,
             gate: gate,
-            journal: JobJournal(journal) { [observer] id, fault in
-                // It is kept; but no more is submitted before the store takes it.
-                observer.verdictNotWritten(id, fault)
-                gate.report(fault.gateReason)
-            },
+            journal: journal,
             submitter: JobSubmitter(client, tokens: tokens, policy: policy, observer: observer),
             policy: policy,
             settler: settler,
@@ -298,24 +320,25 @@ private struct JobParts {
         _ ledger: LedgerJournal?,
         _ gate: Gate,
         _ settings: WorkerSettings
-    ) -> FollowIntake {
-        FollowIntake(
+    ) -> SideIntake {
+        let follower = Follower(
+            client,
+            tokens: tokens,
+            policy: follow,
+            rateLimit: settings.followRateLimit,
+            decoder: decoder,
+            settler: settler,
+            gate: gate,
+            observer: observer
+        ) { task, failure in
+            ledger?.tellFollowed(task.job.key, taskID: task.taskID, code: failure?.code.rawValue)
+        }
+        // Whatever `follow.tasks` says of new ones: each was promised a look, perhaps by another replica.
+        return SideIntake(
             queue: settings.queues.follow,
-            concurrency: UInt16(clamping: settings.followConcurrency),
-            follower: Follower(
-                client,
-                tokens: tokens,
-                policy: follow,
-                rateLimit: settings.followRateLimit,
-                decoder: decoder,
-                settler: settler,
-                gate: gate,
-                observer: observer
-            ) { task, failure in
-                ledger?.tellFollowed(task.job.key, taskID: task.taskID, code: failure?.code.rawValue)
-            },
+            prefetch: UInt16(clamping: settings.followConcurrency),
             logger: logger
-        )
+        ) { await follower.take($0) }
     }
 }
 

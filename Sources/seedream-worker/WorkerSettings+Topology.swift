@@ -1,4 +1,5 @@
 import EditWorker
+import RabbitMQ
 import Settings
 import SharedValues
 
@@ -18,7 +19,8 @@ extension WorkerSettings {
             queues: queues,
             type: queueType,
             mode: mode,
-            ledgerRetention: journalStore == .ledger ? journalRetention : nil
+            ledgerRetention: journalStore == .ledger ? journalRetention : nil,
+            exchange: jobsExchange.map { ByteString($0) }
         )
     }
 }

@@ -51,6 +51,26 @@ extension JobPipeline {
     }
 }
 
+extension UndeliveredJobs {
+    /// Over a simulated world.
+    static func simulated(in world: SimulatedWorld, _ journal: any SubmissionJournal) -> UndeliveredJobs {
+        let queues = JobQueues(name: "q", retryDelays: [.milliseconds(1)])
+        let identity = WorkerIdentity(version: "test")
+        return UndeliveredJobs(
+            decoder: JobDecoder(maxMessageBytes: 1000, unknownFields: .reject, freshID: identity.freshID),
+            journal: JobJournal(journal),
+            settler: Settler(
+                publisher: world,
+                queues: queues,
+                replies: ReplyAddress(queues: queues, allowed: [WildcardPattern("*")]),
+                identity: identity,
+                metrics: .silent
+            ),
+            observer: JobObserver(metrics: .silent, logger: Logger(label: "quiet") { _ in SwiftLogNoOpLogHandler() })
+        )
+    }
+}
+
 extension Gate {
     /// A gate that is closed for no time worth mentioning.
     static func simulated(

@@ -28,7 +28,7 @@ struct QueueTests {
         )
         #expect(
             declared["q"] == [
-                "x-dead-letter-exchange": .text(""), "x-dead-letter-routing-key": .text("q.dlq"),
+                "x-dead-letter-exchange": .text(""), "x-dead-letter-routing-key": .text("q.undelivered"),
                 "x-overflow": .text("reject-publish"), "x-dead-letter-strategy": .text("at-least-once"),
                 "x-delivery-limit": .int64(20), "x-queue-type": .text("quorum"),
             ]
@@ -41,6 +41,9 @@ struct QueueTests {
             ]
         )
         #expect(declared["q.dlq"] == ["x-queue-type": .text("quorum")])
+        #expect(declared["q.undelivered"]?["x-dead-letter-routing-key"] == .text("q.dlq"))
+        #expect(declared["q.undelivered"]?["x-delivery-limit"] == nil)
+        #expect(topology.binding == Binding(exchange: "q", queue: "q", routingKey: "q"))
         let four = topology.declarations(brokerMajor: 4)
         #expect(four.first { $0.name == "q.dlq" }?.arguments["x-delivery-limit"] == .int64(-1))
         #expect(four.first { $0.name == "q.results" }?.arguments["x-delivery-limit"] == nil)

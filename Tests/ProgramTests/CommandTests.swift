@@ -186,7 +186,7 @@ extension ProgramTests {
                 #expect(try await service.run(["topology", "verify"]).status == 0)
                 let declared = try await service.run(["topology", "declare"])
                 #expect(declared.status == 0, "\(declared.stderr)")
-                #expect(declared.stdout.split(separator: "\n").count == 14)
+                #expect(declared.stdout.split(separator: "\n").count == 15)
                 #expect(try await service.run(["submit", "-"], stdin: ServiceFixture.job()).status == 0)
             }
         }

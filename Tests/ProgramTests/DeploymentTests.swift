@@ -104,6 +104,22 @@ extension ProgramTests {
                     #expect(try await SchemaCheck.verdicts(of: replies, by: "reply.schema.json") == [true, true])
                     #expect(try await SchemaCheck.verdicts(of: ["{}"], by: "reply.schema.json") == [false])
 
+                    // Past their own exchange producers reach no queue of ours.
+                    let door = try AMQPURL(
+                        parsing: "amqp://seedream-producer:producer-password@127.0.0.1:\(node.port)/seedream"
+                    )
+                    let queues = [
+                        "", ".ledger", ".dlq", ".unknown", ".results", ".retry.1s", ".undelivered", ".follow",
+                    ]
+                    for queue in queues.map({ ByteString("seedream.edit\($0)") }) {
+                        let producer = try await AMQPConnection.open(door, options: .init(name: "test"))
+                        let refused = await #expect(throws: AMQPError.self) {
+                            try await producer.publish(OutboundMessage(routingKey: queue, body: [1]))
+                        }
+                        #expect(refused?.code == .accessRefused, "\(queue)")
+                        await producer.close()
+                    }
+
                     let list = try await service.run(["dead-letters", "list"], environment("operator"))
                     #expect(list.stdout.hasPrefix("1 dead letters: 1 invalid_job"), "\(list.stderr)")
                     let replay = try await service.run(["dead-letters", "replay"], environment("operator"))
@@ -195,7 +211,8 @@ extension ProgramTests {
                 "--queue-name", "seedream.edit",
             ])
             let deployed = try JSONValue(parsing: definitions.utf8)
-            #expect(try JSONValue(parsing: printed.stdout.utf8)["queues"] == deployed["queues"])
+            let own = try JSONValue(parsing: printed.stdout.utf8)
+            for part in ["queues", "exchanges", "bindings"] { #expect(own[part] == deployed[part], "\(part)") }
             #expect(!definitions.contains("\"password\""))
             #expect(definitions.contains("\"x-delivery-limit\": -1") == (major >= 4))
         }

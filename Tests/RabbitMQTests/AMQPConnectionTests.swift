@@ -45,34 +45,46 @@ struct AMQPConnectionTests {
         }
     }
 
-    @Test func `a body above the limit is kept while there is room, and its room comes back`() async throws {
+    @Test func `a body above the limit is not kept, and its size is known`() async throws {
         try await TestBroker.withVirtualHost { broker in
             var options = AMQPConnectionOptions(name: "test")
             options.largestBody = 1000
-            options.roomForLargerBodies = 5000
             let connection = try await AMQPConnection.open(broker.url, options: options)
             _ = try await connection.declare(QueueDeclaration(name: "q"))
-            func publish(_ size: Int) async throws {
-                let body = [UInt8](repeating: UInt8(ascii: "x"), count: size)
-                #expect(try await connection.publish(OutboundMessage(routingKey: "q", body: body)) == .confirmed)
-            }
             let consumer = try await connection.consume(from: "q", prefetch: 0)
             var deliveries = consumer.deliveries.makeAsyncIterator()
-            for size in [1000, 3000, 2500, 2000, 0] { try await publish(size) }
-            var taken: [Delivery] = []
-            for isKept in [true, true, false, true, true] {
+            for size in [1000, 1001, 300_000, 0] {
+                let body = [UInt8](repeating: UInt8(ascii: "x"), count: size)
+                #expect(try await connection.publish(OutboundMessage(routingKey: "q", body: body)) == .confirmed)
                 let delivery = try #require(await deliveries.next())
-                #expect(delivery.isBodyKept == isKept, "\(delivery.bodySize)")
-                #expect(delivery.body.count == (isKept ? Int(delivery.bodySize) : 0))
-                taken.append(delivery)
+                #expect(delivery.bodySize == UInt64(size))
+                #expect(delivery.isBodyKept == (size <= 1000))
+                #expect(delivery.body.count == (size <= 1000 ? size : 0))
             }
-            #expect(taken[2].bodySize == 2500)
-            connection.acknowledge(taken[1].tag)
-            connection.reject(taken[3].tag, requeue: false)
-            // Commands are in the order of their posting, and so is the next message.
-            try await publish(5000)
-            #expect(await deliveries.next()?.isBodyKept == true)
             await connection.close()
+        }
+    }
+
+    @Test func `an exchange brings what is bound to it, and nothing else`() async throws {
+        try await TestBroker.withVirtualHost { broker in
+            try await broker.withConnection { connection in
+                _ = try await connection.declare(QueueDeclaration(name: "q"))
+                let missing = await #expect(throws: AMQPError.self) { try await connection.inspect(exchange: "door") }
+                #expect(missing?.code == .notFound)
+                try await connection.declare(ExchangeDeclaration(name: "door"))
+                try await connection.inspect(exchange: "door")
+                try await connection.bind(Binding(exchange: "door", queue: "q", routingKey: "q"))
+                let other = await #expect(throws: AMQPError.self) {
+                    try await connection.declare(ExchangeDeclaration(name: "door", kind: "fanout"))
+                }
+                #expect(other?.code == .preconditionFailed)
+                let message = OutboundMessage(exchange: "door", routingKey: "q", body: [1], mandatory: true)
+                #expect(try await connection.publish(message) == .confirmed)
+                let stray = OutboundMessage(exchange: "door", routingKey: "other", body: [1], mandatory: true)
+                let result = try await connection.publish(stray)
+                if case .returned = result {} else { Issue.record("\(result)") }
+                #expect(try await connection.inspect(queue: "q").messageCount == 1)
+            }
         }
     }
 

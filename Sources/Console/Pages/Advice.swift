@@ -28,6 +28,8 @@ enum Advice {
             "It may have been paid for. Look in the account for a task of that time; replay it only if there is none."
         case "delivery_limit":
             "Workers died with it again and again. See their logs; each of them may have submitted it."
+        case "expired":
+            "Its time was over before a worker could take it. Replay it if it is still wanted, or discard it."
         default:
             isUnknown
                 ? "It may have been paid for. Look in the account before you replay it."

@@ -5,6 +5,8 @@ import SharedValues
 package struct JobQueues: Hashable, Sendable {
     /// `Q`: jobs.
     package let jobs: ByteString
+    /// `Q.undelivered`: jobs that the broker took out of `Q`.
+    package let undelivered: ByteString
     /// `Q.results`: replies to jobs that name no usable `reply_to`.
     package let results: ByteString
     /// `Q.dlq`: failed jobs.
@@ -32,6 +34,7 @@ package struct JobQueues: Hashable, Sendable {
     /// The queues for the job queue `name` and the given delays; at least one delay.
     package init(name: String, retryDelays: [Duration], followDelays: [Duration] = []) {
         jobs = ByteString(name)
+        undelivered = ByteString("\(name).undelivered")
         results = ByteString("\(name).results")
         deadLetters = ByteString("\(name).dlq")
         unknown = ByteString("\(name).unknown")

@@ -19,8 +19,18 @@ package struct Topology: Sendable {
     package let mode: TopologyMode
     /// How long the ledger keeps its records; nil if there is none.
     package let ledgerRetention: Duration?
+    /// Where producers publish their jobs: with a right on it alone they can write to no queue of ours but `Q`.
+    package let exchange: ExchangeDeclaration
 
-    package init(queues: JobQueues, type: QueueType, mode: TopologyMode, ledgerRetention: Duration? = nil) {
+    /// `exchange` is the name of the producers' exchange; by default that of the job queue.
+    package init(
+        queues: JobQueues,
+        type: QueueType,
+        mode: TopologyMode,
+        ledgerRetention: Duration? = nil,
+        exchange: ByteString? = nil
+    ) {
+        self.exchange = ExchangeDeclaration(name: exchange ?? queues.jobs)
         self.queues = queues
         self.type = type
         self.mode = mode
@@ -51,12 +61,12 @@ package struct Topology: Sendable {
         var all = [
             declaration(queues.results), declaration(queues.deadLetters, unlimited),
             declaration(queues.unknown, unlimited),
-            declaration(queues.jobs, deadLettering(to: queues.deadLetters, limit: Self.deliveryLimit)),
+            declaration(queues.undelivered, deadLettering(to: queues.deadLetters, limit: nil).adding(unlimited)),
+            declaration(queues.jobs, deadLettering(to: queues.undelivered, limit: Self.deliveryLimit)),
         ]
         all += queues.retries.map { waiting($0, for: queues.jobs) }
         if !queues.followWaits.isEmpty {
-            var arguments = deadLettering(to: queues.deadLetters, limit: nil)
-            for entry in unlimited.entries { arguments[entry.name] = entry.value }
+            let arguments = deadLettering(to: queues.deadLetters, limit: nil).adding(unlimited)
             all.append(declaration(queues.follow, arguments))
             all += queues.followWaits.map { waiting($0, for: queues.follow) }
         }
@@ -87,8 +97,29 @@ package struct Topology: Sendable {
         return QueueDeclaration(name: name, arguments: arguments)
     }
 
-    /// Declares all queues, or verifies that they are there.
-    package func establish(on connection: AMQPConnection) async throws(AMQPError) {
+    /// Brings what producers publish to the exchange to the job queue.
+    package var binding: Binding {
+        Binding(exchange: exchange.name, queue: queues.jobs, routingKey: queues.jobs)
+    }
+
+    /// Declares all queues and the exchange, or verifies that they are there.
+    ///
+    /// A worker takes jobs without the exchange too, and need not have the right to make it.
+    package func establish(on connection: AMQPConnection, needsExchange: Bool = false) async throws(AMQPError) {
+        try await establishQueues(on: connection)
+        do throws(AMQPError) {
+            switch mode {
+            case .declare:
+                try await connection.declare(exchange)
+                try await connection.bind(binding)
+            case .verify: if needsExchange { try await connection.inspect(exchange: exchange.name) }
+            }
+        } catch {
+            guard error.code == .accessRefused, !needsExchange else { throw error }
+        }
+    }
+
+    private func establishQueues(on connection: AMQPConnection) async throws(AMQPError) {
         for declaration in declarations(brokerMajor: await connection.brokerMajorVersion) {
             switch mode {
             case .declare: _ = try await connection.declare(declaration)
@@ -108,5 +139,11 @@ package struct Topology: Sendable {
         } catch {
             guard error.code == .accessRefused else { throw error }
         }
+    }
+}
+
+extension FieldTable {
+    fileprivate func adding(_ other: FieldTable) -> FieldTable {
+        other.entries.reduce(into: self) { $0[$1.name] = $1.value }
     }
 }

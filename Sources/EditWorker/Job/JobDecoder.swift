@@ -24,9 +24,10 @@ package struct JobDecoder: Sendable {
     /// Reads a delivery, all but its body.
     package func receive(
         _ delivery: Delivery,
-        mark: ReceivedJob.MarkDelivery = ReceivedJob.unknown
+        mark: ReceivedJob.MarkDelivery = ReceivedJob.unknown,
+        death: BrokerDeath? = nil
     ) -> ReceivedJob {
-        ReceivedJob(delivery, mark: mark, freshID: freshID)
+        ReceivedJob(delivery, mark: mark, death: death, freshID: freshID)
     }
 
     /// The job in a delivery.

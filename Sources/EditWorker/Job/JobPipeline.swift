@@ -43,6 +43,8 @@ package final class JobPipeline: Sendable {
         let start = ContinuousClock.now
         observer.received(delivery)
         defer { observer.left() }
+        // Its end is told by whoever takes it from the queue of undelivered jobs, for which the broker keeps it.
+        guard delivery.isBodyKept else { return delivery.deadLetter() }
         let job = decoder.receive(delivery) { journal.mark(wasDeliveredBefore: $0, awaitsVerdict: $1) }
         do {
             let end = try await settle(try await end(of: job), of: job)
@@ -199,8 +201,6 @@ package final class JobPipeline: Sendable {
     }
 
     private func acknowledge(_ job: ReceivedJob, _ end: JobEnd) async {
-        // A body that was too large to be kept gets into the dead letters by the broker.
-        guard job.delivery.isBodyKept else { return job.delivery.deadLetter() }
         guard job.delivery.acknowledge(), end.label == .failed, !job.isAnonymous else { return }
         await journal.acknowledged(job.key)
     }

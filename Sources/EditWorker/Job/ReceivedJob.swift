@@ -42,11 +42,13 @@ package final class ReceivedJob: Sendable {
 
     /// Reads a delivery.
     ///
-    /// `mark` is the journal's; `freshID` makes up an id if the producer gave none.
+    /// `mark` is the journal's, `death` says how the broker took the job out of its queue; `freshID` makes up an id if the producer
+    /// gave none.
     package init(
         _ delivery: Delivery,
         now: Timestamp = .now,
         mark: MarkDelivery = unknown,
+        death: BrokerDeath? = nil,
         freshID: () -> String
     ) {
         let headers = delivery.properties.headers ?? [:]
@@ -71,8 +73,9 @@ package final class ReceivedJob: Sendable {
         var mark = mark(Self.wasDeliveredBefore(delivery), headers[JobHeader.awaitsVerdict] == .boolean(true))
         if headers[JobHeader.inDoubt] == .boolean(true) { mark.isInDoubt = true }
         self.mark = mark
-        originalExchange = headers[JobHeader.originalExchange]?.shortBytes ?? delivery.exchange
-        originalRoutingKey = headers[JobHeader.originalRoutingKey]?.shortBytes ?? delivery.routingKey
+        originalExchange = headers[JobHeader.originalExchange]?.shortBytes ?? death?.exchange ?? delivery.exchange
+        originalRoutingKey =
+            headers[JobHeader.originalRoutingKey]?.shortBytes ?? death?.routingKey ?? delivery.routingKey
     }
 
     /// How often an operator has replayed the job.

@@ -43,23 +43,12 @@ struct FrameAssembler {
     /// The connection, which has this and outlives it.
     private unowned let acknowledger: any Acknowledger
     private let largestBody: UInt64?
-    /// What is left for bodies above `largestBody`.
-    private var room: UInt64
-    /// The tags of deliveries whose bodies take some of that room, and how much.
-    private var larger: [UInt64: UInt64] = [:]
     private var content: Content?
 
     init(epoch: UInt64, options: AMQPConnectionOptions, acknowledger: any Acknowledger) {
         self.epoch = epoch
         self.acknowledger = acknowledger
         largestBody = options.largestBody.map { UInt64(clamping: $0) }
-        room = UInt64(clamping: options.roomForLargerBodies)
-    }
-
-    /// Gives back what the body of a delivery took of the room for larger ones, now that it is settled.
-    mutating func settled(_ number: UInt64) {
-        guard !larger.isEmpty, let size = larger.removeValue(forKey: number) else { return }
-        room += size
     }
 
     /// Takes a frame; an event where it completes one.
@@ -76,7 +65,7 @@ struct FrameAssembler {
             )
             unsafe open.size = frame.payload.properties.body_size
             open.remaining = open.size
-            open.isKept = takeRoom(for: open)
+            open.isKept = mayKeep(open)
             if open.isKept {
                 // What is limited is set aside in one piece: growing by doubling would take up to three times as much.
                 let most = largestBody == nil ? Self.largestReserve : open.size
@@ -98,15 +87,10 @@ struct FrameAssembler {
         }
     }
 
-    /// Whether the body may be kept; one above the limit takes its size from the room for such.
-    private mutating func takeRoom(for open: Content) -> Bool {
-        guard let largestBody, open.size > largestBody, case .deliver(_, let number, _, _, _) = open.method else {
-            return true
-        }
-        guard open.size <= room else { return false }
-        room -= open.size
-        larger[number] = open.size
-        return true
+    /// Whether the body may be kept: what comes back of our own may be.
+    private func mayKeep(_ open: Content) -> Bool {
+        guard let largestBody, case .deliver = open.method else { return true }
+        return open.size <= largestBody
     }
 
     private mutating func complete(_ open: Content) -> BrokerEvent? {

@@ -75,6 +75,41 @@ extension BrokerSocket {
         }
     }
 
+    /// Declares a durable exchange on a channel of its own, or with `passive` only asks for it.
+    func declare(_ exchange: ExchangeDeclaration, passive: Bool) throws(AMQPError) {
+        defer { arena.recycle() }
+        try withThrowawayChannel { channel throws(AMQPError) in
+            _ = unsafe amqp_exchange_declare(
+                state,
+                channel,
+                arena.bytes(exchange.name),
+                arena.bytes(ByteString(exchange.kind)),
+                passive ? 1 : 0,
+                1,
+                0,
+                0,
+                amqp_table_t()
+            )
+            try checkReply("\(passive ? "looking for" : "declaring") exchange \(exchange.name)")
+        }
+    }
+
+    /// Binds a queue to an exchange, on a channel of its own.
+    func bind(_ binding: Binding) throws(AMQPError) {
+        defer { arena.recycle() }
+        try withThrowawayChannel { channel throws(AMQPError) in
+            _ = unsafe amqp_queue_bind(
+                state,
+                channel,
+                arena.bytes(binding.queue),
+                arena.bytes(binding.exchange),
+                arena.bytes(binding.routingKey),
+                amqp_table_t()
+            )
+            try checkReply("binding queue \(binding.queue) to exchange \(binding.exchange)")
+        }
+    }
+
     /// The name that the broker knows the user by: it says so in its refusal of a message under another name.
     ///
     /// Source: RabbitMQ's "Validated User-ID".

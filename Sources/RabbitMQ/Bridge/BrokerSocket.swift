@@ -266,11 +266,6 @@ import Glibc
         try write(AMQP_BASIC_NACK_METHOD, fields, "rejecting")
     }
 
-    /// Notes that a delivery was acknowledged or rejected, so that the room of a large body is free again.
-    func settled(_ number: UInt64) {
-        assembler.settled(number)
-    }
-
     /// Throws where the last question was answered by a refusal; a closed channel is acknowledged, so that its number
     /// can be used again.
     func checkReply(_ doing: String) throws(AMQPError) {

@@ -140,7 +140,10 @@ struct BrokerExamination {
             return .warning("queue", message, remedy: "see: seedream-worker dead-letters list")
         case queues.unknown where status.messageCount > 0:
             return .warning("queue", message, remedy: "see: seedream-worker dead-letters list --unknown")
-        case queues.jobs where status.messageCount > 0 && status.consumerCount == 0:
+        case queues.results where status.messageCount > 0 && status.consumerCount == 0:
+            return .warning("queue", message, remedy: "nobody reads these replies; see: seedream-worker results")
+        case queues.jobs where status.messageCount > 0 && status.consumerCount == 0,
+            queues.undelivered where status.messageCount > 0 && status.consumerCount == 0:
             return .warning("queue", message, remedy: "start a worker: seedream-worker run")
         default:
             return .ok("queue", message)

@@ -2,44 +2,53 @@ package import Logging
 package import RabbitMQ
 import Telemetry
 
-/// Takes tasks that are due from their queue, and lets each be looked at: beside the jobs, which never wait for it.
-package struct FollowIntake: Sendable {
+/// Takes deliveries of another queue than the jobs', and has each brought to its end: beside the jobs, which never wait for it,
+/// and whatever the gate says, since nothing is submitted.
+package struct SideIntake: Sendable {
     private let queue: ByteString
-    private let concurrency: UInt16
-    private let follower: Follower
+    private let prefetch: UInt16
     private let logger: Logger
+    private let take: @Sendable (Delivery) async -> Void
 
-    package init(queue: ByteString, concurrency: UInt16, follower: Follower, logger: Logger) {
+    /// An intake that has at most `prefetch` deliveries at once, and gives each to `take`.
+    package init(
+        queue: ByteString,
+        prefetch: UInt16,
+        logger: Logger,
+        take: @escaping @Sendable (Delivery) async -> Void
+    ) {
         self.queue = queue
-        self.concurrency = concurrency
-        self.follower = follower
+        self.prefetch = prefetch
         self.logger = logger
+        self.take = take
     }
 
-    /// Takes tasks until the drain begins, if this user may, whatever `follow.tasks` says of new ones: each was promised a look,
-    /// perhaps by another replica, and brings to their ends those that were taken.
+    /// Takes deliveries until the drain begins, if this user may, and brings to their ends those that were taken.
     func run(over links: BrokerLinks, until gate: Gate) async {
         // What was seen must be told: nothing is taken before there is a connection to tell it on.
         guard await links.publisher.session() != nil else { return }
-        await withDiscardingTaskGroup { looks in
+        var reported: AMQPError?
+        await withDiscardingTaskGroup { tasks in
             while !Task.isCancelled, gate.intake() != .ended {
                 guard let connection = await links.consumer.session() else { return }
                 let consumer: Consumer
                 do throws(AMQPError) {
-                    consumer = try await connection.consume(from: queue, prefetch: concurrency)
+                    consumer = try await connection.consume(from: queue, prefetch: prefetch)
                 } catch {
-                    guard error.code != .accessRefused else { return report(error) }
-                    if error.code != .closed { report(error) }
+                    if error.code != .closed, error != reported { report(error) }
+                    reported = error
+                    guard error.code != .accessRefused else { return }
                     await gate.wait(until: .now + .seconds(1))
                     continue
                 }
+                reported = nil
                 let watch = Task {
                     await gate.untilDrain { await Self.never() }
                     try? await consumer.cancel()
                 }
                 for await delivery in consumer.deliveries {
-                    let follower = follower
-                    looks.addTask { await follower.take(delivery) }
+                    let take = take
+                    tasks.addTask { await take(delivery) }
                 }
                 watch.cancel()
                 await consumer.closeIfCancelled()

@@ -1,0 +1,108 @@
+import EditJob
+package import Journal
+package import RabbitMQ
+
+/// Brings jobs to a visible end that the broker took out of the job queue: they expired, came back too often, or are too large to
+/// be kept.
+///
+/// None of them is submitted, so that the journal is only asked: a copy may be on its way in another worker, or have been accepted.
+package final class UndeliveredJobs: Sendable {
+    private let decoder: JobDecoder
+    private let journal: JobJournal
+    private let settler: Settler
+    private let observer: JobObserver
+
+    package init(decoder: JobDecoder, journal: JobJournal, settler: Settler, observer: JobObserver) {
+        self.decoder = decoder
+        self.journal = journal
+        self.settler = settler
+        self.observer = observer
+    }
+
+    /// Brings a delivery of `Q.undelivered` to its end.
+    package func take(_ delivery: Delivery) async {
+        let start = ContinuousClock.now
+        // It was in a worker's hands, perhaps: what the journal does not cover is in doubt.
+        let death = BrokerDeath(delivery.properties.headers)
+        let job = decoder.receive(
+            delivery,
+            mark: { journal.mark(wasDeliveredBefore: true, awaitsVerdict: $1) },
+            death: death
+        )
+        do {
+            guard let end = try await end(of: job) else { return await putBack(job) }
+            try await settler.settle(end, of: job)
+            observer.settled(end, of: job, after: start.duration(to: .now))
+            // The broker puts a body that is not kept into the dead letters, byte for byte.
+            guard delivery.isBodyKept else { return delivery.deadLetter() }
+            _ = delivery.acknowledge()
+        } catch is StaleDelivery {
+            observer.lost(job)
+        } catch is CancellationError {
+            observer.interrupted(job)
+        } catch let fault as JournalFault {
+            observer.failed(fault)
+            await putBack(job)
+        } catch {
+            observer.unsettled(job, error, wait: Self.pause)
+            await putBack(job)
+        }
+    }
+
+    private static let pause = Duration.seconds(1)
+
+    /// Nothing counts how often it comes back.
+    private func putBack(_ job: ReceivedJob) async {
+        try? await Task.sleep(for: Self.pause)
+        job.delivery.putBack()
+    }
+
+    /// How the job ends; nil as long as another worker submits it.
+    private func end(of job: ReceivedJob) async throws -> JobEnd? {
+        let body: [UInt8]
+        do {
+            body = try decoder.decode(job).requestBody()
+        } catch {
+            // No worker can have submitted it.
+            return job.failed(job.delivery.isBodyKept ? Self.failure(of: job) : error)
+        }
+        let prior = try await journal.prior(to: request(for: job, BodyDigest(body)))
+        if case .running = prior { return nil }
+        var failure = Self.failure(of: job)
+        if let known = job.end(after: prior) {
+            // An acceptance is told as it is.
+            guard let earlier = known.verdict.failure else { return known }
+            failure.charged = earlier.charged
+            return JobEnd(Verdict(failure), attempts: known.attempts, mayBeDuplicate: known.mayBeDuplicate)
+        }
+        var history = SubmissionHistory(job)
+        history.learn(prior)
+        return job.failed(failure, after: history)
+    }
+
+    /// Counts every doubt, whatever the job and the policies say of a submission that may be a second one.
+    private func request(for job: ReceivedJob, _ digest: BodyDigest) -> JournalRequest {
+        var request = JournalRequest(id: job.key, digest: digest, attempts: job.attempts)
+        request.isAnonymous = job.isAnonymous
+        request.replay = job.replayCount
+        request.takesVerdict = true
+        request.mayBeSubmittedElsewhere = job.mark.isInDoubt || job.isAnonymous
+        request.lossesAtDelivery = job.mark.losses
+        return request
+    }
+
+    private static func failure(of job: ReceivedJob) -> JobFailure {
+        switch BrokerDeath(job.delivery.properties.headers)?.reason {
+        case "delivery_limit":
+            JobFailure(
+                .deliveryLimit,
+                "The broker delivered the job as often as its queue allows, and no worker came to an end with it."
+            )
+        default:
+            JobFailure(
+                .expired,
+                "The job's time was over before a worker could take it. Send it again if it is still wanted."
+            )
+        }
+    }
+}
