@@ -1,0 +1,83 @@
+import ArgumentParser
+import EditWorker
+import JSON
+import OperatorTools
+import RabbitMQ
+import Settings
+
+/// `results`: the replies that no producer has named a queue for.
+struct Results: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Print the replies in the queue of results, and take each out of it once it is written.",
+        discussion: """
+            Example: seedream-worker results --format text
+
+            Replies stand there whose job names no reply_to, or one that does not exist or is not allowed. With --job the \
+            others stay where they are.
+            """
+    )
+
+    @Flag(help: "Go on with the replies that come, until Ctrl-C.")
+    var follow = false
+
+    @Option(help: ArgumentHelp("Only the reply to this job. Can be repeated.", valueName: "id"))
+    var job: [String] = []
+
+    @Option(help: "The form of the replies.")
+    var format = OutputFormat.json
+
+    @OptionGroup
+    var settings: SettingFlags<BrokerSettings>
+
+    func run() async throws {
+        let settings = try settings.read().settings
+        try await BrokerSession.reporting {
+            let ended = try await Interruption.run {
+                if follow { try await printAsTheyCome(settings) } else { try await printAll(settings) }
+            }
+            if ended.isInterrupted, !follow { throw ExitCode(ExitStatus.interrupted) }
+        }
+    }
+
+    private func printAll(_ settings: WorkerSettings) async throws {
+        let walk = try await BrokerSession.open(settings, for: "results") { url, options in
+            try await DeadLetterQueue(settings.queues.results, at: url, options: options)
+        }
+        do {
+            while let letter = try await walk.next() {
+                guard print(letter.delivery) else { continue }
+                try walk.remove(letter)
+            }
+            try await walk.confirmRemovals()
+        } catch {
+            await walk.ending.finish()
+            throw error
+        }
+        await walk.ending.finish()
+    }
+
+    /// Those of other jobs are held until the end, and then back in the queue.
+    private func printAsTheyCome(_ settings: WorkerSettings) async throws {
+        let connection = try await BrokerSession.open(settings, for: "results")
+        do {
+            let consumer = try await connection.consume(from: settings.queues.results, prefetch: job.isEmpty ? 100 : 0)
+            for await delivery in consumer.deliveries where print(delivery) { _ = delivery.acknowledge() }
+            guard Task.isCancelled else {
+                throw AMQPError(.connectionLost, "the connection to the broker was lost while results were read")
+            }
+        } catch {
+            await connection.close()
+            throw error
+        }
+        await connection.close()
+    }
+
+    /// Prints a reply; false if it is not of the jobs that are meant.
+    private func print(_ delivery: Delivery) -> Bool {
+        let reply = try? JSONValue(parsing: delivery.body)
+        let id = reply?["job_id"]?.text ?? delivery.properties.correlationID?.text ?? "-"
+        guard job.isEmpty || job.contains(id) else { return false }
+        Output.result(format == .json ? String(decoding: delivery.body, as: UTF8.self) : ReplyText.line(id, reply))
+        return true
+    }
+}
