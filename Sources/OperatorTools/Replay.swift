@@ -36,8 +36,8 @@ package final class Replay {
 
     /// What became of a letter.
     package enum Event: Sendable {
-        /// Its job is on the queue, or would be; the letter is removed.
-        case replayed(DeadLetter)
+        /// Its job is on the queue, or would be, under a new id if it was corrected; the letter is removed.
+        case replayed(DeadLetter, newID: String?)
         /// It is to be replayed without its `reply_to`, since its requester is gone: the reply goes to `Q.results`.
         case withoutRequester(DeadLetter)
         /// There is no task to be looked at: it is where it was.
@@ -56,7 +56,13 @@ package final class Replay {
 
     private let walk: DeadLetterQueue
     private let options: Options
-    private let publisher: JobPublisher<DeadLetter>
+    /// A letter whose job is on its way.
+    private struct Outgoing {
+        let letter: DeadLetter
+        let newID: String?
+    }
+
+    private let publisher: JobPublisher<Outgoing>
     private let onEvent: (Event) -> Void
     private var start = ContinuousClock.now
 
@@ -73,11 +79,11 @@ package final class Replay {
         // With a rate no more on their way than a tenth of a second's: a kill leaves few that were published and are
         // still here.
         let depth = options.rate.map { max(1, Int(.milliseconds(100) / $0.interval)) } ?? 128
-        self.publisher = JobPublisher(publisher, depth: depth) { letter, fault in
+        self.publisher = JobPublisher(publisher, depth: depth) { job, fault in
             switch fault {
             case nil:
-                try walk.remove(letter)
-                onEvent(.replayed(letter))
+                try walk.remove(job.letter)
+                onEvent(.replayed(job.letter, newID: job.newID))
             case .noQueue:
                 throw AMQPError(
                     .notFound,
@@ -157,12 +163,14 @@ package final class Replay {
         _ message: OutboundMessage,
         isolation: isolated (any Actor)? = #isolation
     ) async throws -> Bool {
+        let isNew = message.properties.messageID != letter.delivery.properties.messageID
+        let newID = isNew ? message.properties.messageID?.text : nil
         guard !options.isDryRun else {
-            onEvent(.replayed(letter))
+            onEvent(.replayed(letter, newID: newID))
             return true
         }
         guard await waitForTurn() else { return false }
-        try await publisher.publish(message, for: letter)
+        try await publisher.publish(message, for: Outgoing(letter: letter, newID: newID))
         if walk.isStale {
             try await publisher.finish()
             try await walk.putBack()

@@ -180,8 +180,12 @@ extension DeadLetters {
             var counted = tally
             let replay = OperatorTools.Replay(walk, over: publisher, options) { event in
                 switch event {
-                case .replayed(let letter):
+                case .replayed(let letter, let newID):
                     counted.count(letter)
+                    if let newID {
+                        progress.clear()
+                        Output.result("\(Terminal.plain(letter.jobID)) is now \(Terminal.plain(newID))")
+                    }
                     progress.show(counted.done)
                 case .left: counted.left += 1
                 case .withoutRequester: counted.withoutRequester += 1
