@@ -38,6 +38,7 @@ package struct ConsoleServer: Sendable {
     }
 
     private func answer(_ request: HTTPRequest) async -> Answer {
+        if request.method == .GET, request.path == "/livez" { return .asset("text/plain; charset=utf-8", "ok\n") }
         // A page elsewhere must not reach a console without a password by a name that leads here (DNS rebinding).
         guard options.password != nil || isOwnName(request.host ?? "") else {
             return .fault(

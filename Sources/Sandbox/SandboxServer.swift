@@ -59,6 +59,7 @@ package struct SandboxServer: Sendable {
 
     private func answer(_ request: HTTPRequest) async -> HTTPResponse? {
         switch (request.method, request.path) {
+        case (.GET, "/livez"): HTTPResponse(type: "text/plain", "ok\n".utf8)
         case (.GET, "/stats"): Self.response(.ok, statistics.json)
         case (.POST, Self.path): await submission(request)
         case (.GET, let path) where path.hasPrefix(Self.tasksPath):
