@@ -87,6 +87,29 @@ extension ProgramTests {
             }
         }
 
+        @Test func `each job leaves one line in the log when it ends`() async throws {
+            try await ServiceFixture.with { service in
+                let worker = try await service.startWorker(["SEEDREAM_LOG_FORMAT": "json"])
+                let trace = "0af7651916cd43dd8448eb211c80319c"
+                try await service.publish([ServiceFixture.job(), "no json"]) { _, properties in
+                    properties.headers = ["traceparent": .text("00-\(trace)-b7ad6b7169203331-01")]
+                }
+                let replies = try await service.broker.take(2, from: "jobs.results")
+                worker.signal(SIGTERM)
+                let stderr = try await worker.outcome().stderr
+                let lines = try stderr.split(separator: "\n").map { try JSONValue(parsing: $0.utf8) }
+                    .filter { $0["message"]?.text == "a job was settled" }
+                #expect(lines.count == 2)
+                let paid = try #require(lines.first { $0["job_id"]?.text == "job-0" })
+                #expect(paid["level"]?.text == "info" && paid["result"]?.text == "submitted")
+                #expect(paid["task_id"] == replies.first { $0.json["job_id"]?.text == "job-0" }?.json["task_id"])
+                #expect(paid["attempts"] == .integer(1) && paid["trace_id"]?.text == trace)
+                #expect(paid["duration_ms"]?.exactInteger.map { $0 >= 0 } == true)
+                let failed = try #require(lines.first { $0["job_id"]?.text == "job-1" })
+                #expect(failed["code"]?.text == "malformed_json" && failed["attempts"] == .integer(0))
+            }
+        }
+
         @Test func `a bad job is a reply and a dead letter that carries it byte for byte`() async throws {
             try await ServiceFixture.with { service in
                 _ = try await service.startWorker()

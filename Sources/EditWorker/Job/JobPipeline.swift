@@ -44,8 +44,12 @@ package final class JobPipeline: Sendable {
         observer.received(delivery)
         defer { observer.left() }
         // Its end is told by whoever takes it from the queue of undelivered jobs, for which the broker keeps it.
-        guard delivery.isBodyKept else { return delivery.deadLetter() }
+        guard delivery.isBodyKept else {
+            observer.leftToBroker(delivery)
+            return delivery.deadLetter()
+        }
         let job = decoder.receive(delivery) { journal.mark(wasDeliveredBefore: $0, awaitsVerdict: $1) }
+        observer.taken(job)
         do {
             let end = try await settle(try await end(of: job), of: job)
             observer.settled(end, of: job, after: start.duration(to: .now))

@@ -21,6 +21,9 @@ package struct TraceContext: Hashable, Sendable {
             }
     }
 
+    /// 32 hexadecimal digits, by which logs and traces are found.
+    package var traceID: String { String(traceparent.dropFirst(3).prefix(32)) }
+
     /// Version, trace id, parent id and flags in lower-case hexadecimal; later versions may have more behind.
     private static func isTraceparent(_ text: String) -> Bool {
         let parts = text.split(separator: "-", omittingEmptySubsequences: false)

@@ -25,6 +25,21 @@ package final class JobObserver: Sendable {
         metrics.received(redelivered: delivery.redelivered)
     }
 
+    /// A job's body is too large to be kept.
+    func leftToBroker(_ delivery: Delivery) {
+        logger.log(
+            .info,
+            "a job is larger than worker.maxMessageBytes; the broker puts it among the undelivered",
+            [.jobID: delivery.properties.messageID?.text ?? "-", .count: "\(delivery.bodySize)"]
+        )
+    }
+
+    /// A job was taken from its queue.
+    func taken(_ job: ReceivedJob) {
+        guard logger.logLevel <= .debug else { return }
+        logger.log(.debug, "a job was taken", [.jobID: job.id, .attempts: "\(job.attempts)"])
+    }
+
     /// A delivery is no longer in the worker.
     func left() {
         metrics.left()
@@ -86,13 +101,12 @@ package final class JobObserver: Sendable {
     /// What replaces a delivery is confirmed.
     func settled(_ end: JobEnd, of job: ReceivedJob, after elapsed: Duration) {
         metrics.settled(end, after: elapsed, age: job.age)
-        // At `info` what a person may ask about; that all went well, at the rate of the queue, only on demand.
-        let isOrdinary = if case .accepted = end.verdict { true } else { false }
-        let level: Logger.Level = isOrdinary ? .debug : .info
-        guard level >= logger.logLevel else { return }
+        guard logger.logLevel <= .info else { return }
         var metadata: [LogKey: String] = [
-            .jobID: job.id, .settlement: end.label.rawValue, .attempts: "\(end.attempts)",
+            .jobID: job.id, .result: end.label.rawValue, .attempts: "\(end.attempts)",
+            .durationMilliseconds: "\(elapsed.wholeMilliseconds)",
         ]
+        metadata[.traceID] = TraceContext(job.delivery.properties.headers)?.traceID
         switch end.verdict {
         case .accepted(let taskID, _): metadata[.taskID] = taskID
         case .refused(let failure), .unknown(let failure):
@@ -102,7 +116,7 @@ package final class JobObserver: Sendable {
         case .retry(let wait): metadata[.wait] = DurationText.text(wait)
         case .givenBack: break
         }
-        logger.log(level, "a job was settled", metadata)
+        logger.log(.info, "a job was settled", metadata)
     }
 
     /// A task was followed to its end, `age` after its submission; nil if its images are there.

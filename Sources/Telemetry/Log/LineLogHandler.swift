@@ -45,7 +45,12 @@ package struct LineLogHandler: LogHandler {
             JSONMember("level", .string(level.rawValue)),
             JSONMember("message", .string(message)),
         ]
-        return JSONValue.object(members + metadata.map { JSONMember($0.0, .string($0.1)) }).encoded()
+        return JSONValue.object(members + metadata.map { JSONMember($0.0, json($0.1, of: $0.0)) }).encoded()
+    }
+
+    private static func json(_ text: String, of key: String) -> JSONValue {
+        guard LogKey(rawValue: key)?.isNumber == true, let number = Int64(text) else { return .string(text) }
+        return .integer(number)
     }
 
     private static func text(_ level: Logger.Level, _ message: String, _ metadata: [(String, String)]) -> [UInt8] {

@@ -9,6 +9,7 @@ package enum LogKey: String, Sendable {
     case charged
     case code
     case delay
+    case durationMilliseconds = "duration_ms"
     case error
     case httpStatus = "http_status"
     case jobID = "job_id"
@@ -17,15 +18,24 @@ package enum LogKey: String, Sendable {
     case remedy
     case proxy
     case replyTo = "reply_to"
+    case result
     case role
-    case settlement
     case status
     case signal
     case taskID = "task_id"
+    case traceID = "trace_id"
     case user
     case version
     case count
     case wait
+
+    /// Whether the value is a whole number, and no text, in a JSON line.
+    var isNumber: Bool {
+        switch self {
+        case .attempts, .count, .durationMilliseconds, .httpStatus: true
+        default: false
+        }
+    }
 }
 
 extension Logger {
