@@ -99,10 +99,19 @@ package struct AMQPURL: Hashable, Sendable {
     }
 
     /// The URL without user and password, for people.
-    package var redacted: String {
+    package var redacted: String { shown("") }
+
+    /// The URL with its user, and without its password.
+    package var redactedWithUser: String {
+        let reserved = Set(":@/?#%".utf8)
+        let user = credentials.map { PercentEncoding.encode($0.user.utf8) { reserved.contains($0) } }
+        return shown(user.map { "\($0):<redacted>@" } ?? "")
+    }
+
+    private func shown(_ user: String) -> String {
         let shownHost = host.contains(":") ? "[\(host)]" : host
         let path = virtualHost == "/" ? "/" : "/" + virtualHost
-        return "\(usesTLS ? "amqps" : "amqp")://\(shownHost):\(port)\(path)"
+        return "\(usesTLS ? "amqps" : "amqp")://\(user)\(shownHost):\(port)\(path)"
     }
 }
 

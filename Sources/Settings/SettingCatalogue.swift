@@ -18,7 +18,8 @@ package enum SettingCatalogue {
             isSecret: true
         ) { text, settings throws(SettingDefinition.Refusal) in
             settings.amqpURLs = try SettingText.urls(text)
-        },
+        }
+        .showing { text in (try? SettingText.urls(text))?.map(\.redactedWithUser).joined(separator: ",") },
         file(
             "amqp.caFile",
             "A PEM file with the certificate authorities to trust for amqps, instead of the system's.",

@@ -10,6 +10,8 @@ package struct SettingDefinition: Sendable {
     package let allowed: String
     /// Whether its value is never shown.
     package let isSecret: Bool
+    /// What may be shown of a secret; nil for nothing of it.
+    var redact: @Sendable (String) -> String? = { _ in nil }
     /// Puts a text's value into the settings; throws `Refusal` where it is none.
     let apply: @Sendable (String, inout WorkerSettings) throws(Refusal) -> Void
 
@@ -35,6 +37,13 @@ package struct SettingDefinition: Sendable {
         self.allowed = allowed
         self.isSecret = isSecret
         self.apply = apply
+    }
+
+    /// With what may be shown of its value though it is a secret.
+    func showing(_ redact: @escaping @Sendable (String) -> String?) -> SettingDefinition {
+        var definition = self
+        definition.redact = redact
+        return definition
     }
 
     /// The environment variable: `SEEDREAM_AMQP_URL`.

@@ -55,8 +55,8 @@ package struct SettingsReader: Sendable {
 
         /// The text as it may be shown.
         package var shownText: String? {
-            guard definition.isSecret, text != nil, source != .default else { return text }
-            return "<redacted>"
+            guard definition.isSecret, let text, source != .default else { return text }
+            return definition.redact(text) ?? "<redacted>"
         }
     }
 
