@@ -61,7 +61,7 @@ package final class JobJournal: Sendable {
         }
     }
 
-    /// What is known of earlier submissions of a job that is not to be submitted; notes nothing.
+    /// What is known of earlier submissions of a job that is not to be submitted; nothing begins.
     package func prior(to request: JournalRequest) async throws(JournalFault) -> PriorSubmission {
         guard !request.isAnonymous else { return Self.priorToAnonymous(request) }
         var question = request
@@ -78,6 +78,9 @@ package final class JobJournal: Sendable {
     package func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark {
         journal.mark(wasDeliveredBefore: wasDeliveredBefore, awaitsVerdict: awaitsVerdict)
     }
+
+    /// See `SubmissionJournal.doubt`.
+    package func doubt() -> DeliveryMark { journal.doubt() }
 
     /// Whether a job may still be submitted; to be asked right before the request is sent.
     package func maySubmit(_ request: JournalRequest) -> Bool {

@@ -20,6 +20,9 @@ package protocol SubmissionJournal: Sendable {
     ///
     /// With `awaitsVerdict` it is the copy of one that was under way elsewhere. From any thread, without waiting.
     func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark
+    /// As `mark`, of a job that the broker has taken out of its queue, and that may have been delivered before: nothing follows from
+    /// it for others.
+    func doubt() -> DeliveryMark
     /// Whether a job may still be submitted: a store that others share may have lost meanwhile that it was begun, or know that
     /// the fleet is paused. Nil for a job of which nothing is remembered.
     ///
@@ -40,6 +43,8 @@ extension SubmissionJournal {
     package func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark {
         DeliveryMark(isInDoubt: wasDeliveredBefore)
     }
+
+    package func doubt() -> DeliveryMark { DeliveryMark(isInDoubt: true) }
 
     package func maySubmit(_ id: String?) -> Bool { true }
 

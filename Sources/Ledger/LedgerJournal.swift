@@ -136,6 +136,12 @@ package final class LedgerJournal: SubmissionJournal {
         return mark
     }
 
+    package func doubt() -> DeliveryMark {
+        state.withLockedValue { state in
+            DeliveryMark(isInDoubt: state.replica.doubtsDeliveries(at: .now), losses: state.replica.losses)
+        }
+    }
+
     package func sweep(before moment: Int64) async throws(JournalFault) {}
 
     package func waitUntilReady() async {

@@ -58,6 +58,13 @@ extension LedgerReplica {
             wanting[waiter]?.stage = .waiting
             return []
         }
+        if request.isQuestion, wanting[waiter]?.hasRead == false {
+            // The answer may stand behind what was read: first a record must come back that nothing follows from, since no replica
+            // has begun the job with it.
+            wanting[waiter]?.stage = .asking
+            wait(waiter, at: now)
+            return write(.abandon(id: request.id, begun: LedgerMessage.ID(replica: name, number: 0)), waiter)
+        }
         let known = state.answer(to: request, by: name, at: now.wall)
         guard known.mustBeWritten else { return follow(known, waiter, wasWritten: false, at: now) }
         wanting[waiter]?.stage = .writing
@@ -172,8 +179,9 @@ extension LedgerReplica {
     /// A record that a waiter waits for is in the stream.
     mutating func written(_ waiter: LedgerEvent.Waiter, at now: LedgerMoment) -> [LedgerEffect] {
         if let want = wanting[waiter] {
+            if want.stage == .asking { wanting[waiter]?.hasRead = true }
             // An earlier record that gave a replica up may come back after it was waited for.
-            return want.stage == .abandoning ? ask(waiter, at: now) : []
+            return want.stage == .abandoning || want.stage == .asking ? ask(waiter, at: now) : []
         }
         if probing.remove(waiter) != nil { return [.answer(waiter, .probe(hasProbe))] }
         return [.answer(waiter, .done)]
@@ -194,6 +202,7 @@ extension LedgerReplica {
                 effects += end(due.waiter, .fault(Self.silent)) + flushSoon()
             // It is written all the same, and what is true then is looked up.
             case .abandoning: effects += ask(due.waiter, at: now)
+            case .asking: effects += end(due.waiter, .fault(Self.silent))
             // The broker's answer, or its silence, ends it.
             case .fetching: break
             }

@@ -299,6 +299,8 @@ extension LedgerReplica {
             case writing
             /// Its holder is gone, and the record that says so was not read back.
             case abandoning
+            /// It only asks, and what stands in the stream by now was not read yet.
+            case asking
             /// The record with its task id is read.
             case fetching(attempts: Int, mayBeDuplicate: Bool)
         }
@@ -307,6 +309,8 @@ extension LedgerReplica {
         var stage = Stage.waiting
         var deadline: ContinuousClock.Instant?
         var hasAbandoned = false
+        /// Whether a record that was written after the question has come back.
+        var hasRead = false
     }
 
     struct Submitting: Hashable, Sendable {

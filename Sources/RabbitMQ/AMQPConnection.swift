@@ -142,6 +142,11 @@ package actor AMQPConnection {
         }
     }
 
+    /// Deletes an exchange, unless something is bound to it.
+    package func deleteUnused(exchange: ByteString) throws(AMQPError) {
+        try onSocket { socket throws(AMQPError) in try socket.deleteUnused(exchange: exchange) }
+    }
+
     /// Binds a queue to an exchange.
     package func bind(_ binding: Binding) throws(AMQPError) {
         try onSocket { socket throws(AMQPError) in try socket.bind(binding) }

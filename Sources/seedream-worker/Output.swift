@@ -30,10 +30,9 @@ enum Output {
         return unsafe fstat(STDOUT_FILENO, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
     }
 
-    /// A line of results.
-    static func result(_ line: String) {
-        write(line + "\n", to: STDOUT_FILENO)
-    }
+    /// A line of results; false if its reader has gone away.
+    @discardableResult
+    static func result(_ line: String) -> Bool { write(line + "\n", to: STDOUT_FILENO) }
 
     /// A line of news or errors.
     static func error(_ line: String) {
@@ -51,13 +50,15 @@ enum Output {
         write("\r\u{1B}[K\(line)", to: STDERR_FILENO)
     }
 
-    private static func write(_ text: String, to descriptor: Int32) {
+    @discardableResult
+    private static func write(_ text: String, to descriptor: Int32) -> Bool {
         do throws(Errno) {
             try FileDescriptor(rawValue: descriptor).writeWaiting(Array(text.utf8))
+            return true
         } catch {
             // A reader that went away (`| head`) has seen what it wanted, and what is said beside the results is not worth the
             // end of the command.
-            guard error != .brokenPipe, descriptor == STDOUT_FILENO else { return }
+            guard error != .brokenPipe, descriptor == STDOUT_FILENO else { return false }
             // What is not complete must not be taken for it: an export on a full disk, say.
             Self.error("seedream-worker: cannot write the output: \(error)")
             _exit(ExitStatus.outputFault)

@@ -45,7 +45,8 @@ struct Results: AsyncParsableCommand {
         }
         do {
             while let letter = try await walk.next() {
-                guard print(letter.delivery) else { continue }
+                guard isMeant(letter.delivery) else { continue }
+                guard print(letter.delivery) else { break }
                 try walk.remove(letter)
             }
             try await walk.confirmRemovals()
@@ -61,8 +62,13 @@ struct Results: AsyncParsableCommand {
         let connection = try await BrokerSession.open(settings, for: "results")
         do {
             let consumer = try await connection.consume(from: settings.queues.results, prefetch: job.isEmpty ? 100 : 0)
-            for await delivery in consumer.deliveries where print(delivery) { _ = delivery.acknowledge() }
-            guard Task.isCancelled else {
+            var isRead = true
+            for await delivery in consumer.deliveries where isMeant(delivery) {
+                isRead = print(delivery)
+                guard isRead else { break }
+                _ = delivery.acknowledge()
+            }
+            guard Task.isCancelled || !isRead else {
                 throw AMQPError(.connectionLost, "the connection to the broker was lost while results were read")
             }
         } catch {
@@ -72,12 +78,16 @@ struct Results: AsyncParsableCommand {
         await connection.close()
     }
 
-    /// Prints a reply; false if it is not of the jobs that are meant.
+    private static func id(_ delivery: Delivery) -> String {
+        delivery.properties.headers?[JobHeader.jobID]?.text ?? delivery.properties.correlationID?.text ?? "-"
+    }
+
+    private func isMeant(_ delivery: Delivery) -> Bool { job.isEmpty || job.contains(Self.id(delivery)) }
+
+    /// Prints a reply; false if nobody reads any more, so that it stays.
     private func print(_ delivery: Delivery) -> Bool {
         let reply = try? JSONValue(parsing: delivery.body)
-        let id = reply?["job_id"]?.text ?? delivery.properties.correlationID?.text ?? "-"
-        guard job.isEmpty || job.contains(id) else { return false }
-        Output.result(format == .json ? String(decoding: delivery.body, as: UTF8.self) : ReplyText.line(id, reply))
-        return true
+        let text = String(decoding: delivery.body, as: UTF8.self)
+        return Output.result(format == .json ? text : ReplyText.line(Self.id(delivery), reply))
     }
 }

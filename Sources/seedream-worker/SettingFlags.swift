@@ -98,10 +98,15 @@ enum ValidateSettings: SettingChoice {
     static func includes(_ key: String) -> Bool { key == "policy.unknownFields" }
 }
 
-/// What is needed to check jobs and put them on their queue.
+/// What is needed to check jobs and put them back on their queue.
+enum ReplaySettings: SettingChoice {
+    static func includes(_ key: String) -> Bool { ValidateSettings.includes(key) || BrokerSettings.includes(key) }
+}
+
+/// What is needed to check jobs and publish them.
 enum SubmitSettings: SettingChoice {
     static func includes(_ key: String) -> Bool {
-        ValidateSettings.includes(key) || BrokerSettings.includes(key) || key == "jobs.exchange"
+        ReplaySettings.includes(key) || key == "jobs.exchange"
     }
 }
 

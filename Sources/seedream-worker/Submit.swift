@@ -55,7 +55,7 @@ struct Submit: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "The priority of the jobs, 0 to 255: RabbitMQ 4 serves those from 5 on first.",
+            "The priority of the jobs, 0 to 255. RabbitMQ 4 prefers those from 5 on; older quorum queues know none.",
             valueName: "number"
         )
     )

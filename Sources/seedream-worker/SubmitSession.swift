@@ -116,8 +116,12 @@ actor SubmitSession {
             try await connection.inspect(exchange: name)
             return name
         } catch {
-            guard error.code == .notFound, settings.jobsExchange == nil else { throw error }
-            return ""
+            switch error.code {
+            // RabbitMQ 4.2.6 and 4.3.0 let only those look who may configure it.
+            case .accessRefused: return name
+            case .notFound where settings.jobsExchange == nil: return ""
+            default: throw error
+            }
         }
     }
 

@@ -65,7 +65,7 @@ struct WorkerComposition {
             gate: gate,
             pipeline: jobs.pipeline(client, tokens, shared, gate),
             beside: [
-                jobs.following(client, tokens, ledger, gate, settings), jobs.undelivered(shared, settings),
+                jobs.following(client, tokens, ledger, gate, settings), jobs.undelivered(shared, journal, settings),
             ],
             executor: executor,
             failFast: failFast,
@@ -288,13 +288,19 @@ private struct JobParts {
         }
     }
 
-    func undelivered(_ journal: JobJournal, _ settings: WorkerSettings) -> SideIntake {
+    func undelivered(
+        _ journal: JobJournal,
+        _ store: any SubmissionJournal,
+        _ settings: WorkerSettings
+    ) -> SideIntake {
         let jobs = UndeliveredJobs(decoder: decoder, journal: journal, settler: settler, observer: observer)
         return SideIntake(
             queue: settings.queues.undelivered,
             prefetch: UInt16(clamping: min(settings.concurrency, 100)),
-            logger: logger
-        ) { await jobs.take($0) }
+            logger: logger,
+            untilReady: { await store.waitUntilReady() },
+            take: { await jobs.take($0) }
+        )
     }
 
     func pipeline(

@@ -91,6 +91,34 @@ struct UndeliveredJobsTests {
         #expect(world.copies.first?.routingKey == "q.unknown")
     }
 
+    @Test func `a job that was refused is told so again`() async throws {
+        let world = Self.world()
+        try await Self.take(in: world) { journal, digest in
+            _ = try await journal.begin(JournalRequest(id: "job", digest: digest, attempts: 1))
+            let failure = JobFailure(.apiRejected, "no", httpStatus: 422)
+            try await journal.finish("job", JobEnd(.refused(failure), attempts: 1))
+        }
+        #expect(world.replies.first?["error"]?["code"]?.text == "api_rejected")
+        #expect(world.copies.first?.properties.headers?["x-error-code"]?.text == "api_rejected")
+    }
+
+    @Test func `what is no job under these settings, and was one, may have cost`() async throws {
+        for (isKnown, charged) in [(false, "no"), (true, "maybe")] {
+            let world = SimulatedWorld(body: "{}") {
+                $0.headers = Self.death("expired")
+            } answers: { _ in
+                (.failed(.timedOut), false)
+            }
+            try await Self.take(in: world) { journal, digest in
+                guard isKnown else { return }
+                _ = try await journal.begin(JournalRequest(id: "job", digest: digest, attempts: 1))
+                try await journal.finish("job", .retrying(attempts: 1))
+            }
+            #expect(world.replies.first?["charged"]?.text == charged)
+            #expect(world.replies.first?["error"]?["code"]?.text == "expired")
+        }
+    }
+
     @Test func `a body that is not kept is told, and the broker dead-letters it`() async throws {
         let world = Self.world("rejected")
         let delivery = Delivery(
@@ -123,9 +151,7 @@ private struct CoveringJournal: SubmissionJournal {
 
     func acknowledged(_ id: String) async throws(JournalFault) { try await journal.acknowledged(id) }
 
-    func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark {
-        DeliveryMark(isInDoubt: wasDeliveredBefore && !covers)
-    }
+    func doubt() -> DeliveryMark { DeliveryMark(isInDoubt: !covers) }
 
     func sweep(before moment: Int64) async throws(JournalFault) {}
 

@@ -222,6 +222,31 @@ struct LedgerReplicaTests {
         #expect(begins.map(\.replica) == ["b"])
     }
 
+    @Test func `a question is answered by all that stood before it, and begins nothing`() {
+        var world = World()
+        world.connect()
+        var request = JournalRequest(id: "job", digest: BodyDigest(Array("job".utf8)))
+        world.isReading = false
+        world.write([.begin(request)], by: "b", 0)
+        request.isQuestion = true
+        world.tell(.wants(request, 1))
+        world.settle()
+        #expect(world.answers[1] == nil)
+        world.isReading = true
+        world.settle()
+        #expect(world.answers[1] == .job(.running))
+        request.id = "other"
+        world.tell(.wants(request, 2))
+        world.settle()
+        #expect(world.answers[2] == .job(.never))
+        #expect(world.records.count { $0.kind == "begin" } == 1)
+        // Where nothing comes back, nothing is said.
+        world.isHeld = true
+        world.tell(.wants(request, 3))
+        world.wait(12)
+        #expect(world.answers[3] == .fault(LedgerReplica.silent))
+    }
+
     @Test func `a stream that is lost again while it is written loses nothing more`() {
         var world = World()
         world.connect()

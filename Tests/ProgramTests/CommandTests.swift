@@ -46,7 +46,10 @@ extension ProgramTests {
         @Test func `settings shows values and sources, and no secret`() async throws {
             let outcome = try await Program.run(
                 ["settings", "--format", "json", "--queue-name", "flagged"],
-                environment: ["SEEDREAM_API_TOKEN": "hunter2", "SEEDREAM_QUEUE_NAME": "beaten"]
+                environment: [
+                    "SEEDREAM_API_TOKEN": "hunter2", "SEEDREAM_QUEUE_NAME": "beaten",
+                    "SEEDREAM_AMQP_URL": "amqps://me:hunter2@a:1/v,amqp://b",
+                ]
             )
             #expect(outcome.status == 0)
             #expect(!outcome.stdout.contains("hunter2"))
@@ -58,6 +61,7 @@ extension ProgramTests {
             #expect(entry("queue.name")?["value"]?.text == "flagged")
             #expect(entry("queue.name")?["source"]?.text == "flag")
             #expect(entry("api.token")?["value"]?.text == "<redacted>")
+            #expect(entry("amqp.url")?["value"]?.text == "amqps://me:<redacted>@a:1/v,amqp://b:5672/")
             #expect(entry("worker.concurrency")?["value"]?.text == "50")
             #expect(entry("worker.concurrency")?["source"]?.text == "default")
         }
@@ -178,7 +182,7 @@ extension ProgramTests {
             try await ServiceFixture.with { service in
                 let missing = try await service.run(["topology", "verify"])
                 #expect(missing.status == 69)
-                #expect(missing.stderr.contains("no queue 'jobs.results'"))
+                #expect(missing.stderr.contains("no queue 'jobs.results', no queue 'jobs.dlq'"), "\(missing.stderr)")
                 let printed = try await service.run(["topology", "print"])
                 // Imported by an operator, so that the declaration finds every queue there already.
                 let vhost = service.broker.virtualHost

@@ -32,6 +32,7 @@ extension ProgramTests {
                 for letter in letters {
                     #expect(letter.header("x-error-code") == "expired" && letter.header("x-error-charged") == charged)
                     #expect(letter.header("x-original-routing-key") == "jobs")
+                    #expect(letter.header("x-original-expiration") == "100")
                     #expect(letter.properties.headers?["mine"] == .boolean(true))
                     #expect(letter.properties.headers?["x-death"] == nil)
                     #expect(letter.body == Array(ServiceFixture.job().utf8))
@@ -160,6 +161,8 @@ extension ProgramTests {
                     let variable = ["SEEDREAM_HTTP_LISTEN": listen]
                     #expect(try await service.run(["health"], variable).status == 0, "\(listen)")
                 }
+                let sandbox = String(service.apiURL.dropFirst("http://".count))
+                #expect(try await service.run(["health", "--listen", sandbox]).status == 0)
                 worker.signal(SIGTERM)
                 _ = try await worker.outcome()
                 let gone = try await service.run(["health", "--listen", "127.0.0.1:\(port)"])

@@ -59,7 +59,7 @@ package struct Topology: Sendable {
     package func declarations(brokerMajor: Int) -> [QueueDeclaration] {
         let unlimited: FieldTable = type == .quorum && brokerMajor >= 4 ? ["x-delivery-limit": .int64(-1)] : [:]
         var all = [
-            declaration(queues.results), declaration(queues.deadLetters, unlimited),
+            declaration(queues.results, unlimited), declaration(queues.deadLetters, unlimited),
             declaration(queues.unknown, unlimited),
             declaration(queues.undelivered, deadLettering(to: queues.deadLetters, limit: nil).adding(unlimited)),
             declaration(queues.jobs, deadLettering(to: queues.undelivered, limit: Self.deliveryLimit)),
@@ -109,23 +109,36 @@ package struct Topology: Sendable {
         try await establishQueues(on: connection)
         do throws(AMQPError) {
             switch mode {
-            case .declare:
-                try await connection.declare(exchange)
-                try await connection.bind(binding)
+            case .declare: try await open(on: connection)
             case .verify: if needsExchange { try await connection.inspect(exchange: exchange.name) }
             }
         } catch {
-            guard error.code == .accessRefused, !needsExchange else { throw error }
+            let isRefusal = error.code == .accessRefused || error.code == .preconditionFailed
+            guard isRefusal, !needsExchange else { throw error }
+        }
+    }
+
+    /// Makes the exchange, which is not left without its queue: it would swallow jobs.
+    private func open(on connection: AMQPConnection) async throws(AMQPError) {
+        try await connection.declare(exchange)
+        do throws(AMQPError) {
+            try await connection.bind(binding)
+        } catch {
+            if error.code == .accessRefused { try? await connection.deleteUnused(exchange: exchange.name) }
+            throw error
         }
     }
 
     private func establishQueues(on connection: AMQPConnection) async throws(AMQPError) {
+        var missing: [ByteString] = []
         for declaration in declarations(brokerMajor: await connection.brokerMajorVersion) {
             switch mode {
             case .declare: _ = try await connection.declare(declaration)
-            case .verify: try await verify(declaration.name, on: connection)
+            case .verify: if try await !isThere(declaration.name, on: connection) { missing.append(declaration.name) }
             }
         }
+        guard !missing.isEmpty else { return }
+        throw AMQPError(.notFound, "there is " + missing.map { "no queue '\($0)'" }.joined(separator: ", "))
     }
 
     /// Looks whether a queue is there.
@@ -133,11 +146,16 @@ package struct Topology: Sendable {
     /// RabbitMQ 4.2.6 and 4.3.0 let only those look who may configure it, later versions those who have any right on the
     /// queue itself. To whom the broker does not say, it need not be there either; a message that then comes back is told.
     /// The job queue cannot be missed: it is consumed from. Source: rabbitmq-server, pull requests 16085 and 16272.
-    private func verify(_ queue: ByteString, on connection: AMQPConnection) async throws(AMQPError) {
+    private func isThere(_ queue: ByteString, on connection: AMQPConnection) async throws(AMQPError) -> Bool {
         do throws(AMQPError) {
             _ = try await connection.inspect(queue: queue)
+            return true
         } catch {
-            guard error.code == .accessRefused else { throw error }
+            switch error.code {
+            case .notFound: return false
+            case .accessRefused: return true
+            default: throw error
+            }
         }
     }
 }

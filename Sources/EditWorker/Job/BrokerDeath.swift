@@ -11,6 +11,8 @@ package struct BrokerDeath: Hashable, Sendable {
     /// Where the message had been published to.
     package let exchange: ByteString?
     package let routingKey: ByteString?
+    /// The message's `expiration`, which the broker has taken off.
+    package let expiration: ByteString?
 
     /// Nil if the broker says nothing.
     package init?(_ headers: FieldTable?) {
@@ -22,5 +24,6 @@ package struct BrokerDeath: Hashable, Sendable {
         exchange = newest["exchange"]?.text.map { ByteString($0) }
         let keys: [FieldValue] = if case .array(let keys)? = newest["routing-keys"] { keys } else { [] }
         routingKey = keys.first?.text.map { ByteString($0) }
+        expiration = newest["original-expiration"]?.text.map { ByteString($0) }
     }
 }

@@ -47,16 +47,20 @@ package struct JobDecoder: Sendable {
             )
         }
         guard delivery.isBodyKept, delivery.body.count <= maxMessageBytes else {
-            throw JobFailure(
-                .messageTooLarge,
-                "The job has \(delivery.bodySize) bytes; at most \(maxMessageBytes) are taken (worker.maxMessageBytes)."
-            )
+            throw tooLarge(delivery)
         }
         do {
             return try EditJob(parsing: delivery.body, unknownFields: unknownFields)
         } catch {
             throw JobFailure(error)
         }
+    }
+
+    func tooLarge(_ delivery: Delivery) -> JobFailure {
+        JobFailure(
+            .messageTooLarge,
+            "The job has \(delivery.bodySize) bytes; at most \(maxMessageBytes) are taken (worker.maxMessageBytes)."
+        )
     }
 
     /// RFC 9110 §8.3.1: type and parameters know no case; a value may be quoted.

@@ -30,6 +30,8 @@ package final class ReceivedJob: Sendable {
     package let originalExchange: ByteString
     /// The routing key of the job's first delivery.
     package let originalRoutingKey: ByteString
+    /// The job's `expiration`, also if the broker has taken it off.
+    package let originalExpiration: ByteString?
     /// What the journal's store knew of earlier deliveries when this one came.
     package let mark: DeliveryMark
 
@@ -73,6 +75,7 @@ package final class ReceivedJob: Sendable {
         var mark = mark(Self.wasDeliveredBefore(delivery), headers[JobHeader.awaitsVerdict] == .boolean(true))
         if headers[JobHeader.inDoubt] == .boolean(true) { mark.isInDoubt = true }
         self.mark = mark
+        originalExpiration = delivery.properties.expiration ?? death?.expiration
         originalExchange = headers[JobHeader.originalExchange]?.shortBytes ?? death?.exchange ?? delivery.exchange
         originalRoutingKey =
             headers[JobHeader.originalRoutingKey]?.shortBytes ?? death?.routingKey ?? delivery.routingKey

@@ -8,18 +8,21 @@ package struct SideIntake: Sendable {
     private let queue: ByteString
     private let prefetch: UInt16
     private let logger: Logger
+    private let untilReady: @Sendable () async -> Void
     private let take: @Sendable (Delivery) async -> Void
 
-    /// An intake that has at most `prefetch` deliveries at once, and gives each to `take`.
+    /// An intake that has at most `prefetch` deliveries at once, and gives each to `take`, once `untilReady` has returned.
     package init(
         queue: ByteString,
         prefetch: UInt16,
         logger: Logger,
+        untilReady: @escaping @Sendable () async -> Void = {},
         take: @escaping @Sendable (Delivery) async -> Void
     ) {
         self.queue = queue
         self.prefetch = prefetch
         self.logger = logger
+        self.untilReady = untilReady
         self.take = take
     }
 
@@ -27,6 +30,7 @@ package struct SideIntake: Sendable {
     func run(over links: BrokerLinks, until gate: Gate) async {
         // What was seen must be told: nothing is taken before there is a connection to tell it on.
         guard await links.publisher.session() != nil else { return }
+        await gate.untilDrain { await untilReady() }
         var reported: AMQPError?
         await withDiscardingTaskGroup { tasks in
             while !Task.isCancelled, gate.intake() != .ended {

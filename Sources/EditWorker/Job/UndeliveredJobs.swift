@@ -1,5 +1,6 @@
 import EditJob
 package import Journal
+import NIOConcurrencyHelpers
 package import RabbitMQ
 
 /// Brings jobs to a visible end that the broker took out of the job queue: they expired, came back too often, or are too large to
@@ -11,6 +12,8 @@ package final class UndeliveredJobs: Sendable {
     private let journal: JobJournal
     private let settler: Settler
     private let observer: JobObserver
+    /// Whether the journal could not be asked the last time.
+    private let isFailing = NIOLockedValueBox(false)
 
     package init(decoder: JobDecoder, journal: JobJournal, settler: Settler, observer: JobObserver) {
         self.decoder = decoder
@@ -24,13 +27,9 @@ package final class UndeliveredJobs: Sendable {
         let start = ContinuousClock.now
         // It was in a worker's hands, perhaps: what the journal does not cover is in doubt.
         let death = BrokerDeath(delivery.properties.headers)
-        let job = decoder.receive(
-            delivery,
-            mark: { journal.mark(wasDeliveredBefore: true, awaitsVerdict: $1) },
-            death: death
-        )
+        let job = decoder.receive(delivery, mark: { _, _ in journal.doubt() }, death: death)
         do {
-            guard let end = try await end(of: job) else { return await putBack(job) }
+            guard let end = try await end(of: job, death) else { return await putBack(job) }
             try await settler.settle(end, of: job)
             observer.settled(end, of: job, after: start.duration(to: .now))
             // The broker puts a body that is not kept into the dead letters, byte for byte.
@@ -41,7 +40,11 @@ package final class UndeliveredJobs: Sendable {
         } catch is CancellationError {
             observer.interrupted(job)
         } catch let fault as JournalFault {
-            observer.failed(fault)
+            let wasFailing = isFailing.withLockedValue { isFailing in
+                defer { isFailing = true }
+                return isFailing
+            }
+            if !wasFailing { observer.failed(fault) }
             await putBack(job)
         } catch {
             observer.unsettled(job, error, wait: Self.pause)
@@ -58,24 +61,31 @@ package final class UndeliveredJobs: Sendable {
     }
 
     /// How the job ends; nil as long as another worker submits it.
-    private func end(of job: ReceivedJob) async throws -> JobEnd? {
+    private func end(of job: ReceivedJob, _ death: BrokerDeath?) async throws -> JobEnd? {
+        guard job.delivery.isBodyKept else { return job.failed(decoder.tooLarge(job.delivery)) }
+        var failure = failure(of: job, death)
         let body: [UInt8]
+        let isJob: Bool
         do {
-            body = try decoder.decode(job).requestBody()
+            (body, isJob) = (try decoder.decode(job).requestBody(), true)
         } catch {
-            // No worker can have submitted it.
-            return job.failed(job.delivery.isBodyKept ? Self.failure(of: job) : error)
+            // Now; under other settings a worker may have taken it for one.
+            (body, isJob) = (job.delivery.body, false)
         }
         let prior = try await journal.prior(to: request(for: job, BodyDigest(body)))
+        isFailing.withLockedValue { $0 = false }
         if case .running = prior { return nil }
-        var failure = Self.failure(of: job)
+        var history = SubmissionHistory(job)
+        guard isJob else {
+            if case .never = prior {} else { failure.charged = .maybe }
+            return job.failed(failure, after: history)
+        }
         if let known = job.end(after: prior) {
-            // An acceptance is told as it is.
-            guard let earlier = known.verdict.failure else { return known }
+            // What is certain is told as it was.
+            guard let earlier = known.verdict.failure, earlier.code == .outcomeUnknown else { return known }
             failure.charged = earlier.charged
             return JobEnd(Verdict(failure), attempts: known.attempts, mayBeDuplicate: known.mayBeDuplicate)
         }
-        var history = SubmissionHistory(job)
         history.learn(prior)
         return job.failed(failure, after: history)
     }
@@ -91,13 +101,15 @@ package final class UndeliveredJobs: Sendable {
         return request
     }
 
-    private static func failure(of job: ReceivedJob) -> JobFailure {
-        switch BrokerDeath(job.delivery.properties.headers)?.reason {
+    private func failure(of job: ReceivedJob, _ death: BrokerDeath?) -> JobFailure {
+        switch death?.reason {
         case "delivery_limit":
             JobFailure(
                 .deliveryLimit,
                 "The broker delivered the job as often as its queue allows, and no worker came to an end with it."
             )
+        // By a worker for which it was.
+        case "rejected": decoder.tooLarge(job.delivery)
         default:
             JobFailure(
                 .expired,

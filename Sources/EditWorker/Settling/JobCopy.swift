@@ -34,6 +34,7 @@ package struct JobCopy: Sendable {
         added[JobHeader.originalExchange] = .string(received.originalExchange)
         added[JobHeader.originalRoutingKey] = .string(received.originalRoutingKey)
         keepAside(delivery.properties, in: &added)
+        added[JobHeader.originalExpiration] = received.originalExpiration.map { .string($0) }
         kept.removeAll { entry in added.entries.contains { $0.name == entry.name } }
         drop(from: &kept, toFit: &added, beside: properties)
         properties.headers = FieldTable(entries: kept + added.entries)
@@ -70,9 +71,6 @@ package struct JobCopy: Sendable {
 
     /// What is taken out of its place stays readable in another; the first copy's, through every retry.
     private func keepAside(_ properties: MessageProperties, in added: inout FieldTable) {
-        if let expiration = properties.expiration {
-            added[JobHeader.originalExpiration] = .string(expiration)
-        }
         if let userID = properties.userID {
             added[JobHeader.originalUserID] = .string(userID)
         }

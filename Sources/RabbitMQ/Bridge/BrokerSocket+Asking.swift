@@ -94,6 +94,15 @@ extension BrokerSocket {
         }
     }
 
+    /// Deletes an exchange that nothing is bound to.
+    func deleteUnused(exchange: ByteString) throws(AMQPError) {
+        defer { arena.recycle() }
+        try withThrowawayChannel { channel throws(AMQPError) in
+            _ = unsafe amqp_exchange_delete(state, channel, arena.bytes(exchange), 1)
+            try checkReply("deleting exchange \(exchange)")
+        }
+    }
+
     /// Binds a queue to an exchange, on a channel of its own.
     func bind(_ binding: Binding) throws(AMQPError) {
         defer { arena.recycle() }

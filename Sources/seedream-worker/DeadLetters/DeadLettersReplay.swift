@@ -50,7 +50,7 @@ extension DeadLetters {
         var edit = false
 
         @OptionGroup
-        var flags: DeadLetterFlags<SubmitSettings>
+        var flags: DeadLetterFlags<ReplaySettings>
 
         func validate() throws {
             if let rate {
