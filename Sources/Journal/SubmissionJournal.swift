@@ -20,8 +20,7 @@ package protocol SubmissionJournal: Sendable {
     ///
     /// With `awaitsVerdict` it is the copy of one that was under way elsewhere. From any thread, without waiting.
     func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark
-    /// As `mark`, of a job that the broker has taken out of its queue, and that may have been delivered before: nothing follows from
-    /// it for others.
+    /// As `mark`, of a job that the broker has taken out of its queue, and that may have been delivered before.
     func doubt() -> DeliveryMark
     /// Whether a job may still be submitted: a store that others share may have lost meanwhile that it was begun, or know that
     /// the fleet is paused. Nil for a job of which nothing is remembered.

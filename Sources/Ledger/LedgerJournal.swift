@@ -137,9 +137,12 @@ package final class LedgerJournal: SubmissionJournal {
     }
 
     package func doubt() -> DeliveryMark {
-        state.withLockedValue { state in
+        let mark = state.withLockedValue { state in
             DeliveryMark(isInDoubt: state.replica.doubtsDeliveries(at: .now), losses: state.replica.losses)
         }
+        // The others must not be told that all is known before it has its end.
+        if mark.isInDoubt { handle(.delivered(wasBefore: true)) }
+        return mark
     }
 
     package func sweep(before moment: Int64) async throws(JournalFault) {}

@@ -59,8 +59,8 @@ extension LedgerReplica {
             return []
         }
         if request.isQuestion, wanting[waiter]?.hasRead == false {
-            // The answer may stand behind what was read: first a record must come back that nothing follows from, since no replica
-            // has begun the job with it.
+            // The answer may stand behind what was read: first a record must come back from which nothing follows, since no job is
+            // begun by a greeting, which has the number 0.
             wanting[waiter]?.stage = .asking
             wait(waiter, at: now)
             return write(.abandon(id: request.id, begun: LedgerMessage.ID(replica: name, number: 0)), waiter)

@@ -217,6 +217,9 @@ extension LedgerRecord {
         }
     }
 
+    /// Whether nothing follows from it: it is written to know what stands before it.
+    var isQuestion: Bool { if case .abandon(_, let begun) = self { begun.number == 0 } else { false } }
+
     /// Whether a replica may write it again, also one of a later version whose record this one cannot read.
     var mayBeWrittenAgain: Bool {
         if case .unknown = self { true } else { outlivesStream }

@@ -68,12 +68,13 @@ extension LedgerReplica {
         return flush(at: now)
     }
 
-    /// Keeps what may have to be written again; without the `begin`s that lost their race, which would win it then.
+    /// Keeps what may have to be written again; without questions, and without the `begin`s that lost their race, which would win
+    /// it then.
     mutating func keep(_ message: LedgerMessage, _ answers: [LedgerState.Answer]) {
         var answers = answers.makeIterator()
         var kept = message
         kept.records = message.records.filter { record in
-            guard case .begin = record else { return record.outlivesStream }
+            guard case .begin = record else { return record.outlivesStream && !record.isQuestion }
             return answers.next()?.hasBegun == true
         }
         guard !kept.records.isEmpty else { return }

@@ -119,6 +119,25 @@ struct UndeliveredJobsTests {
         }
     }
 
+    @Test func `a body that is not kept, of a job that was accepted, may have cost`() async throws {
+        let world = Self.world("rejected")
+        let journal = MemoryJournal()
+        _ = try await journal.begin(JournalRequest(id: "job", digest: BodyDigest([1]), attempts: 1))
+        try await journal.finish("job", JobEnd(.accepted(taskID: "t"), attempts: 1))
+        var properties = MessageProperties()
+        properties.messageID = "job"
+        let delivery = Delivery(
+            tag: DeliveryTag(epoch: 1, number: 1),
+            routingKey: "q.undelivered",
+            properties: properties,
+            body: [],
+            bodySize: 2000,
+            acknowledger: world
+        )
+        await UndeliveredJobs.simulated(in: world, journal).take(delivery)
+        #expect(world.replies.first?["charged"]?.text == "maybe")
+    }
+
     @Test func `a body that is not kept is told, and the broker dead-letters it`() async throws {
         let world = Self.world("rejected")
         let delivery = Delivery(

@@ -120,13 +120,20 @@ package struct Topology: Sendable {
 
     /// Makes the exchange, which is not left without its queue: it would swallow jobs.
     private func open(on connection: AMQPConnection) async throws(AMQPError) {
-        try await connection.declare(exchange)
-        do throws(AMQPError) {
-            try await connection.bind(binding)
-        } catch {
-            if error.code == .accessRefused { try? await connection.deleteUnused(exchange: exchange.name) }
+        var isNew = false
+        do throws(AMQPError) { try await connection.inspect(exchange: exchange.name) } catch {
+            isNew = error.code == .notFound
+        }
+        var mismatch: AMQPError?
+        do throws(AMQPError) { try await connection.declare(exchange) } catch {
+            guard error.code == .preconditionFailed else { throw error }
+            mismatch = error
+        }
+        do throws(AMQPError) { try await connection.bind(binding) } catch {
+            if isNew { try? await connection.deleteUnused(exchange: exchange.name) }
             throw error
         }
+        if let mismatch { throw mismatch }
     }
 
     private func establishQueues(on connection: AMQPConnection) async throws(AMQPError) {

@@ -62,18 +62,18 @@ package final class UndeliveredJobs: Sendable {
 
     /// How the job ends; nil as long as another worker submits it.
     private func end(of job: ReceivedJob, _ death: BrokerDeath?) async throws -> JobEnd? {
-        guard job.delivery.isBodyKept else { return job.failed(decoder.tooLarge(job.delivery)) }
         var failure = failure(of: job, death)
         let body: [UInt8]
         let isJob: Bool
         do {
             (body, isJob) = (try decoder.decode(job).requestBody(), true)
         } catch {
-            // Now; under other settings a worker may have taken it for one.
+            // Now; under other settings a worker may have taken it for one, and then the journal knows its id.
             (body, isJob) = (job.delivery.body, false)
+            if !job.delivery.isBodyKept { failure = decoder.tooLarge(job.delivery) }
         }
-        let prior = try await journal.prior(to: request(for: job, BodyDigest(body)))
-        isFailing.withLockedValue { $0 = false }
+        let prior = try await journal.prior(to: request(for: job, BodyDigest(body), countsDoubt: isJob))
+        if !job.isAnonymous { isFailing.withLockedValue { $0 = false } }
         if case .running = prior { return nil }
         var history = SubmissionHistory(job)
         guard isJob else {
@@ -90,12 +90,13 @@ package final class UndeliveredJobs: Sendable {
         return job.failed(failure, after: history)
     }
 
-    /// Counts every doubt, whatever the job and the policies say of a submission that may be a second one.
-    private func request(for job: ReceivedJob, _ digest: BodyDigest) -> JournalRequest {
+    /// Whatever the job and the policies say of a submission that may be a second one.
+    private func request(for job: ReceivedJob, _ digest: BodyDigest, countsDoubt: Bool) -> JournalRequest {
         var request = JournalRequest(id: job.key, digest: digest, attempts: job.attempts)
         request.isAnonymous = job.isAnonymous
         request.replay = job.replayCount
         request.takesVerdict = true
+        guard countsDoubt else { return request }
         request.mayBeSubmittedElsewhere = job.mark.isInDoubt || job.isAnonymous
         request.lossesAtDelivery = job.mark.losses
         return request
@@ -108,8 +109,12 @@ package final class UndeliveredJobs: Sendable {
                 .deliveryLimit,
                 "The broker delivered the job as often as its queue allows, and no worker came to an end with it."
             )
-        // By a worker for which it was.
-        case "rejected": decoder.tooLarge(job.delivery)
+        // By a worker for which it was too large.
+        case "rejected":
+            JobFailure(
+                .messageTooLarge,
+                "The job has \(job.delivery.bodySize) bytes, more than a worker takes (worker.maxMessageBytes)."
+            )
         default:
             JobFailure(
                 .expired,
