@@ -159,7 +159,8 @@ private final class FaultyRelay: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        other.close(promise: nil)
+        // Whoever cannot be heard cannot be heard closing either.
+        if !isSilent { other.close(promise: nil) }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
