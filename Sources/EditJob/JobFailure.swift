@@ -24,7 +24,7 @@ package struct JobFailure: Error, Hashable, Sendable {
         case resultUnreadable = "result_unreadable"
         /// The broker delivered the job too often.
         case deliveryLimit = "delivery_limit"
-        /// The job's time was over before a worker could take it.
+        /// The job expired before a worker could take it.
         case expired
     }
 

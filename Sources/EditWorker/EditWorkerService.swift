@@ -19,7 +19,8 @@ package struct EditWorkerService: Sendable {
 
     /// A worker over links and a journal, which it runs and stops.
     ///
-    /// Jobs run on `executor`; the intakes `beside` take what else belongs to them. With `failFast` the first failure to connect ends it, instead of being tried again for ever.
+    /// Jobs run on `executor`; the intakes `beside` take from the other queues. With `failFast` the first failure to connect ends
+    /// it, instead of being tried again for ever.
     package init(
         links: BrokerLinks,
         journal: any SubmissionJournal,

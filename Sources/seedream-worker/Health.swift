@@ -2,7 +2,7 @@ import ArgumentParser
 import SeedreamAPI
 import Settings
 
-/// `health`: whether the worker on this host turns, for a container's health check.
+/// `health`: whether the worker on this host is alive, for a container's health check.
 struct Health: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Ask the worker on this host whether it is alive; 0 if it is.",

@@ -5,25 +5,25 @@ import OperatorTools
 import RabbitMQ
 import Settings
 
-/// `results`: the replies that no producer has named a queue for.
+/// `results`: the replies to jobs without a usable `reply_to`.
 struct Results: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Print the replies in the queue of results, and take each out of it once it is written.",
+        abstract: "Print the replies in the results queue, and remove each once it is printed.",
         discussion: """
             Example: seedream-worker results --format text
 
-            Replies stand there whose job names no reply_to, or one that does not exist or is not allowed. With --job the \
-            others stay where they are.
+            The queue holds the replies to jobs whose reply_to is missing, does not exist or is not allowed. With --job, \
+            replies to other jobs stay in the queue.
             """
     )
 
-    @Flag(help: "Go on with the replies that come, until Ctrl-C.")
+    @Flag(help: "Keep printing replies as they arrive, until Ctrl-C.")
     var follow = false
 
-    @Option(help: ArgumentHelp("Only the reply to this job. Can be repeated.", valueName: "id"))
+    @Option(help: ArgumentHelp("Print only the reply to this job. Can be repeated.", valueName: "id"))
     var job: [String] = []
 
-    @Option(help: "The form of the replies.")
+    @Option(help: "The format of the replies.")
     var format = OutputFormat.json
 
     @OptionGroup
@@ -57,7 +57,7 @@ struct Results: AsyncParsableCommand {
         await walk.ending.finish()
     }
 
-    /// Those of other jobs are held until the end, and then back in the queue.
+    /// Replies to other jobs are held until the end, and then return to the queue.
     private func printAsTheyCome(_ settings: WorkerSettings) async throws {
         let connection = try await BrokerSession.open(settings, for: "results")
         do {
@@ -84,7 +84,7 @@ struct Results: AsyncParsableCommand {
 
     private func isMeant(_ delivery: Delivery) -> Bool { job.isEmpty || job.contains(Self.id(delivery)) }
 
-    /// Prints a reply; false if nobody reads any more, so that it stays.
+    /// Prints a reply; false if standard output is closed, so that the reply stays in the queue.
     private func print(_ delivery: Delivery) -> Bool {
         let reply = try? JSONValue(parsing: delivery.body)
         let text = String(decoding: delivery.body, as: UTF8.self)

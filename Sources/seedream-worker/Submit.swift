@@ -42,7 +42,7 @@ struct Submit: AsyncParsableCommand {
     @Option(help: ArgumentHelp("The queue that the replies go to.", valueName: "queue"))
     var replyTo: String?
 
-    @Option(help: "The form of the replies.")
+    @Option(help: "The format of the replies.")
     var format = OutputFormat.json
 
     @Flag(help: "Publish the jobs without checking them first.")

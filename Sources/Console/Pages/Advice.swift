@@ -29,7 +29,7 @@ enum Advice {
         case "delivery_limit":
             "Workers died with it again and again. See their logs; each of them may have submitted it."
         case "expired":
-            "Its time was over before a worker could take it. Replay it if it is still wanted, or discard it."
+            "It expired before a worker could take it. Replay it if it is still wanted, or discard it."
         default:
             isUnknown
                 ? "It may have been paid for. Look in the account before you replay it."

@@ -25,7 +25,7 @@ package final class UndeliveredJobs: Sendable {
     /// Brings a delivery of `Q.undelivered` to its end.
     package func take(_ delivery: Delivery) async {
         let start = ContinuousClock.now
-        // It was in a worker's hands, perhaps: what the journal does not cover is in doubt.
+        // A worker may have had it: what the journal does not cover is in doubt.
         let death = BrokerDeath(delivery.properties.headers)
         let job = decoder.receive(delivery, mark: { _, _ in journal.doubt() }, death: death)
         do {
@@ -54,7 +54,7 @@ package final class UndeliveredJobs: Sendable {
 
     private static let pause = Duration.seconds(1)
 
-    /// Nothing counts how often it comes back.
+    /// Puts it back after a pause; returns to `Q.undelivered` are not limited.
     private func putBack(_ job: ReceivedJob) async {
         try? await Task.sleep(for: Self.pause)
         job.delivery.putBack()
@@ -68,7 +68,7 @@ package final class UndeliveredJobs: Sendable {
         do {
             (body, isJob) = (try decoder.decode(job).requestBody(), true)
         } catch {
-            // Now; under other settings a worker may have taken it for one, and then the journal knows its id.
+            // Not a job for this worker; with other settings another may have taken it, and then the journal knows its id.
             (body, isJob) = (job.delivery.body, false)
             if !job.delivery.isBodyKept { failure = decoder.tooLarge(job.delivery) }
         }
@@ -107,9 +107,9 @@ package final class UndeliveredJobs: Sendable {
         case "delivery_limit":
             JobFailure(
                 .deliveryLimit,
-                "The broker delivered the job as often as its queue allows, and no worker came to an end with it."
+                "The broker delivered the job as often as its queue allows, and no worker finished it."
             )
-        // By a worker for which it was too large.
+        // A worker rejected it because it was too large.
         case "rejected":
             JobFailure(
                 .messageTooLarge,
@@ -118,7 +118,7 @@ package final class UndeliveredJobs: Sendable {
         default:
             JobFailure(
                 .expired,
-                "The job's time was over before a worker could take it. Send it again if it is still wanted."
+                "The job expired before a worker could take it. Send it again if it is still wanted."
             )
         }
     }

@@ -141,7 +141,7 @@ struct BrokerExamination {
         case queues.unknown where status.messageCount > 0:
             return .warning("queue", message, remedy: "see: seedream-worker dead-letters list --unknown")
         case queues.results where status.messageCount > 0 && status.consumerCount == 0:
-            return .warning("queue", message, remedy: "nobody reads these replies; see: seedream-worker results")
+            return .warning("queue", message, remedy: "read and remove them: seedream-worker results")
         case queues.jobs where status.messageCount > 0 && status.consumerCount == 0,
             queues.undelivered where status.messageCount > 0 && status.consumerCount == 0:
             return .warning("queue", message, remedy: "start a worker: seedream-worker run")
