@@ -11,7 +11,7 @@ package struct ConsoleServer: Sendable {
 
     private let options: ConsoleOptions
     private let sessions: Sessions
-    private let attempts = LoginGuard()
+    private let logins = LoginQueue()
     private let pages: ConsolePages
     private let sampler: QueueSampler
 
@@ -95,7 +95,7 @@ package struct ConsoleServer: Sendable {
         guard let token = form["token"], Sessions.areEqual(token, session.formToken) else {
             return .fault(.forbidden, "This form belongs to another session. Load its page again.", options)
         }
-        if request.path == "/login" { return logIn(form, session, request.remoteAddress) }
+        if request.path == "/login" { return await logIn(form, session) }
         guard session.isLoggedIn else { return .fault(.forbidden, "Log in.", options) }
         if request.path == "/logout" {
             sessions.end(session)
@@ -104,21 +104,12 @@ package struct ConsoleServer: Sendable {
         return await pages.act(request.path, form, session)
     }
 
-    private func logIn(_ form: FormData, _ session: Sessions.Session, _ address: String) -> Answer {
-        func again(_ status: HTTPResponseStatus, _ fault: String) -> Answer {
-            Answer(LoginPage(options: options, session: session, fault: fault).html, status: status)
+    private func logIn(_ form: FormData, _ session: Sessions.Session) async -> Answer {
+        let attempt = form["password"] ?? ""
+        guard await logins.check({ [sessions] in sessions.isRight(attempt) }) else {
+            let page = LoginPage(options: options, session: session, fault: "That is not the password.")
+            return Answer(page.html, status: .forbidden)
         }
-        if let wait = attempts.wait(for: address) {
-            let seconds = max(1, Int((wait / .seconds(1)).rounded(.up)))
-            var answer = again(.tooManyRequests, "Too many wrong passwords. Wait \(seconds) s, and try again.")
-            answer.headers.add(name: "Retry-After", value: "\(seconds)")
-            return answer
-        }
-        guard sessions.isRight(form["password"] ?? "") else {
-            attempts.failed(address)
-            return again(.forbidden, "That is not the password.")
-        }
-        attempts.succeeded(address)
         sessions.end(session)
         // A new one: the old session is worth nothing now.
         return Answer.redirect("/").with(cookie: sessions.begin(isLoggedIn: true))

@@ -13,13 +13,11 @@ package struct HTTPRequest: Sendable {
     package let headers: HTTPHeaders
     /// Nil if it was longer than the server keeps.
     package let body: ByteBuffer?
-    /// The address of the other end, without its port.
-    package let remoteAddress: String
 
     /// Nil if there are two `Host` fields, so that it is unclear which one is meant.
     ///
     /// Source: RFC 9112, sections 3.2 and 3.2.2.
-    init?(_ head: HTTPRequestHead, body: ByteBuffer?, from address: SocketAddress?) {
+    init?(_ head: HTTPRequestHead, body: ByteBuffer?) {
         let hosts = head.headers["Host"]
         guard hosts.count <= 1 else { return nil }
         var target = Substring(head.uri)
@@ -34,7 +32,6 @@ package struct HTTPRequest: Sendable {
         host = hosts.first
         headers = head.headers
         self.body = body
-        remoteAddress = address?.ipAddress ?? "unknown"
     }
 }
 

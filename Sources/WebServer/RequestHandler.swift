@@ -69,7 +69,7 @@ final class RequestHandler: ChannelInboundHandler {
         inFlight += 1
         deadline?.cancel()
         work.note(context.channel, isAnswering: true)
-        let request = HTTPRequest(head, body: body, from: context.remoteAddress)
+        let request = HTTPRequest(head, body: body)
         let writer = ResponseWriter(request: head, channel: context.channel)
         let handler = NIOLoopBound(self, eventLoop: context.eventLoop)
         answering = work.begin { [responder] in

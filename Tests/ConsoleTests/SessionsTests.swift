@@ -45,20 +45,4 @@ struct SessionsTests {
         #expect(Sessions(password: "").isRight(attempt) == attempt.isEmpty)
         #expect(Sessions(password: nil).isRight(attempt))
     }
-
-    @Test func `who guesses waits longer each time, and alone`() throws {
-        let guards = LoginGuard()
-        for _ in 0..<5 { guards.failed("a") }
-        #expect(guards.wait(for: "a") == nil)
-        guards.failed("a")
-        let first = try #require(guards.wait(for: "a"))
-        for _ in 0..<3 { guards.failed("a") }
-        let fourth = try #require(guards.wait(for: "a"))
-        #expect(first <= .seconds(1) && fourth > .seconds(6) && fourth <= .seconds(8))
-        for _ in 0..<100 { guards.failed("a") }
-        #expect(try #require(guards.wait(for: "a")) <= .seconds(300))
-        #expect(guards.wait(for: "b") == nil)
-        guards.succeeded("a")
-        #expect(guards.wait(for: "a") == nil)
-    }
 }

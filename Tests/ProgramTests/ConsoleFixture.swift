@@ -23,6 +23,8 @@ final class ConsoleFixture: Sendable {
     let program: Program
     let base: String
     private let jar: String
+    /// Whether the program ends with this fixture.
+    private let isOwner: Bool
 
     /// Starts a console for the queues of a service.
     init(_ service: ServiceFixture, _ arguments: [String] = []) async throws {
@@ -34,6 +36,7 @@ final class ConsoleFixture: Sendable {
         let line = program.stderr.split(separator: "\n").first { $0.hasPrefix("console: http") } ?? ""
         base = String(line.split(separator: " ")[1].dropLast())
         jar = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
+        isOwner = true
     }
 
     /// Another person at the same console.
@@ -41,10 +44,11 @@ final class ConsoleFixture: Sendable {
         program = other.program
         base = other.base
         jar = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
+        isOwner = false
     }
 
     deinit {
-        program.signal(SIGKILL)
+        if isOwner { program.signal(SIGKILL) }
         try? FileManager.default.removeItem(atPath: jar)
     }
 
