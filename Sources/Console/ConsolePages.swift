@@ -70,7 +70,7 @@ struct ConsolePages: Sendable {
     }
 
     private func fault(_ error: any Error) -> Answer {
-        let isWorded = error is Replay.Refusal || error is FleetOrder.NotHeard || error is AMQPError
+        let isWorded = error is Replay.Refusal || error is OperatorRecords.NotHeard || error is AMQPError
         let words = isWorded ? "\(error)" : "This did not work: \(error)"
         return .fault(.serviceUnavailable, words, options)
     }

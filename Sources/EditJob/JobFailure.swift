@@ -22,6 +22,8 @@ package struct JobFailure: Error, Hashable, Sendable {
         case followTimeout = "follow_timeout"
         /// The images are there, and where cannot be read.
         case resultUnreadable = "result_unreadable"
+        /// An operator has cancelled the job.
+        case cancelled
         /// The broker delivered the job too often.
         case deliveryLimit = "delivery_limit"
         /// The job expired before a worker could take it.

@@ -7,6 +7,8 @@ package enum PriorSubmission: Hashable, Sendable {
     case possible(attempts: Int = 0)
     /// The job is being submitted just now.
     case running
+    /// The broker may have taken this delivery back, and given the job to another worker, which brings it to its end.
+    case withdrawn
     /// How it ended, or that it is not known: not to be submitted.
     case ended(Verdict, attempts: Int, mayBeDuplicate: Bool = false)
 
@@ -14,7 +16,7 @@ package enum PriorSubmission: Hashable, Sendable {
     package var allowsSubmission: Bool {
         switch self {
         case .never, .possible: true
-        case .running, .ended: false
+        case .running, .withdrawn, .ended: false
         }
     }
 }
@@ -35,6 +37,15 @@ extension JobFailure {
             + "Look for it in the account before replaying it.",
         charged: .maybe
     )
+
+    /// The failure of a job that an operator has cancelled; `writer` says who that was, `reason` why, if it is not empty.
+    package static func cancelled(by writer: String, reason: String, charged: Charge = .no) -> JobFailure {
+        let why = reason.isEmpty ? "" : " (\(reason))"
+        let doubt =
+            charged == .maybe
+            ? " An earlier attempt may have been accepted and charged: look for it in the account." : ""
+        return JobFailure(.cancelled, "The job was cancelled by \(writer)\(why).\(doubt)", charged: charged)
+    }
 
     /// The failure of a job whose id another job had.
     package static let idConflict = JobFailure(

@@ -61,11 +61,12 @@ package final class JobJournal: Sendable {
         }
     }
 
-    /// What is known of earlier submissions of a job that is not to be submitted; nothing begins.
+    /// What is known of earlier submissions of a job that is not to be submitted; neither it nor an earlier delivery of it begins
+    /// any more.
     package func prior(to request: JournalRequest) async throws(JournalFault) -> PriorSubmission {
-        guard !request.isAnonymous else { return Self.priorToAnonymous(request) }
         var question = request
         question.isQuestion = true
+        guard !request.isAnonymous else { return Self.priorToAnonymous(question) }
         if hasKept { try await writeKept() }
         return try await journal.begin(question)
     }
@@ -85,6 +86,11 @@ package final class JobJournal: Sendable {
     /// Whether a job may still be submitted; to be asked right before the request is sent.
     package func maySubmit(_ request: JournalRequest) -> Bool {
         journal.maySubmit(request.isAnonymous ? nil : request.id)
+    }
+
+    /// Whether an operator has cancelled a job.
+    package func isCancelled(_ request: JournalRequest) -> Bool {
+        !request.isAnonymous && journal.isCancelled(request.id)
     }
 
     /// Whether an acceptance is to be told by the worker whose delivery of the job is gone.

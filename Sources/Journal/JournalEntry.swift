@@ -82,8 +82,10 @@ package struct JournalEntry: Hashable, Sendable {
             )
             return (mayBeDuplicate ? .possible(attempts: earlier) : .never, begun)
         }
+        // Who only asks has another end to tell, unless one was told.
+        let goesOn = request.retriesUnfinished || request.isQuestion
         // Another worker may have submitted this delivery whose journal is not this one, and may have been killed since.
-        let isInDoubt = request.mayBeSubmittedElsewhere && !request.retriesUnfinished
+        let isInDoubt = request.mayBeSubmittedElsewhere && !goesOn
         /// The end of a delivery that is in doubt. It must stand for the copies that follow, so it is written.
         func doubt(mayBeDuplicate: Bool, earlier: Int = 0) -> (PriorSubmission, JournalEntry?) {
             let attempts = max(request.attempts, earlier)
@@ -134,7 +136,7 @@ package struct JournalEntry: Hashable, Sendable {
             )
             return (prior, nil)
         case .begun(let other) where isAlive(other): return (.running, nil)
-        case .begun where request.retriesUnfinished, .retrying:
+        case _ where request.isQuestion, .begun where goesOn, .retrying:
             guard !isInDoubt else { return doubt(mayBeDuplicate: true, earlier: entry.attempts) }
             // The copy that would have carried the count may never have been published.
             return begin(mayBeDuplicate: true, earlier: isNewReplay ? 0 : entry.attempts)

@@ -27,6 +27,10 @@ package protocol SubmissionJournal: Sendable {
     ///
     /// From any thread, without waiting; to be asked right before the request is sent.
     func maySubmit(_ id: String?) -> Bool
+    /// Whether an operator has cancelled a job, as far as the store was read: its end needs no request.
+    ///
+    /// From any thread, without waiting.
+    func isCancelled(_ id: String) -> Bool
     /// Whether an acceptance is to be told by the worker whose delivery of the job is gone: no other worker can know of it, or
     /// who has the job meanwhile has told that its outcome is unknown.
     func mayTellLate(_ id: String) -> Bool
@@ -47,6 +51,8 @@ extension SubmissionJournal {
 
     package func maySubmit(_ id: String?) -> Bool { true }
 
+    package func isCancelled(_ id: String) -> Bool { false }
+
     package func mayTellLate(_ id: String) -> Bool { true }
 
     package func waitUntilReady() async {}
@@ -58,10 +64,13 @@ package struct DeliveryMark: Hashable, Sendable {
     package var isInDoubt: Bool
     /// How often a shared store had lost what it knew until then, if the delivery was one before.
     package var losses: Int?
+    /// Messages that a shared store had read until then.
+    package var reads: Int?
 
-    package init(isInDoubt: Bool, losses: Int? = nil) {
+    package init(isInDoubt: Bool, losses: Int? = nil, reads: Int? = nil) {
         self.isInDoubt = isInDoubt
         self.losses = losses
+        self.reads = reads
     }
 }
 
@@ -88,7 +97,10 @@ package struct JournalRequest: Hashable, Sendable {
     package var mayBeSubmittedElsewhere = false
     /// See `DeliveryMark`; nil for a first delivery.
     package var lossesAtDelivery: Int?
-    /// Whether it only asks what is known: nothing begins, and nothing is noted.
+    /// See `DeliveryMark`; nil if the delivery cannot have been taken back.
+    package var readsAtDelivery: Int?
+    /// Whether it only asks what is known of a job that the broker has taken out of its queue: the job does not begin, and no
+    /// earlier delivery of it begins any more, as far as the store is shared.
     package var isQuestion = false
     /// Whether the job has no id of its own: it cannot be recognised when it comes again, and nothing is remembered.
     package var isAnonymous = false

@@ -104,7 +104,8 @@ package struct FleetState: Hashable, Sendable {
             guard closure?.message == closed, closure?.probe == after else { return }
             closure?.probe = message.id
         case .opened(let closed): if closure?.message == closed { closure = nil }
-        case .begin, .end, .settled, .abandon, .gap, .known, .slots, .followed, .unknown: break
+        case .begin, .end, .settled, .abandon, .withdrawn, .cancel, .lift, .gap, .known, .slots, .followed, .unknown:
+            break
         }
     }
 

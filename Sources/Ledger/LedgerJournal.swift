@@ -123,13 +123,19 @@ package final class LedgerJournal: SubmissionJournal {
         state.withLockedValue { $0.replica.maySubmit(id, at: .now) }
     }
 
+    package func isCancelled(_ id: String) -> Bool { state.withLockedValue { $0.replica.state.isCancelled(id) } }
+
     package func mayTellLate(_ id: String) -> Bool { state.withLockedValue { $0.replica.mayTellLate(id) } }
 
     package func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark {
         let wasDeliveredBefore = wasDeliveredBefore || awaitsVerdict
         let (mark, isWatching) = state.withLockedValue { state in
             let isInDoubt = wasDeliveredBefore && state.replica.doubtsDeliveries(at: .now)
-            let mark = DeliveryMark(isInDoubt: isInDoubt, losses: wasDeliveredBefore ? state.replica.losses : nil)
+            let mark = DeliveryMark(
+                isInDoubt: isInDoubt,
+                losses: wasDeliveredBefore ? state.replica.losses : nil,
+                reads: state.replica.reads
+            )
             return (mark, state.replica.watchesDeliveries(at: .now))
         }
         if isWatching { handle(.delivered(wasBefore: wasDeliveredBefore)) }

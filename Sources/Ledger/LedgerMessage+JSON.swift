@@ -90,6 +90,11 @@ extension LedgerRecord {
         case .abandon(let id, let begun):
             add("job", .string(id))
             add("begun", begun.json)
+        case .withdrawn(let id): add("job", .string(id))
+        case .cancel(let ids, let reason):
+            add("jobs", .array(ids.map { .string($0) }))
+            add("reason", reason.isEmpty ? nil : .string(reason))
+        case .lift(let ids): add("jobs", .array(ids.map { .string($0) }))
         case .hello(let greeting):
             add("version", .string(greeting.version))
             let settings = greeting.settings.sorted { $0.key < $1.key }
@@ -132,7 +137,7 @@ extension LedgerRecord {
             case .retry, .givenBack: return !end.mayBeDuplicate
             case .refused, .unknown: return false
             }
-        case .settled: return true
+        case .settled, .withdrawn: return true
         default: return false
         }
     }
@@ -164,6 +169,9 @@ extension LedgerRecord {
         case "abandon":
             guard let id, let begun = LedgerMessage.ID(json["begun"]) else { return nil }
             return .abandon(id: id, begun: begun)
+        case "withdrawn": return id.map { .withdrawn(id: $0) }
+        case "cancel": return json.texts("jobs").map { .cancel(ids: $0, reason: json["reason"]?.text ?? "") }
+        case "lift": return json.texts("jobs").map { .lift(ids: $0) }
         case "hello":
             var settings: [String: String] = [:]
             if case .object(let members)? = json["settings"] {
@@ -342,6 +350,13 @@ extension JSONValue {
     /// A place in a stream; nil of anything else.
     fileprivate func offset(_ name: String) -> Int64? {
         self[name]?.exactInteger.flatMap { (0...1 << 60).contains($0) ? $0 : nil }
+    }
+
+    /// An array of texts; nil of anything else.
+    fileprivate func texts(_ name: String) -> [String]? {
+        guard case .array(let elements)? = self[name] else { return nil }
+        let texts = elements.compactMap(\.text)
+        return texts.count == elements.count ? texts : nil
     }
 
     /// A whole number within a range; nil of anything else.

@@ -58,6 +58,12 @@ package enum LedgerRecord: Hashable, Sendable {
     case settled(id: String)
     /// The replica that began the job with that message is gone, and how the submission ended is unknown.
     case abandon(id: String, begun: LedgerMessage.ID)
+    /// The broker has taken the job out of its queue: what was delivered before this is read does not begin any more.
+    case withdrawn(id: String)
+    /// An operator does not want these jobs to be submitted.
+    case cancel(ids: [String], reason: String)
+    /// Ends what an operator has said of these jobs.
+    case lift(ids: [String])
     /// The replica has a connection.
     indirect case hello(LedgerGreeting)
     /// The replica ends in good order.
@@ -94,6 +100,9 @@ package enum LedgerRecord: Hashable, Sendable {
         case .end: "end"
         case .settled: "settled"
         case .abandon: "abandon"
+        case .withdrawn: "withdrawn"
+        case .cancel: "cancel"
+        case .lift: "lift"
         case .hello: "hello"
         case .bye: "bye"
         case .gap: "gap"
@@ -112,7 +121,8 @@ package enum LedgerRecord: Hashable, Sendable {
 
     /// The kinds that this version knows, for metrics.
     package static let kinds = [
-        "begin", "end", "settled", "abandon", "hello", "bye", "gap", "known", "slots", "closed", "probe", "opened",
+        "begin", "end", "settled", "abandon", "withdrawn", "cancel", "lift", "hello", "bye", "gap", "known", "slots",
+        "closed", "probe", "opened",
         "pause", "resume", "alive", "followed", "unknown", "stranger",
     ]
 }

@@ -59,11 +59,11 @@ extension LedgerReplica {
             return []
         }
         if request.isQuestion, wanting[waiter]?.hasRead == false {
-            // The answer may stand behind what was read: first a record must come back from which nothing follows, since no job is
-            // begun by a greeting, which has the number 0.
+            // The answer may stand behind what was read. What is told of the job must hold, too: who had it before, and does not
+            // know that its delivery is gone, must not begin it behind the answer.
             wanting[waiter]?.stage = .asking
             wait(waiter, at: now)
-            return write(.abandon(id: request.id, begun: LedgerMessage.ID(replica: name, number: 0)), waiter)
+            return write(.withdrawn(id: request.id), waiter)
         }
         let known = state.answer(to: request, by: name, at: now.wall)
         guard known.mustBeWritten else { return follow(known, waiter, wasWritten: false, at: now) }
@@ -86,6 +86,10 @@ extension LedgerReplica {
     ) -> [LedgerEffect] {
         guard let want = wanting[waiter] else { return [] }
         let id = want.request.id
+        guard !isWithdrawn(want.request), !isLost(want.request) || !known.prior.allowsSubmission else {
+            let release = wasWritten && known.hasBegun ? write(.end(id: id, .released), nil) : []
+            return end(waiter, .job(.withdrawn)) + release
+        }
         guard !known.isOverBudget else {
             // For replicas that have another budget, or none: to them it is begun.
             let release = wasWritten ? write(.end(id: id, .released), nil) : []
@@ -109,8 +113,18 @@ extension LedgerReplica {
             wanting[waiter]?.stage = .abandoning
             wait(waiter, at: now)
             return write(.abandon(id: id, begun: holder), waiter)
-        case .never, .possible, .ended: return end(waiter, .job(known.prior))
+        case .never, .possible, .withdrawn, .ended: return end(waiter, .job(known.prior))
         }
+    }
+
+    /// Whether the stream was found to have lost something since the job was delivered, which was one before.
+    private func isLost(_ request: JournalRequest) -> Bool {
+        !request.mayBeSubmittedElsewhere && request.lossesAtDelivery.map { $0 != losses } ?? false
+    }
+
+    /// Whether the broker has taken the job out of its queue since it was delivered, or may have.
+    private func isWithdrawn(_ request: JournalRequest) -> Bool {
+        request.readsAtDelivery.map { withdrawn.contains(request.id, after: $0) } ?? false
     }
 
     /// Whether the replica that has written a message is gone.
@@ -168,7 +182,8 @@ extension LedgerReplica {
                 submitting[id] = nil
                 if let waiter { effects += written(waiter, at: now) }
             // One that took long was written once more, and what it was waited for may be answered.
-            case .abandon: if let waiter, wanting[waiter] != nil { effects += written(waiter, at: now) }
+            case .abandon, .withdrawn:
+                if let waiter, wanting[waiter] != nil { effects += written(waiter, at: now) }
             default: if let waiter { effects += written(waiter, at: now) }
             }
         }

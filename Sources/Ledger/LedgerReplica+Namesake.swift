@@ -32,6 +32,7 @@ extension LedgerReplica {
         var new = LedgerReplica(options)
         (new.link, new.user, new.gate) = (link, user, gate)
         (new.losses, new.hasTaken, new.isClosed) = (losses + 1, true, isClosed)
+        (new.reads, new.withdrawn) = (reads, withdrawn)
         new.slots?.block(now: now.monotonic)
         (new.waitingForReady, new.deadlines, new.wanting) = (waitingForReady, deadlines, wanting)
         (new.toldPause, new.toldClosure, new.mustTellGap) = (toldPause, toldClosure, mustTellGap)

@@ -66,13 +66,19 @@ extension LedgerReplica {
         readingFrom = readingFrom ?? message.at
         readSinceTick += 1
         let isNew = !state.hasApplied(message)
+        reads += 1
+        if isNew { for case .withdrawn(let id) in message.records { withdrawn.note(id, at: reads) } }
         if isReadingAgain { missing.remove(message.id) }
         let answers = state.apply(message, at: offset)
         if !message.records.contains(where: \.mayBeWrittenAgain) { anchor = offset }
         if isNew { keep(message, answers) } else { state.found(message, at: offset) }
         // A newcomer has looked at the job queue after all that it reads up to its greeting.
         let isHistory = phase.isReading && !wasReady
-        if isNew, !isHistory, message.replica != name, message.records.contains(.gap) { forgetWitnesses(at: now) }
+        if isNew, !isHistory, message.replica != name, message.records.contains(.gap) {
+            // What was delivered before may stand in what the other one has read and this one has not.
+            losses += 1
+            forgetWitnesses(at: now)
+        }
         let isOwn = message.replica == name
         let owed = takeOwed(message.id)
         if !isOwn { heard(message) }
@@ -212,13 +218,19 @@ extension LedgerRecord {
     /// Whether it still means something after the stream has lost it.
     var outlivesStream: Bool {
         switch self {
-        case .begin, .end, .settled, .abandon, .closed, .opened, .pause, .resume, .followed: true
+        case .begin, .end, .settled, .abandon, .withdrawn, .cancel, .lift, .closed, .opened, .pause, .resume, .followed:
+            true
         case .hello, .bye, .gap, .known, .slots, .probe, .alive, .unknown: false
         }
     }
 
-    /// Whether nothing follows from it: it is written to know what stands before it.
-    var isQuestion: Bool { if case .abandon(_, let begun) = self { begun.number == 0 } else { false } }
+    /// What it is worth where records are counted to bound their memory.
+    var weight: Int {
+        switch self {
+        case .cancel(let ids, _), .lift(let ids): max(1, ids.count)
+        default: 1
+        }
+    }
 
     /// Whether a replica may write it again, also one of a later version whose record this one cannot read.
     var mayBeWrittenAgain: Bool {

@@ -68,20 +68,19 @@ extension LedgerReplica {
         return flush(at: now)
     }
 
-    /// Keeps what may have to be written again; without questions, and without the `begin`s that lost their race, which would win
-    /// it then.
+    /// Keeps what may have to be written again; without the `begin`s that lost their race, which would win it then.
     mutating func keep(_ message: LedgerMessage, _ answers: [LedgerState.Answer]) {
         var answers = answers.makeIterator()
         var kept = message
         kept.records = message.records.filter { record in
-            guard case .begin = record else { return record.outlivesStream && !record.isQuestion }
-            return answers.next()?.hasBegun == true
+            guard case .begin = record else { return record.outlivesStream }
+            return answers.next().map { $0.hasBegun || $0.isCancelled } == true
         }
         guard !kept.records.isEmpty else { return }
         self.kept.append(kept)
-        keptRecords += kept.records.count
+        keptRecords += kept.weight
         while self.kept.count > Self.mostKept.messages || keptRecords > Self.mostKept.records {
-            keptRecords -= self.kept.removeFirst().records.count
+            keptRecords -= self.kept.removeFirst().weight
         }
     }
 
@@ -107,4 +106,8 @@ extension LedgerReplica {
         waitingForReady = []
         return effects + failWanting(Self.silent)
     }
+}
+
+extension LedgerMessage {
+    fileprivate var weight: Int { records.reduce(0) { $0 + $1.weight } }
 }

@@ -141,6 +141,9 @@ package struct LedgerReplica: Hashable, Sendable {
     var missing: Set<LedgerMessage.ID> = []
     /// How often the stream was found to be another one.
     package internal(set) var losses = 0
+    /// Messages that were read.
+    package internal(set) var reads = 0
+    var withdrawn = WithdrawnJobs()
     /// Whether a delivery came while this replica was not covered.
     var hasTaken = false
     /// When this replica came to be covered, if it had taken deliveries before.

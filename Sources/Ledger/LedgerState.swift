@@ -21,8 +21,24 @@ package struct LedgerState: Hashable, Sendable {
         /// Whether the answer holds only once a `begin` with the request stands in the ledger.
         package var mustBeWritten = false
 
+        /// Whether the job does not begin because an operator has cancelled it.
+        package var isCancelled = false
+
         /// Whether a `begin` that was answered so has begun the job.
         package var hasBegun: Bool { prior.allowsSubmission && !isOverBudget }
+    }
+
+    /// How far a job is when an order comes that it be cancelled.
+    package enum Progress: Hashable, Sendable {
+        /// It is not submitted now, and can be cancelled.
+        case notSubmitted
+        /// Its request may be on its way.
+        case running
+        case accepted
+        /// It ended, and may have been accepted.
+        case unknown
+        /// It ended, and nothing was charged; another job under the same id can be cancelled.
+        case refused
     }
 
     /// A job that has no end yet, or none that is known: kept whole.
@@ -52,6 +68,7 @@ package struct LedgerState: Hashable, Sendable {
     /// What is not about single jobs.
     package private(set) var fleet = FleetState()
     private var budget: FleetBudget?
+    private var cancellations = Cancellations()
     /// The replicas whose acceptances came after they had been given up, by job; the last of them only.
     private var late: [String: String] = [:]
     private var lateOrder: Deque<String> = []
@@ -94,6 +111,27 @@ package struct LedgerState: Hashable, Sendable {
         return open.holder == holder && !owner.isEmpty
     }
 
+    /// Whether an operator has cancelled a job, unless it is replayed.
+    package func isCancelled(_ id: String) -> Bool { cancellations.contains(id) }
+
+    /// How far a job is; of one that is not known it is assumed that it waits.
+    package func progress(of id: String) -> Progress {
+        func ended(_ failure: JobFailure) -> Progress { failure.charged == .no ? .refused : .unknown }
+        switch open[id]?.entry.state {
+        case .begun(owner: ""): return .unknown
+        case .begun: return .running
+        case .accepted: return .accepted
+        case .retrying: return .notSubmitted
+        case .failed(let failure), .refused(let failure): return ended(failure)
+        case nil: break
+        }
+        switch finished[id]?.state {
+        case .accepted: return .accepted
+        case .failed, .refused: return .refused
+        case nil: return .notSubmitted
+        }
+    }
+
     /// Applies a message; the answers to its `begin` records, in their order.
     package mutating func apply(_ message: LedgerMessage, at offset: Int64) -> [Answer] {
         defer {
@@ -111,11 +149,14 @@ package struct LedgerState: Hashable, Sendable {
             case .end(let id, let end): self.end(id, end, by: message.replica, at: message.at, offset)
             case .settled(let id): settled(id, at: message.at)
             case .abandon(let id, let begun): abandon(id, begun)
+            case .cancel(let ids, let reason):
+                for id in ids where mayBeCancelled(id) { cancellations.cancel(id, reason, by: message, at: offset) }
+            case .lift(let ids): for id in ids { cancellations.lift(id) }
             case .gap: (gap, knownFrom) = (message.id, nil)
             case .known(let from, let gap, let read): learn(from, since: gap, inStreamWith: read)
             case .alive(let report):
                 if let from = report.known { learn(from, since: report.gap, inStreamWith: report.read) }
-            case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .followed, .unknown: break
+            case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .followed, .withdrawn, .unknown: break
             }
         }
         return answers
@@ -152,6 +193,7 @@ package struct LedgerState: Hashable, Sendable {
         guard !isTooSmall else { return }
         open = open.filter { $0.value.offset >= first || $0.value.entry.changedAt >= oldest }
         finished.removeAll(before: first, changedBefore: oldest / 1000)
+        cancellations.sweep(first: first, oldest: oldest)
     }
 
     // MARK: - The records
@@ -178,13 +220,19 @@ package struct LedgerState: Hashable, Sendable {
             row = found
             entry = JournalEntry(found, comparedWith: request.digest)
         }
-        let (prior, write) = JournalEntry.prior(
+        var (prior, write) = JournalEntry.prior(
             to: request,
             given: entry,
             by: replica,
             now: now,
             isAlive: { !$0.isEmpty }
         )
+        if let ended = cancellations.verdict(on: request, insteadOf: prior, isNew: write?.isFinished == true) {
+            if prior.allowsSubmission { write = nil }
+            prior = ended
+            // Only what is read back stands behind an order that has lifted it.
+            return (Answer(prior: prior, mustBeWritten: !request.isQuestion, isCancelled: true), write)
+        }
         var answer = Answer(prior: prior)
         switch prior {
         case .never, .possible:
@@ -192,6 +240,7 @@ package struct LedgerState: Hashable, Sendable {
             answer.isOverBudget = !request.isQuestion && budget.map { used + request.images > $0.images } ?? false
             answer.mustBeWritten = write != nil && !answer.isOverBudget
         case .running: answer.holder = open[request.id]?.holder
+        case .withdrawn: break
         case .ended(.accepted, _, _): answer.acceptedAt = row?.offset
         case .ended: answer.mustBeWritten = write != nil
         }
@@ -205,6 +254,7 @@ package struct LedgerState: Hashable, Sendable {
         _ offset: Int64
     ) -> Answer {
         let (answer, write) = decide(request, by: holder.replica, at: now)
+        if answer.isCancelled || answer.hasBegun { cancellations.met(request, isRefused: answer.isCancelled) }
         if let write {
             // One that is over the budget here may not be for its writer, who takes it back if it is: it has begun.
             if !write.isFinished, !answer.isOverBudget {
@@ -232,6 +282,8 @@ package struct LedgerState: Hashable, Sendable {
             open[id] = nil
             return
         }
+        // It came too late for this submission; what a person makes of its end later is another matter.
+        if end.verdict.isFinal { cancellations.lift(id) }
         if let row = LedgerTable.Row(entry, at: offset), row.isPackable {
             finished[id] = row
             open[id] = nil
@@ -257,6 +309,15 @@ package struct LedgerState: Hashable, Sendable {
             if row.isPackable { finished[id] = row }
         } else if let failed = open[id], let entry = failed.entry.afterAcknowledgement(now: now) {
             open[id] = Open(entry: entry, offset: failed.offset)
+        }
+    }
+
+    /// Not a job that has an end for which it may have been charged: a person decides on its replay.
+    private func mayBeCancelled(_ id: String) -> Bool {
+        if case .begun? = open[id]?.entry.state { return true }
+        switch progress(of: id) {
+        case .notSubmitted, .running, .refused: return true
+        case .accepted, .unknown: return false
         }
     }
 

@@ -86,6 +86,9 @@ package struct FleetView: Sendable {
         now = .now
     }
 
+    /// Whether records of a broker user count, as far as a replica that lives has said; without any, all do.
+    func counts(_ user: String?) -> Bool { replicas.isEmpty || replicas.contains { $0.hears(user ?? "") } }
+
     /// The newest report, for what all know together.
     package var latest: LedgerReport? {
         replicas.filter { $0.report != nil }.max { $0.lastSeen < $1.lastSeen }?.report

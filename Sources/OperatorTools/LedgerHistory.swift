@@ -41,8 +41,8 @@ package struct LedgerHistory: Sendable {
                     continue
                 }
                 submissions[place].followed = code ?? "completed"
-            case .hello, .bye, .settled, .gap, .known, .slots, .closed, .probe, .opened, .pause, .resume, .alive,
-                .unknown:
+            case .hello, .bye, .settled, .withdrawn, .cancel, .lift, .gap, .known, .slots, .closed, .probe, .opened,
+                .pause, .resume, .alive, .unknown:
                 break
             }
         }

@@ -110,7 +110,7 @@ struct FleetCommand: AsyncParsableCommand {
                 await connection.close()
             } catch {
                 await connection.close()
-                if let fault = error as? FleetOrder.NotHeard {
+                if let fault = error as? OperatorRecords.NotHeard {
                     Output.error("seedream-worker: \(fault)")
                     throw ExitCode(ExitStatus.someFailed)
                 }

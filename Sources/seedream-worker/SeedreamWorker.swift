@@ -14,7 +14,8 @@ struct SeedreamWorker: AsyncParsableCommand {
         version: Version.current,
         subcommands: [
             Run.self, SandboxCommand.self, Submit.self, Validate.self, DeadLetters.self, TopologyCommand.self,
-            FleetCommand.self, History.self, Results.self, ConsoleCommand.self, Doctor.self, SettingsCommand.self,
+            Cancel.self, FleetCommand.self, History.self, Results.self, ConsoleCommand.self, Doctor.self,
+            SettingsCommand.self,
             Health.self,
         ],
         defaultSubcommand: Run.self

@@ -85,6 +85,13 @@ enum BrokerSettings: SettingChoice {
     static func includes(_ key: String) -> Bool { key.hasPrefix("amqp.") || key == "queue.name" }
 }
 
+/// What is needed to cancel jobs that wait in any queue.
+enum CancelSettings: SettingChoice {
+    static func includes(_ key: String) -> Bool {
+        BrokerSettings.includes(key) || ["journal.store", "retry.delays"].contains(key)
+    }
+}
+
 /// What is needed to make the queues.
 enum TopologySettings: SettingChoice {
     static func includes(_ key: String) -> Bool {

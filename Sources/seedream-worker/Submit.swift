@@ -2,6 +2,7 @@ import ArgumentParser
 import EditJob
 import EditWorker
 import Glibc
+import OperatorTools
 import RabbitMQ
 import Settings
 import SharedValues
@@ -64,6 +65,9 @@ struct Submit: AsyncParsableCommand {
     @Flag(help: "Also submit exported jobs that may have been paid for.")
     var acceptDoubleCharge = false
 
+    @Flag(help: "Submit jobs that were cancelled after all. They need ids of their own, and an operator's broker user.")
+    var again = false
+
     @Option(
         help: ArgumentHelp("Continue an interrupted run, with the value that it printed.", valueName: "run:count")
     )
@@ -88,10 +92,42 @@ struct Submit: AsyncParsableCommand {
 
     func run() async throws {
         let settings = try flags.read().settings
-        let sources = try files.map { try JobSource($0, isReadOnce: noCheck) }
+        let sources = try files.map { try JobSource($0, isReadOnce: noCheck && !again) }
         let total = noCheck ? nil : try await check(sources, settings)
         try await BrokerSession.reporting {
+            if again { try await liftCancellations(sources, settings) }
             try await submit(sources, total, settings)
+        }
+    }
+
+    /// Ends what `cancel` has said of these jobs, before any of them is published.
+    private func liftCancellations(_ sources: [JobSource], _ settings: WorkerSettings) async throws {
+        var keys: [String] = []
+        for source in sources {
+            try await source.readAll { job in
+                guard let id = try? submitted(job).id else {
+                    Output.error(
+                        "\(job.place): with --again each job needs an id of its own; name its member with --id-field"
+                    )
+                    throw ExitCode(ExitStatus.someFailed)
+                }
+                keys.append(ByteString(id).journalKey)
+            }
+        }
+        let lifted = keys
+        do {
+            try await BrokerSession.access(settings, for: "submit")
+                .withConnection(for: "\(getpid())") { connection in
+                    let ledger = settings.queues.ledger
+                    var order = try await JobCancellation(by: Process.person, reason: "", in: ledger, on: connection)
+                    try await order.lift(lifted)
+                    if let fault = order.fault { throw fault }
+                }
+        } catch let fault as OperatorRecords.NotHeard {
+            Output.error("seedream-worker: \(fault); nothing was published")
+            throw ExitCode(ExitStatus.someFailed)
+        } catch let error as AMQPError where error.code == .notFound {
+            // Without a ledger nothing was cancelled.
         }
     }
 

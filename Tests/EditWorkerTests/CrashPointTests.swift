@@ -45,18 +45,33 @@ struct CrashPointTests {
         case memoryConnectionLost, memoryKill, sqliteKill, sqliteConnectionLost
         /// Two replicas, each with a journal of its own; after a stop the other one gets the job.
         case memoryEachKill, memoryEachConnectionLost, sqliteEachKill
+        /// Two replicas with one ledger.
+        case ledgerKill, ledgerConnectionLost
 
         var stop: SimulatedWorld.Stop {
             switch self {
-            case .memoryConnectionLost, .sqliteConnectionLost, .memoryEachConnectionLost: .connectionLost
-            case .memoryKill, .sqliteKill, .memoryEachKill, .sqliteEachKill: .kill
+            case .memoryConnectionLost, .sqliteConnectionLost, .memoryEachConnectionLost, .ledgerConnectionLost:
+                .connectionLost
+            case .memoryKill, .sqliteKill, .memoryEachKill, .sqliteEachKill, .ledgerKill: .kill
             }
         }
 
+        var hasLedger: Bool { [.ledgerKill, .ledgerConnectionLost].contains(self) }
+
         var hasFile: Bool { [.sqliteKill, .sqliteConnectionLost, .sqliteEachKill].contains(self) }
-        var replicas: Int { [.memoryEachKill, .memoryEachConnectionLost, .sqliteEachKill].contains(self) ? 2 : 1 }
+        var replicas: Int {
+            hasLedger || [.memoryEachKill, .memoryEachConnectionLost, .sqliteEachKill].contains(self) ? 2 : 1
+        }
         /// Whether whoever gets the job after a stop has the journal that it was written into.
-        var keepsJournal: Bool { replicas == 1 && self != .memoryKill }
+        var keepsJournal: Bool { hasLedger || replicas == 1 && self != .memoryKill }
+    }
+
+    /// What happens to the job at the first stop, or before its first delivery if there is none.
+    enum Event: String, CaseIterable, Sendable {
+        /// The broker takes it out of its queue.
+        case expires
+        /// An operator cancels it.
+        case cancelled
     }
 
     /// Runs one job to its end through the given crashes, and gives the world for a look.
@@ -64,22 +79,41 @@ struct CrashPointTests {
         _ outcome: Class,
         _ setup: Setup,
         _ crashes: [SimulatedWorld.CrashPoint],
+        event: Event? = nil,
         gateway: DoubtPolicy = .retry,
         noAnswer: DoubtPolicy = .park
     ) async throws -> SimulatedWorld {
+        let fold = FoldJournal.Shared()
         let world = SimulatedWorld(body: outcome.body, crashes: crashes, stop: setup.stop) { outcome.answer($0) }
         let paths = (0..<setup.replicas).map { _ in TemporaryFile.path("journal") }
-        func start(_ path: String) throws -> (journal: any SubmissionJournal, pipeline: JobPipeline) {
-            let journal: any SubmissionJournal = setup.hasFile ? try SQLiteJournal(path: path) : MemoryJournal()
-            return (journal, .simulated(in: world, journal, gateway: gateway, noAnswer: noAnswer))
+        typealias Worker = (journal: any SubmissionJournal, pipeline: JobPipeline, undelivered: UndeliveredJobs)
+        func start(_ path: String) throws -> Worker {
+            let journal: any SubmissionJournal
+            if setup.hasLedger {
+                journal = FoldJournal(fold)
+            } else {
+                journal = setup.hasFile ? try SQLiteJournal(path: path) : MemoryJournal()
+            }
+            return (
+                journal, .simulated(in: world, journal, gateway: gateway, noAnswer: noAnswer),
+                .simulated(in: world, journal)
+            )
         }
         var replicas = try paths.map { try start($0) }
         var turn = 0
         // With a journal in memory nothing waits, and other tests would have to for seconds.
         await Task.yield()
+        var hasHappened = false
         for _ in 0..<500 {
             let wasCrashed = world.crashedAt
-            guard await world.step(replicas[turn].pipeline) else { break }
+            if !hasHappened, crashes.isEmpty || !wasCrashed.isEmpty {
+                hasHappened = true
+                if event == .cancelled { fold.cancel("job") }
+            }
+            let isTaken =
+                event == .expires && hasHappened
+                ? await world.step(replicas[turn].undelivered) : await world.step(replicas[turn].pipeline)
+            guard isTaken else { break }
             if world.isStopped {
                 world.restart()
                 // The process is gone with all that it held; the file is not.
@@ -146,6 +180,30 @@ struct CrashPointTests {
         for crashes in [[]] + runs {
             let world = try await Self.run(outcome, setup, crashes)
             #expect(Self.broken(world, outcome, setup) == [], "\(outcome), \(setup), stopped \(crashes)")
+        }
+    }
+
+    @Test(arguments: Class.allCases, [Setup.ledgerKill, .ledgerConnectionLost, .sqliteKill, .memoryConnectionLost])
+    func `a job that expires or is cancelled after any stop has one end`(_ outcome: Class, _ setup: Setup) async throws
+    {
+        for event in Event.allCases where event == .expires || setup.hasLedger {
+            let points = Self.points(try await Self.effects(outcome))
+            for crashes in [[]] + points.map({ [$0] }) + Self.pairs(points) {
+                let world = try await Self.run(outcome, setup, crashes, event: event)
+                let comment = Comment("\(outcome), \(setup), \(event), stopped \(crashes)")
+                // It fails for a reason of its own, and a store of one host does not know what others have submitted.
+                let broken = Self.broken(world, outcome, setup)
+                    .filter {
+                        $0 != "a sick API burned the queue" && (setup.hasLedger || $0 != "doubtful for no reason")
+                    }
+                #expect(broken == [], comment)
+                let codes = Set(world.replies.compactMap { $0["error"]?["code"]?.text })
+                #expect(
+                    !crashes.isEmpty || outcome == .invalid || codes == [event == .expires ? "expired" : "cancelled"],
+                    comment
+                )
+                if crashes.isEmpty { #expect(world.submissions == 0, comment) }
+            }
         }
     }
 

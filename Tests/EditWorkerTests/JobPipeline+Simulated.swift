@@ -58,7 +58,7 @@ extension UndeliveredJobs {
         let identity = WorkerIdentity(version: "test")
         return UndeliveredJobs(
             decoder: JobDecoder(maxMessageBytes: 1000, unknownFields: .reject, freshID: identity.freshID),
-            journal: JobJournal(journal),
+            journal: JobJournal(StoppableJournal(journal: journal, world: world)),
             settler: Settler(
                 publisher: world,
                 queues: queues,
@@ -66,7 +66,8 @@ extension UndeliveredJobs {
                 identity: identity,
                 metrics: .silent
             ),
-            observer: JobObserver(metrics: .silent, logger: Logger(label: "quiet") { _ in SwiftLogNoOpLogHandler() })
+            observer: JobObserver(metrics: .silent, logger: Logger(label: "quiet") { _ in SwiftLogNoOpLogHandler() }),
+            pause: .microseconds(1)
         )
     }
 }

@@ -229,6 +229,13 @@ extension SimulatedWorld: MessagePublisher {
         await pipeline.take(delivery)
         return true
     }
+
+    /// The same for one that the broker has taken out of the job queue.
+    func step(_ undelivered: UndeliveredJobs) async -> Bool {
+        guard let delivery = deliver() else { return false }
+        await undelivered.take(delivery)
+        return true
+    }
 }
 
 extension SimulatedWorld: Acknowledger {
@@ -266,6 +273,11 @@ struct StoppableJournal: SubmissionJournal {
     }
 
     func acknowledged(_ id: String) async throws(JournalFault) { try await journal.acknowledged(id) }
+    func mark(wasDeliveredBefore: Bool, awaitsVerdict: Bool) -> DeliveryMark {
+        journal.mark(wasDeliveredBefore: wasDeliveredBefore, awaitsVerdict: awaitsVerdict)
+    }
+    func doubt() -> DeliveryMark { journal.doubt() }
+    func isCancelled(_ id: String) -> Bool { journal.isCancelled(id) }
     func sweep(before moment: Int64) async throws(JournalFault) { try await journal.sweep(before: moment) }
     func close() async {}
 }

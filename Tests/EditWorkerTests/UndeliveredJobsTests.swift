@@ -102,8 +102,9 @@ struct UndeliveredJobsTests {
         #expect(world.copies.first?.properties.headers?["x-error-code"]?.text == "api_rejected")
     }
 
-    @Test func `what is no job under these settings, and was one, may have cost`() async throws {
-        for (isKnown, charged) in [(false, "no"), (true, "maybe")] {
+    @Test func `what is no job under these settings is told so, or if it was one, that it may have cost`() async throws
+    {
+        for (isKnown, charged, code) in [(false, "no", "invalid_job"), (true, "maybe", "expired")] {
             let world = SimulatedWorld(body: "{}") {
                 $0.headers = Self.death("expired")
             } answers: { _ in
@@ -115,7 +116,7 @@ struct UndeliveredJobsTests {
                 try await journal.finish("job", .retrying(attempts: 1))
             }
             #expect(world.replies.first?["charged"]?.text == charged)
-            #expect(world.replies.first?["error"]?["code"]?.text == "expired")
+            #expect(world.replies.first?["error"]?["code"]?.text == code)
         }
     }
 

@@ -17,6 +17,11 @@ struct LedgerExploration: Hashable {
         var lostTails = 0
         var deletions = 0
         var policyCuts = 0
+        /// Jobs that the broker takes out of the queue, and orders to cancel one.
+        var expiries = 0
+        var cancellations = 0
+        /// Consumers' connections that end before their replica hears of it.
+        var unnoticedCuts = 0
     }
 
     enum Move: Hashable {
@@ -32,11 +37,17 @@ struct LedgerExploration: Hashable {
         case loseTail(Int)
         case deleteStream
         case cutFront(Int)
+        case expire
+        case takeUndelivered(Int)
+        case cancel
+        case takeBack(Int)
 
         fileprivate var isOfMeeting: Bool {
             switch self {
             case .greet, .arrive, .read, .report: true
-            case .take, .submit, .accept, .crash, .cut, .loseTail, .deleteStream, .cutFront: false
+            case .take, .submit, .accept, .crash, .cut, .loseTail, .deleteStream, .cutFront, .expire, .takeUndelivered,
+                .cancel, .takeBack:
+                false
             }
         }
     }
@@ -50,7 +61,10 @@ struct LedgerExploration: Hashable {
         let job: Int
         var phase: Phase
         var isMarked = false
+        var isQuestion = false
+        /// Whether the delivery is the replica's, and whether it thinks so.
         var isLive = true
+        var seemsLive = true
     }
 
     private struct Outgoing: Hashable {
@@ -83,8 +97,13 @@ struct LedgerExploration: Hashable {
     private var stream: [[UInt8]] = []
     private var first = 0
     private var queue: [Copy]
+    private var undelivered: [Copy] = []
     /// Submissions without a mark, by job.
     private(set) var unmarked: [Int]
+    /// Jobs of which was told that they ended and cost nothing.
+    private var endedFree: Set<Int> = []
+    /// Whether a job was submitted after that.
+    private(set) var isBroken = false
 
     init(replicas: Int, jobs: Int, bounds: Bounds) {
         self.bounds = bounds
@@ -123,9 +142,15 @@ struct LedgerExploration: Hashable {
                 case .waiting, .ending: break
                 }
             }
+            if replica.ledger.isReady, !undelivered.isEmpty, replica.work.count < 2 {
+                moves.append(.takeUndelivered(index))
+            }
+            if bounds.unnoticedCuts > 0, !replica.work.isEmpty { moves.append(.takeBack(index)) }
             if bounds.crashes > 0 { moves.append(.crash(index)) }
             if bounds.cuts > 0, replica.greeting == nil { moves.append(.cut(index)) }
         }
+        if bounds.expiries > 0, !queue.isEmpty { moves.append(.expire) }
+        if bounds.cancellations > 0 { moves.append(.cancel) }
         guard !stream.isEmpty else { return moves }
         if bounds.lostTails > 0 { moves += (1...min(3, stream.count)).map { .loseTail($0) } }
         if bounds.deletions > 0 { moves.append(.deleteStream) }
@@ -176,6 +201,17 @@ struct LedgerExploration: Hashable {
             bounds.deletions -= 1
             (stream, first) = ([], 0)
             for index in replicas.indices where replicas[index].isAlive { cut(index) }
+        case .expire:
+            bounds.expiries -= 1
+            undelivered.append(queue.removeFirst())
+        case .takeUndelivered(let index): takeUndelivered(index)
+        case .cancel:
+            bounds.cancellations -= 1
+            let records = [LedgerRecord.cancel(ids: ["j0"], reason: "")]
+            stream.append(LedgerMessage(replica: "o", writer: "o", number: 0, at: 0, records: records).encoded)
+        case .takeBack(let index):
+            bounds.unnoticedCuts -= 1
+            giveBackAll(index, isNoticed: false)
         case .cutFront(let count):
             bounds.policyCuts -= 1
             stream.removeFirst(count)
@@ -198,10 +234,17 @@ struct LedgerExploration: Hashable {
         connect(index)
     }
 
-    private mutating func giveBackAll(_ index: Int) {
-        for place in replicas[index].work.indices where replicas[index].work[place].isLive {
+    private mutating func giveBackAll(_ index: Int, isNoticed: Bool = true) {
+        for place in replicas[index].work.indices {
+            if isNoticed { replicas[index].work[place].seemsLive = false }
+            guard replicas[index].work[place].isLive else { continue }
             replicas[index].work[place].isLive = false
-            queue.insert(Copy(job: replicas[index].work[place].job, wasDelivered: true), at: 0)
+            let copy = Copy(job: replicas[index].work[place].job, wasDelivered: true)
+            if replicas[index].work[place].isQuestion {
+                undelivered.insert(copy, at: 0)
+            } else {
+                queue.insert(copy, at: 0)
+            }
         }
     }
 
@@ -254,8 +297,21 @@ struct LedgerExploration: Hashable {
         request.takesVerdict = copy.wasDelivered
         request.mayBeSubmittedElsewhere = isInDoubt
         request.lossesAtDelivery = copy.wasDelivered ? ledger.losses : nil
+        request.readsAtDelivery = ledger.reads
         let waiter = freeWaiter(index)
         replicas[index].work.append(Work(job: copy.job, phase: .waiting(waiter)))
+        tell(index, .wants(request, waiter))
+    }
+
+    private mutating func takeUndelivered(_ index: Int) {
+        let copy = undelivered.removeFirst()
+        let ledger = replicas[index].ledger
+        var request = JournalRequest(id: "j\(copy.job)", digest: BodyDigest([UInt8(copy.job)]))
+        (request.isQuestion, request.takesVerdict) = (true, true)
+        request.mayBeSubmittedElsewhere = ledger.doubtsDeliveries(at: Self.moment)
+        request.lossesAtDelivery = ledger.losses
+        let waiter = freeWaiter(index)
+        replicas[index].work.append(Work(job: copy.job, phase: .waiting(waiter), isQuestion: true))
         tell(index, .wants(request, waiter))
     }
 
@@ -273,10 +329,11 @@ struct LedgerExploration: Hashable {
 
     private mutating func submit(_ index: Int, _ place: Int) {
         let work = replicas[index].work[place]
-        guard work.isLive, replicas[index].ledger.maySubmit("j\(work.job)", at: Self.moment) else {
+        guard work.seemsLive, replicas[index].ledger.maySubmit("j\(work.job)", at: Self.moment) else {
             return write(index, place, .released)
         }
         if !work.isMarked { unmarked[work.job] += 1 }
+        if endedFree.contains(work.job) { isBroken = true }
         replicas[index].work[place].phase = .submitted
     }
 
@@ -288,14 +345,21 @@ struct LedgerExploration: Hashable {
 
     private mutating func resume(_ index: Int, _ waiter: Int, _ answer: LedgerEffect.Answer) {
         for place in replicas[index].work.indices {
+            let isQuestion = replicas[index].work[place].isQuestion
             switch (replicas[index].work[place].phase, answer) {
+            case (.waiting(waiter), .job(.ended(.refused, _, _))),
+                (.waiting(waiter), .job(.never)) where isQuestion:
+                if replicas[index].work[place].isLive { endedFree.insert(replicas[index].work[place].job) }
+                replicas[index].work[place].phase = .ending(-1)
+            case (.waiting(waiter), .job(.possible)) where isQuestion: replicas[index].work[place].phase = .ending(-1)
             case (.waiting(waiter), .job(.never)), (.waiting(waiter), .job(.possible)):
                 replicas[index].work[place].phase = .begun
                 replicas[index].work[place].isMarked = answer != .job(.never)
-            case (.waiting(waiter), .job(.running)), (.waiting(waiter), .fault):
+            case (.waiting(waiter), .job(.running)), (.waiting(waiter), .job(.withdrawn)), (.waiting(waiter), .fault):
                 // Back to the queue, behind the others.
                 if replicas[index].work[place].isLive {
-                    queue.append(Copy(job: replicas[index].work[place].job, wasDelivered: true))
+                    let copy = Copy(job: replicas[index].work[place].job, wasDelivered: true)
+                    if isQuestion { undelivered.append(copy) } else { queue.append(copy) }
                 }
                 replicas[index].work[place].phase = .ending(-1)
             // It has an end, which is told: that is all for this delivery.

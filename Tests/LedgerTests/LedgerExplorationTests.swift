@@ -6,9 +6,11 @@ struct LedgerExplorationTests {
     /// The larger worlds have a million states and more.
     private static let bounds = TestSize.choose(
         quick: [LedgerExploration.Bounds()],
-        usual: [.init(), .init(crashes: 1)],
+        usual: [.init(), .init(crashes: 1), .init(expiries: 1, cancellations: 1)],
         full: [
-            .init(), .init(crashes: 1), .init(deletions: 1), .init(policyCuts: 1), .init(lostTails: 1), .init(cuts: 1),
+            .init(), .init(expiries: 1, cancellations: 1, unnoticedCuts: 1),
+            .init(crashes: 1, expiries: 1, unnoticedCuts: 1), .init(crashes: 1), .init(deletions: 1),
+            .init(policyCuts: 1), .init(lostTails: 1), .init(cuts: 1),
             .init(crashes: 1, policyCuts: 1),
         ]
     )
@@ -26,6 +28,10 @@ struct LedgerExplorationTests {
                 next.make(move)
                 guard next.unmarked.allSatisfy({ $0 <= 1 }) else {
                     Issue.record("paid twice after \(move), state \(seen.count)")
+                    return
+                }
+                guard !next.isBroken else {
+                    Issue.record("submitted after its end, after \(move), state \(seen.count)")
                     return
                 }
                 if seen.insert(next.hashValue).inserted { open.append(next) }

@@ -137,8 +137,9 @@ struct LedgerReplicaTests {
         }
 
         /// What is said to a job that wants to be submitted; nil as long as it waits.
-        mutating func begin(_ id: String, isInDoubt: Bool = false) -> PriorSubmission? {
+        mutating func begin(_ id: String, isInDoubt: Bool = false, replay: Int64 = 0) -> PriorSubmission? {
             var request = JournalRequest(id: id, digest: BodyDigest(Array(id.utf8)))
+            request.replay = replay
             request.mayBeSubmittedElsewhere = isInDoubt
             let waiter = answers.count + 1000 * (link + 1) + now
             tell(.wants(request, waiter))
@@ -245,6 +246,125 @@ struct LedgerReplicaTests {
         world.tell(.wants(request, 3))
         world.wait(12)
         #expect(world.answers[3] == .fault(LedgerReplica.silent))
+    }
+
+    @Test func `what the broker has taken out of the queue does not begin where it was delivered before`() {
+        var world = World()
+        world.connect()
+        var request = JournalRequest(id: "job", digest: BodyDigest(Array("job".utf8)))
+        request.readsAtDelivery = world.replica.reads
+        world.write([.withdrawn(id: "job")], by: "b", 0)
+        // Whether it is read before the job asks, or between its `begin` and the answer.
+        for isRead in [true, false] {
+            if isRead { world.settle() }
+            let waiter = isRead ? 1 : 2
+            world.tell(.wants(request, waiter))
+            world.settle()
+            #expect(world.answers[waiter] == .job(.withdrawn))
+            #expect(!world.replica.maySubmit("job", at: world.moment))
+            #expect(world.replica.state.progress(of: "job") == .notSubmitted, "its begin is taken back")
+            world.write([.withdrawn(id: "job")], by: "b", isRead ? 1 : 2)
+        }
+        world.settle()
+        // A later delivery is another publication.
+        request.readsAtDelivery = world.replica.reads
+        world.tell(.wants(request, 3))
+        world.settle()
+        #expect(world.answers[3] == .job(.never))
+    }
+
+    @Test func `what more jobs were taken out of the queue than are remembered is told apart by when it came`() {
+        var jobs = WithdrawnJobs()
+        for number in 1...10_000 { jobs.note("job-\(number)", at: number) }
+        // Of the oldest it is not known any more which jobs they were.
+        #expect(jobs.contains("job-1", after: 0) && jobs.contains("other", after: 0))
+        #expect(jobs.contains("job-9000", after: 8999) && !jobs.contains("job-9000", after: 9000))
+        #expect(!jobs.contains("other", after: 8999))
+    }
+
+    @Test func `a job that was cancelled ends so, unless it had begun`() {
+        var world = World()
+        world.connect()
+        #expect(world.begin("early") == .never)
+        #expect(world.begin("done") == .never)
+        world.accept("done")
+        world.write([.cancel(ids: ["early", "done", "late"], reason: "typo")], by: "operator", 0)
+        world.settle()
+        #expect(world.replica.maySubmit("early", at: world.moment), "its request may be on its way")
+        world.accept("early")
+        #expect(world.begin("early") == Self.accepted("early") && world.begin("done") == Self.accepted("done"))
+        let cancelled = Verdict(JobFailure.cancelled(by: "h:2", reason: "typo"))
+        #expect(world.begin("late") == .ended(cancelled, attempts: 0))
+        #expect(world.replica.state.isCancelled("late") && !world.replica.state.isCancelled("early"))
+        // A replay is another decision, and so is the order to lift it.
+        #expect(world.begin("late", replay: 1) == .never)
+        world.accept("late")
+        world.write([.cancel(ids: ["other"], reason: "")], by: "operator", 1)
+        world.write([.lift(ids: ["other"])], by: "operator", 2)
+        world.settle()
+        #expect(world.begin("other") == .never)
+    }
+
+    @Test func `an order to cancel that is not read yet counts, and one that was lifted does not`() {
+        var world = World()
+        world.connect()
+        world.isReading = false
+        world.write([.cancel(ids: ["job"], reason: "")], by: "operator", 0)
+        #expect(world.begin("job") == nil)
+        world.isReading = true
+        world.settle()
+        let cancelled = Verdict(JobFailure.cancelled(by: "h:2", reason: ""))
+        #expect(world.answers.values.contains(.job(.ended(cancelled, attempts: 0))))
+        #expect(world.replica.state.progress(of: "job") == .notSubmitted)
+        world.isReading = false
+        world.write([.lift(ids: ["job"])], by: "operator", 1)
+        let before = world.answers.count
+        #expect(world.begin("job") == nil, "what was read last is not the last word")
+        world.isReading = true
+        world.settle()
+        #expect(world.answers.count == before + 1 && world.answers.values.contains(.job(.never)))
+    }
+
+    @Test func `an earlier attempt that may have been accepted is said of a cancelled job`() {
+        var world = World()
+        world.connect()
+        #expect(world.begin("job") == .never)
+        world.tell(.writes(.end(id: "job", .retrying(attempts: 1)), nil))
+        world.settle()
+        world.write([.cancel(ids: ["job"], reason: "")], by: "operator", 0)
+        world.settle()
+        let maybe = Verdict(JobFailure.cancelled(by: "h:2", reason: "", charged: .maybe))
+        #expect(world.begin("job") == .ended(maybe, attempts: 1, mayBeDuplicate: true))
+        // So it is of one in doubt, whose doubt outlives the order.
+        world.write([.cancel(ids: ["old"], reason: "")], by: "operator", 1)
+        world.settle()
+        guard case .ended(.unknown(let failure), _, _)? = world.begin("old", isInDoubt: true) else {
+            return #expect(Bool(false))
+        }
+        #expect(failure.code == .cancelled)
+        world.write([.lift(ids: ["old"])], by: "operator", 2)
+        world.settle()
+        #expect(world.begin("old") == .ended(.unknown(.unfinished), attempts: 1))
+    }
+
+    @Test func `an order to cancel outlives the loss of the stream`() {
+        var world = World()
+        world.connect()
+        world.write([.cancel(ids: ["met", "unmet"], reason: "")], by: "operator", 0)
+        world.settle()
+        #expect(world.begin("met") != .never)
+        world.lose()
+        world.connect()
+        var newcomer = World("b")
+        newcomer.stream = world.stream
+        newcomer.connect()
+        func answer(_ job: String, replay: Int64 = 0) -> PriorSubmission {
+            var request = JournalRequest(id: job, digest: BodyDigest(Array(job.utf8)))
+            request.replay = replay
+            return newcomer.replica.state.answer(to: request, by: "b", at: 0).prior
+        }
+        for job in ["met", "unmet"] { #expect(!answer(job).allowsSubmission, "\(job)") }
+        #expect(answer("met", replay: 1) == .never, "it is known that a job has met it")
     }
 
     @Test func `a stream that is lost again while it is written loses nothing more`() {

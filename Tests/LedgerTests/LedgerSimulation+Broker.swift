@@ -51,6 +51,13 @@ extension LedgerSimulation {
         }
     }
 
+    /// The replica hears that its consumer's connection has ended.
+    mutating func noticeDeliveries(_ index: Int) {
+        for place in replicas[index].work.indices {
+            replicas[index].work[place].seemsLive = replicas[index].work[place].isLive
+        }
+    }
+
     /// The broker answers what it was asked.
     mutating func serve(_ index: Int) {
         guard replicas[index].isConnected, !replicas[index].asks.isEmpty else { return }
@@ -133,7 +140,10 @@ extension LedgerSimulation {
 
     mutating func fault() {
         let index = Int.random(in: replicas.indices, using: &dice)
-        switch Int.random(in: 0..<10, using: &dice) {
+        switch Int.random(in: 0..<(hasOrders ? 14 : 10), using: &dice) {
+        case 10: expire()
+        case 11, 13: expireUnnoticed(index)
+        case 12: if roll(2) { cancel() }
         case 0: crash(index)
         case 1: cut(index, isNoticed: true)
         // Silence: the broker has given the connection up, and the replica has not heard of it.
@@ -150,6 +160,35 @@ extension LedgerSimulation {
         case 8: takeBackDeliveries(of: index)
         default: now += Int.random(in: 1000...12_000, using: &dice)
         }
+    }
+
+    /// The broker takes a job out of its queue.
+    private mutating func expire() {
+        guard let place = queue.indices.randomElement(using: &dice) else { return }
+        undelivered.append(queue.remove(at: place))
+    }
+
+    /// The consumer's connection is lost, which the replica does not notice for a while, and its jobs expire at once.
+    private mutating func expireUnnoticed(_ index: Int) {
+        noteCauses(index)
+        replicas[index].frozenUntil = max(replicas[index].frozenUntil, now + Int.random(in: 0...4000, using: &dice))
+        for place in replicas[index].work.indices where replicas[index].work[place].isLive {
+            guard replicas[index].work[place].copy.job >= 0 else { continue }
+            replicas[index].work[place].isLive = false
+            undelivered.append(replicas[index].work[place].copy)
+        }
+    }
+
+    /// An operator cancels a job.
+    private mutating func cancel() {
+        let order = LedgerMessage(
+            replica: "operator-\(now)",
+            writer: "someone",
+            number: 0,
+            at: 1_700_000_000_000 + Int64(now),
+            records: [.cancel(ids: [Self.id(Int.random(in: 0..<jobs, using: &dice))], reason: "")]
+        )
+        stream.append(order.encoded)
     }
 
     /// The broker's side of the ledger's connection ends.
@@ -189,10 +228,15 @@ extension LedgerSimulation {
         noteCauses(index)
         for place in replicas[index].work.indices where replicas[index].work[place].isLive {
             replicas[index].work[place].isLive = false
+            if !hasOrders || roll(2) { replicas[index].work[place].seemsLive = false }
             var copy = replicas[index].work[place].copy
             guard copy.job >= 0 else { continue }
             copy.wasDelivered = true
-            queue.insert(copy, at: 0)
+            if replicas[index].work[place].isQuestion {
+                undelivered.insert(copy, at: 0)
+            } else {
+                queue.insert(copy, at: 0)
+            }
         }
     }
 

@@ -24,6 +24,8 @@ struct LedgerSimulation {
         case neverSeesAnotherStream
         /// What was delivered while nobody knew of it counts as known.
         case ignoresDoubt
+        /// A job that was cancelled is submitted all the same.
+        case submitsWhatIsCancelled
     }
 
     /// What a run has done, so that nobody takes an empty one for a proof.
@@ -31,6 +33,8 @@ struct LedgerSimulation {
         var submissions = 0
         var accepted = 0
         var unknown = 0
+        var expired = 0
+        var cancelled = 0
         var crashes = 0
         var losses = 0
 
@@ -38,6 +42,8 @@ struct LedgerSimulation {
             sum.submissions += one.submissions
             sum.accepted += one.accepted
             sum.unknown += one.unknown
+            sum.expired += one.expired
+            sum.cancelled += one.cancelled
             sum.crashes += one.crashes
             sum.losses += one.losses
         }
@@ -53,6 +59,8 @@ struct LedgerSimulation {
     /// A message of the job queue, with the headers that a worker has put on it.
     struct Copy {
         let job: Int
+        /// Which publication of the job it is, whether it was given back or not.
+        var publication = -1
         var wasDelivered = false
         var isInDoubt = false
         var awaitsVerdict = false
@@ -70,8 +78,12 @@ struct LedgerSimulation {
     struct Work {
         var copy: Copy
         var mark: DeliveryMark
+        /// Whether the broker has taken the job out of its queue, so that the ledger is only asked.
+        var isQuestion = false
         var phase = Phase.asking
+        /// Whether the delivery is this replica's, and whether it thinks so.
         var isLive = true
+        var seemsLive = true
         var isMarked = false
     }
 
@@ -112,6 +124,10 @@ struct LedgerSimulation {
     var dice: SeededGenerator
     let mutation: Mutation?
     private let retries: Bool
+    /// Whether jobs expire and are cancelled, too.
+    ///
+    /// Without, a seed means what it meant before there was that.
+    let hasOrders: Bool
     private let start = ContinuousClock.now
     var now = 1_000_000
     /// The ledger's stream, whose first message has the offset `first`.
@@ -120,6 +136,12 @@ struct LedgerSimulation {
     /// What a broker may still take from a connection that is gone.
     var late: [[UInt8]] = []
     var queue: [Copy] = []
+    /// With orders, jobs come once a replica is ready: what is there before the ledger is in doubt, and has no free end.
+    private var toCome: [Copy] = []
+    /// Jobs that the broker has taken out of the queue.
+    var undelivered: [Copy] = []
+    /// Publications of which somebody was told that they ended and cost nothing, before any submission.
+    private var endedFree: Set<Int> = []
     var replicas: [Replica] = []
     var submissions: [Submission] = []
     /// What the requester of each job was told: a submission, or nil for unknown or failed.
@@ -134,19 +156,21 @@ struct LedgerSimulation {
     private var twins: Set<Int> = []
     var tally = Tally()
 
-    init(seed: UInt64, mutation: Mutation? = nil) {
+    init(seed: UInt64, hasOrders: Bool = false, mutation: Mutation? = nil) {
         dice = SeededGenerator(seed: seed)
         self.mutation = mutation
+        self.hasOrders = hasOrders
         retries = Int.random(in: 0..<4, using: &dice) == 0
         jobs = Int.random(in: 1...3, using: &dice)
         for job in 0..<jobs {
-            queue.append(Copy(job: job))
+            queue.append(Copy(job: job, publication: 2 * job))
             // The same id twice, taken by two replicas at once.
             if roll(3) {
-                queue.append(Copy(job: job))
+                queue.append(Copy(job: job, publication: 2 * job + 1))
                 twins.insert(job)
             }
         }
+        if hasOrders { (toCome, queue) = (queue, []) }
         for _ in 0..<Int.random(in: 2...4, using: &dice) { startReplica() }
     }
 
@@ -165,11 +189,14 @@ struct LedgerSimulation {
 
     private mutating func step() throws {
         now += Int.random(in: 1...60, using: &dice)
+        if !toCome.isEmpty, roll(8), replicas.contains(where: { $0.isAlive && $0.ledger.isReady }) {
+            queue.append(toCome.removeFirst())
+        }
         if !late.isEmpty, roll(12) { stream.append(late.removeFirst()) }
         let index = Int.random(in: replicas.indices, using: &dice)
         guard replicas[index].isAlive, replicas[index].frozenUntil <= now else { return }
         switch Int.random(in: 0..<12, using: &dice) {
-        case 0: take(index)
+        case 0: if undelivered.isEmpty || roll(2) { take(index) } else { takeUndelivered(index) }
         case 1: if replicas[index].isFlushDue { tell(index, .flush) }
         case 2: arrive(index)
         case 3, 4, 5: read(index)
@@ -178,6 +205,7 @@ struct LedgerSimulation {
         case 9, 10: tell(index, .tick(gate: nil, isBlocked: false))
         default: notice(index)
         }
+        if hasOrders, isCalm || roll(100) { noticeDeliveries(index) }
         for index in replicas.indices where replicas[index].isAlive {
             if replicas[index].outgoing.isEmpty { replicas[index].caughtUpAt = now }
             // To the others a replica whose records do not arrive is gone.
@@ -232,7 +260,8 @@ struct LedgerSimulation {
         let (ledger, wasDelivered) = (replicas[index].ledger, copy.wasDelivered || copy.awaitsVerdict)
         var mark = DeliveryMark(
             isInDoubt: copy.isInDoubt || wasDelivered && ledger.doubtsDeliveries(at: moment(index)),
-            losses: wasDelivered ? ledger.losses : nil
+            losses: wasDelivered ? ledger.losses : nil,
+            reads: ledger.reads
         )
         if ledger.watchesDeliveries(at: moment(index)) { tell(index, .delivered(wasBefore: wasDelivered)) }
         if mark.isInDoubt { hasCause.insert(copy.job) }
@@ -240,14 +269,31 @@ struct LedgerSimulation {
         replicas[index].work.append(Work(copy: copy, mark: mark))
     }
 
+    /// As `SideIntake` and `UndeliveredJobs`.
+    private mutating func takeUndelivered(_ index: Int) {
+        guard replicas[index].ledger.isReady, replicas[index].work.count < 4, !undelivered.isEmpty else { return }
+        let copy = undelivered.removeFirst()
+        // As `LedgerJournal.doubt`.
+        let ledger = replicas[index].ledger
+        let isInDoubt = copy.isInDoubt || ledger.doubtsDeliveries(at: moment(index))
+        if isInDoubt {
+            tell(index, .delivered(wasBefore: true))
+            hasCause.insert(copy.job)
+        }
+        let mark = DeliveryMark(isInDoubt: isInDoubt, losses: ledger.losses)
+        replicas[index].work.append(Work(copy: copy, mark: mark, isQuestion: true))
+    }
+
     static func id(_ job: Int) -> String { "job-\(job)" }
 
-    private func request(_ copy: Copy, _ mark: DeliveryMark) -> JournalRequest {
+    private func request(_ copy: Copy, _ mark: DeliveryMark, isQuestion: Bool = false) -> JournalRequest {
         var request = JournalRequest(id: Self.id(copy.job), digest: BodyDigest([UInt8(copy.job)]))
-        request.takesVerdict = copy.wasDelivered || copy.awaitsVerdict
-        request.retriesUnfinished = retries
+        request.isQuestion = isQuestion
+        request.takesVerdict = copy.wasDelivered || copy.awaitsVerdict || isQuestion
+        request.retriesUnfinished = retries && !isQuestion
         request.mayBeSubmittedElsewhere = mark.isInDoubt
         request.lossesAtDelivery = mark.losses
+        request.readsAtDelivery = mark.reads
         return request
     }
 
@@ -260,14 +306,17 @@ struct LedgerSimulation {
         let work = replicas[index].work[place]
         switch work.phase {
         case .asking:
+            // The gate may hold it.
+            guard !hasOrders || work.isQuestion || roll(8) else { return }
             let waiter = newWaiter(index)
             replicas[index].work[place].phase = .waiting(waiter)
             if mutation == .submitsBeforeTheAnswer { replicas[index].work[place].phase = .begun }
-            tell(index, .wants(request(work.copy, work.mark), waiter))
+            tell(index, .wants(request(work.copy, work.mark, isQuestion: work.isQuestion), waiter))
         case .waiting, .ending: break
         case .begun:
             let may = replicas[index].ledger.maySubmit(Self.id(work.copy.job), at: moment(index))
-            guard work.isLive, may || mutation == .submitsBeforeTheAnswer else {
+            guard work.seemsLive, may || mutation == .submitsBeforeTheAnswer || mutation == .submitsWhatIsCancelled
+            else {
                 return write(index, place, .released, -3)
             }
             submit(index, place)
@@ -291,12 +340,24 @@ struct LedgerSimulation {
 
     private mutating func follow(_ index: Int, _ place: Int, _ answer: PriorSubmission) {
         switch answer {
+        case .withdrawn: giveBack(index, place)
+        case .never where replicas[index].work[place].isQuestion:
+            tally.expired += 1
+            end(index, place, -4)
+        case .possible where replicas[index].work[place].isQuestion: end(index, place, nil, isUnknown: true)
         case .never, .possible:
             replicas[index].work[place].phase = .begun
             replicas[index].work[place].isMarked = answer != .never
         case .ended(.accepted(let taskID, _), _, _): end(index, place, Int(taskID) ?? -1)
         case .running: giveBack(index, place)
         case .ended(.refused(.idConflict), _, _): end(index, place, -2)
+        case .ended(.refused(let failure), _, _) where failure.code == .cancelled:
+            guard mutation != .submitsWhatIsCancelled else {
+                replicas[index].work[place].phase = .begun
+                return
+            }
+            tally.cancelled += 1
+            end(index, place, -4)
         case .ended(let verdict, _, _):
             end(index, place, nil, isUnknown: verdict.failure?.charged == .maybe)
         }
@@ -305,6 +366,7 @@ struct LedgerSimulation {
     private mutating func submit(_ index: Int, _ place: Int) {
         tally.submissions += 1
         let work = replicas[index].work[place]
+        if endedFree.contains(work.copy.publication) { told[work.copy.job, default: []].append(-7) }
         submissions.append(Submission(job: work.copy.job, isMarked: work.isMarked))
         replicas[index].work[place].phase = .submitted(submissions.count - 1, until: now + Self.apiTimeout)
     }
@@ -351,6 +413,7 @@ struct LedgerSimulation {
         let mayTell = replicas[index].ledger.mayTellLate(Self.id(work.copy.job))
         if work.isLive || submission != nil && mayTell {
             told[work.copy.job, default: []].append(submission)
+            if submission == -4 { endedFree.insert(work.copy.publication) }
             if isUnknown { tally.unknown += 1 }
             if isUnknown, !hasCause.contains(work.copy.job) { told[work.copy.job]?.append(-9) }
             if let submission, submission >= 0, !hasLost, !stands(submission) { told[work.copy.job]?.append(-8) }
@@ -361,8 +424,19 @@ struct LedgerSimulation {
     private mutating func giveBack(_ index: Int, _ place: Int) {
         let (copy, mark) = (replicas[index].work[place].copy, replicas[index].work[place].mark)
         if replicas[index].work[place].isLive {
-            // A new publication, which says in its headers what it stands for.
-            queue.append(Copy(job: copy.job, isInDoubt: mark.isInDoubt, awaitsVerdict: true))
+            if replicas[index].work[place].isQuestion {
+                undelivered.append(copy)
+            } else {
+                // A new publication, which says in its headers what it stands for.
+                queue.append(
+                    Copy(
+                        job: copy.job,
+                        publication: copy.publication,
+                        isInDoubt: mark.isInDoubt,
+                        awaitsVerdict: true
+                    )
+                )
+            }
         }
         replicas[index].work[place].copy = Copy(job: -1)
     }
@@ -372,6 +446,7 @@ struct LedgerSimulation {
     /// All faults are mended; every job has to come to its end.
     private mutating func calmDown() throws {
         isCalm = true
+        (queue, toCome) = (queue + toCome, [])
         for submission in submissions.indices where submissions[submission].truth == .pending { decide(submission) }
         for index in replicas.indices { replicas[index].frozenUntil = 0 }
         if !replicas.contains(where: \.isAlive) { startReplica() }
@@ -380,7 +455,7 @@ struct LedgerSimulation {
                 notice(index)
             }
             try step()
-            let isDone = queue.isEmpty && replicas.allSatisfy { $0.work.isEmpty || !$0.isAlive }
+            let isDone = queue.isEmpty && undelivered.isEmpty && replicas.allSatisfy { $0.work.isEmpty || !$0.isAlive }
             if isDone, replicas.allSatisfy({ !$0.isAlive || $0.isReading && $0.next == first + stream.count }) {
                 return try checkAgreement()
             }
@@ -397,6 +472,7 @@ struct LedgerSimulation {
             }
             let ends = told[job] ?? []
             if ends.contains(-9) { throw Violation(description: "job \(job) is unknown without a cause") }
+            if ends.contains(-7) { throw Violation(description: "job \(job) ended for free and was submitted then") }
             if ends.contains(-8) { throw Violation(description: "job \(job) was told before its end was written") }
             if ends.contains(-2) { throw Violation(description: "job \(job) conflicts with itself") }
             if ends.contains(-1) { throw Violation(description: "job \(job) was accepted and its task id is lost") }

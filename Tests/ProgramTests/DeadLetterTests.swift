@@ -539,7 +539,7 @@ extension ProgramTests {
                 try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
                 let programs = URL(fileURLWithPath: Program.path).deletingLastPathComponent().path
                 var commands = 0
-                for (command, firstLine) in try Self.session() {
+                for (command, firstLine) in try GuideSession.read("dead-letters.md") {
                     let outcome = try await Program.run(
                         ["-c", "cd '\(directory.path)' && { \(command); } 2>&1"],
                         environment: service.environment(["PATH": "\(programs):/usr/bin:/bin"]),
@@ -555,27 +555,6 @@ extension ProgramTests {
                 try await eventually("all are submitted") { try await service.count("accepted") == 39 }
                 try await service.waitFor(1, in: "jobs.unknown")
             }
-        }
-
-        /// The guide's commands with the first line that each prints, nil if it prints nothing.
-        private static func session() throws -> [(command: String, firstLine: String?)] {
-            let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-                .deletingLastPathComponent()
-                .appendingPathComponent(
-                    "deploy/guides/dead-letters.md"
-                )
-            var session: [(command: String, firstLine: String?)] = []
-            var isConsole = false
-            for line in try String(contentsOf: path, encoding: .utf8).components(separatedBy: "\n") {
-                if line.hasPrefix("```") {
-                    isConsole = line == "```console"
-                } else if isConsole, line.hasPrefix("$ ") {
-                    session.append((String(line.dropFirst(2)), nil))
-                } else if isConsole, let last = session.indices.last, session[last].firstLine == nil {
-                    session[last].firstLine = line
-                }
-            }
-            return session
         }
     }
 }

@@ -28,6 +28,8 @@ enum Advice {
             "It may have been paid for. Look in the account for a task of that time; replay it only if there is none."
         case "delivery_limit":
             "Workers died with it again and again. See their logs; each of them may have submitted it."
+        case "cancelled":
+            "An operator has cancelled it. Replay it if it is wanted after all, or discard it."
         case "expired":
             "It expired before a worker could take it. Replay it if it is still wanted, or discard it."
         default:

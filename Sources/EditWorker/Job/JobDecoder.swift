@@ -56,7 +56,7 @@ package struct JobDecoder: Sendable {
         }
     }
 
-    func tooLarge(_ delivery: Delivery) -> JobFailure {
+    private func tooLarge(_ delivery: Delivery) -> JobFailure {
         JobFailure(
             .messageTooLarge,
             "The job has \(delivery.bodySize) bytes; at most \(maxMessageBytes) are taken (worker.maxMessageBytes)."

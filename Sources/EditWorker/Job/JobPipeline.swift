@@ -56,6 +56,8 @@ package final class JobPipeline: Sendable {
             await acknowledge(job, end)
         } catch is StaleDelivery {
             observer.lost(job)
+            // Where it is only possible that it is gone, the broker delivers it again.
+            delivery.putBack()
         } catch is CancellationError {
             observer.interrupted(job)
         } catch {
@@ -93,9 +95,30 @@ package final class JobPipeline: Sendable {
         if job.isAnonymous { observer.receivedAnonymous() }
         if job.asksForImages == nil { observer.receivedOddFollow(job) }
         var history = SubmissionHistory(job)
+        if let end = try await endIfCancelled(job, history, BodyDigest(body)) { return end }
         var kept: KeptProbe?
         while true {
             if let end = try await attempt(job, body, images: images, &history, &kept) { return end }
+        }
+    }
+
+    /// The end of a job that an operator has cancelled, which needs neither the gate nor a connection; nil if it is to be submitted.
+    private func endIfCancelled(
+        _ job: ReceivedJob,
+        _ history: SubmissionHistory,
+        _ digest: BodyDigest
+    ) async throws -> JobEnd? {
+        let request = journalRequest(for: job, history, digest, images: 1)
+        guard journal.isCancelled(request) else { return nil }
+        do {
+            return try await journal.recording(request) { prior in
+                if case .withdrawn = prior { throw StaleDelivery() }
+                let end = job.end(after: prior)
+                return (end, end ?? job.givenBack(.notSubmitted, history))
+            }
+        } catch is JournalFault {
+            // The gate closes for it where the job would be submitted.
+            return nil
         }
     }
 
@@ -117,6 +140,7 @@ package final class JobPipeline: Sendable {
         let request = journalRequest(for: job, history, BodyDigest(body), images: images)
         do {
             return try await journal.recording(request) { prior in
+                if case .withdrawn = prior { throw StaleDelivery() }
                 if let known = job.end(after: prior) { return (known, known) }
                 history.learn(prior)
                 let back = job.givenBack(.notSubmitted, history)
@@ -201,6 +225,7 @@ package final class JobPipeline: Sendable {
         // One without an id no store can know, whatever it covers.
         request.mayBeSubmittedElsewhere = job.mark.isInDoubt || job.isAnonymous && job.wasDeliveredBefore
         request.lossesAtDelivery = job.mark.losses
+        request.readsAtDelivery = job.mark.reads
         return request
     }
 

@@ -18,10 +18,10 @@ extension ReceivedJob {
         return JobEnd(.givenBack(why), attempts: history.attempts, mayBeDuplicate: history.mayBeDuplicate)
     }
 
-    /// The end that the journal knows of; nil if the job is to be submitted.
+    /// The end that the journal knows of; nil if the job is to be submitted, or the delivery is not this worker's any more.
     func end(after prior: PriorSubmission) -> JobEnd? {
         switch prior {
-        case .never, .possible: return nil
+        case .never, .possible, .withdrawn: return nil
         case .running: return givenBack(.running)
         case .ended(let verdict, let attempts, let isMarked):
             var history = SubmissionHistory(self)

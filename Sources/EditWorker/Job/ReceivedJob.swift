@@ -56,7 +56,7 @@ package final class ReceivedJob: Sendable {
         let headers = delivery.properties.headers ?? [:]
         self.delivery = delivery
         if let id = delivery.properties.messageID, !id.isEmpty {
-            key = id.percentEncoded
+            key = id.journalKey
             self.id = id.exactText ?? key
             isAnonymous = false
         } else {
@@ -217,8 +217,9 @@ extension FieldValue {
 }
 
 extension ByteString {
-    /// The bytes as visible ASCII: all others, and the percent sign, as `%` and two hexadecimal digits (RFC 3986 §2.1).
-    fileprivate var percentEncoded: String {
+    /// By what a job of this `message_id` is known to the journal: the bytes as visible ASCII, all others and the percent sign as
+    /// `%` and two hexadecimal digits (RFC 3986 §2.1).
+    package var journalKey: String {
         let isPlain = bytes.allSatisfy { (0x21...0x7E).contains($0) && $0 != UInt8(ascii: "%") }
         return isPlain ? text : PercentEncoding.encode(bytes) { $0 == UInt8(ascii: "%") }
     }

@@ -12,10 +12,19 @@ package final class UndeliveredJobs: Sendable {
     private let journal: JobJournal
     private let settler: Settler
     private let observer: JobObserver
+    /// Between two tries of a job that cannot be told yet.
+    private let pause: Duration
     /// Whether the journal could not be asked the last time.
     private let isFailing = NIOLockedValueBox(false)
 
-    package init(decoder: JobDecoder, journal: JobJournal, settler: Settler, observer: JobObserver) {
+    package init(
+        decoder: JobDecoder,
+        journal: JobJournal,
+        settler: Settler,
+        observer: JobObserver,
+        pause: Duration = .seconds(1)
+    ) {
+        self.pause = pause
         self.decoder = decoder
         self.journal = journal
         self.settler = settler
@@ -47,45 +56,44 @@ package final class UndeliveredJobs: Sendable {
             if !wasFailing { observer.failed(fault) }
             await putBack(job)
         } catch {
-            observer.unsettled(job, error, wait: Self.pause)
+            observer.unsettled(job, error, wait: pause)
             await putBack(job)
         }
     }
 
-    private static let pause = Duration.seconds(1)
-
     /// Puts it back after a pause; returns to `Q.undelivered` are not limited.
     private func putBack(_ job: ReceivedJob) async {
-        try? await Task.sleep(for: Self.pause)
+        try? await Task.sleep(for: pause)
         job.delivery.putBack()
     }
 
-    /// How the job ends; nil as long as another worker submits it.
+    /// How the job ends; nil as long as another worker submits it, or it is to be asked again.
     private func end(of job: ReceivedJob, _ death: BrokerDeath?) async throws -> JobEnd? {
         var failure = failure(of: job, death)
         let body: [UInt8]
-        let isJob: Bool
+        var invalid: JobFailure?
         do {
-            (body, isJob) = (try decoder.decode(job).requestBody(), true)
+            body = try decoder.decode(job).requestBody()
         } catch {
-            // Not a job for this worker; with other settings another may have taken it, and then the journal knows its id.
-            (body, isJob) = (job.delivery.body, false)
-            if !job.delivery.isBodyKept { failure = decoder.tooLarge(job.delivery) }
+            (body, invalid) = (job.delivery.body, error)
+            if !job.delivery.isBodyKept { failure = error }
         }
-        let prior = try await journal.prior(to: request(for: job, BodyDigest(body), countsDoubt: isJob))
+        let prior = try await journal.prior(to: request(for: job, BodyDigest(body), countsDoubt: invalid == nil))
         if !job.isAnonymous { isFailing.withLockedValue { $0 = false } }
-        if case .running = prior { return nil }
+        switch prior {
+        case .running, .withdrawn: return nil
+        case .never, .possible, .ended: break
+        }
         var history = SubmissionHistory(job)
-        guard isJob else {
-            if case .never = prior {} else { failure.charged = .maybe }
+        if let invalid {
+            // As a worker may have told it that was stopped before its acknowledgement.
+            if case .never = prior { return job.failed(invalid, after: history) }
+            // With other settings a worker has taken it, and then the journal knows its id.
+            failure.charged = .maybe
             return job.failed(failure, after: history)
         }
-        if let known = job.end(after: prior) {
-            // What is certain is told as it was.
-            guard let earlier = known.verdict.failure, earlier.code == .outcomeUnknown else { return known }
-            failure.charged = earlier.charged
-            return JobEnd(Verdict(failure), attempts: known.attempts, mayBeDuplicate: known.mayBeDuplicate)
-        }
+        // A worker may have told it that was stopped before its acknowledgement.
+        if let known = job.end(after: prior) { return known }
         history.learn(prior)
         return job.failed(failure, after: history)
     }

@@ -1,0 +1,32 @@
+import DequeModule
+
+/// The jobs that the broker has taken out of their queue, as a replica has read it.
+///
+/// Whoever has such a job now has told how it ended. A worker that was given it before, and does not know that its delivery is
+/// gone, must not begin it any more.
+struct WithdrawnJobs: Hashable, Sendable {
+    private struct Withdrawal: Hashable, Sendable {
+        let id: String
+        let reads: Int
+    }
+
+    private static let most = 4096
+
+    /// By job, how many messages had been read with the last one that says so.
+    private var reads: [String: Int] = [:]
+    private var order: Deque<Withdrawal> = []
+    /// The same for all jobs that are not remembered any more.
+    private var forgotten = 0
+
+    /// Notes what the last of `reads` messages says.
+    mutating func note(_ id: String, at reads: Int) {
+        self.reads[id] = reads
+        order.append(Withdrawal(id: id, reads: reads))
+        guard order.count > Self.most, let oldest = order.popFirst() else { return }
+        forgotten = oldest.reads
+        if self.reads[oldest.id] == oldest.reads { self.reads[oldest.id] = nil }
+    }
+
+    /// Whether a job was, or may have been, taken out of its queue after so many messages had been read.
+    func contains(_ id: String, after reads: Int) -> Bool { max(self.reads[id] ?? 0, forgotten) > reads }
+}
