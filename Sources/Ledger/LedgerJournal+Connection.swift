@@ -71,22 +71,24 @@ extension LedgerJournal {
             _ = try await connection.declare(options.stream)
         } catch {
             guard error.code != .connectionLost, error.code != .closed else { throw error }
-            // A broker without streams knows no such type; whatever else it refuses has another cause, and its own remedy.
-            let words = error.message.lowercased()
-            let isWithoutStreams = ["feature flag", "x-queue-type", "not_implemented", "unsupported"]
-                .contains {
-                    words.contains($0)
-                }
             throw AMQPError(
                 error.code,
                 "cannot declare the stream \(stream): \(error.message)",
-                remedy: isWithoutStreams
-                    ? "enable streams on the broker (rabbitmqctl enable_feature_flag stream_queue), or set "
-                        + "journal.store to sqlite:PATH or memory" : error.remedy,
+                remedy: Self.isWithoutStreams(error) ? Self.withoutStreams : error.remedy,
                 replyCode: error.replyCode,
                 cause: error
             )
         }
+    }
+
+    /// What to do about a broker without streams.
+    package static let withoutStreams =
+        "enable streams on the broker (rabbitmqctl enable_feature_flag stream_queue), or set journal.store to sqlite:PATH or memory"
+
+    /// Whether a broker refuses a stream since it knows no such type; whatever else it refuses has another cause.
+    package static func isWithoutStreams(_ error: AMQPError) -> Bool {
+        let words = error.message.lowercased()
+        return ["feature flag", "x-queue-type", "not_implemented", "unsupported"].contains { words.contains($0) }
     }
 
     // MARK: - Questions to the broker

@@ -5,6 +5,8 @@ package import RabbitMQ
 package struct BrokerAccess: Sendable {
     private let urls: [AMQPURL]
     private let options: AMQPConnectionOptions
+    /// Hears that the broker takes nothing that is published, with its reason, and with nil that it does again.
+    package var onBlocked: (@Sendable (String?) -> Void)?
 
     /// At least one URL.
     package init(_ urls: [AMQPURL], options: AMQPConnectionOptions) {
@@ -35,7 +37,18 @@ package struct BrokerAccess: Sendable {
         for purpose: String,
         isolation: isolated (any Actor)? = #isolation
     ) async throws -> AMQPConnection {
-        try await open(for: purpose) { try await AMQPConnection.open($0, options: $1) }
+        let connection = try await open(for: purpose) { try await AMQPConnection.open($0, options: $1) }
+        guard let onBlocked else { return connection }
+        Task {
+            for await event in connection.events {
+                switch event {
+                case .blocked(let reason): onBlocked(reason)
+                case .unblocked: onBlocked(nil)
+                case .consumerCancelled, .closed: break
+                }
+            }
+        }
+        return connection
     }
 
     /// Asks whether requesters of direct replies are still there; to be closed.

@@ -53,14 +53,25 @@ package struct FleetView: Sendable {
         on connection: AMQPConnection
     ) async throws(AMQPError) -> FleetView {
         _ = try await connection.inspect(queue: stream)
-        var fleet = FleetState()
         let from = UInt64(max(0, Timestamp.now.seconds - lookBack))
-        try await LedgerReader.read(stream, from: .time(from), on: connection) { message, _ in fleet.read(message) }
+        var (messages, user): ([(message: LedgerMessage, user: String?)], String?) = ([], nil)
+        func hear(writer: String?) { user = writer }
+        try await LedgerReader.read(stream, from: .time(from), on: connection, writer: hear) { message, _ in
+            messages.append((message, user))
+        }
+        var fleet = messages.reduce(into: FleetState()) { $0.read($1.message) }
+        // What others write has no effect on them.
+        let living = view(of: fleet)
+        fleet = messages.reduce(into: FleetState()) { if living.counts($1.user) { $0.read($1.message) } }
         if fleet.members.values.allSatisfy({ $0.report == nil }) {
             // Without recent reports what was said before still holds.
             fleet = FleetState()
             try await LedgerReader.read(stream, on: connection) { message, _ in fleet.read(message) }
         }
+        return view(of: fleet)
+    }
+
+    private static func view(of fleet: FleetState) -> FleetView {
         var replicas: [Replica] = []
         let now = Timestamp.now.milliseconds
         for member in fleet.members.values where now - member.lastSeen < longestSilence {

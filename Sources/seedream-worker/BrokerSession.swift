@@ -28,7 +28,9 @@ enum BrokerSession {
         options.product = "seedream-worker"
         options.heartbeat = settings.amqpHeartbeat
         options.tls = settings.amqpTLS
-        return BrokerAccess(settings.amqpURLs, options: options)
+        var access = BrokerAccess(settings.amqpURLs, options: options)
+        access.onBlocked = CommandEnd.brokerBlocks
+        return access
     }
 
     /// Runs a command; an error of the broker becomes a line and an exit status.

@@ -7,7 +7,7 @@ import RabbitMQ
 import Settings
 
 /// `cancel`: jobs that are not submitted yet end without a submission.
-struct Cancel: AsyncParsableCommand {
+struct Cancel: BrokerCommand {
     static let configuration = CommandConfiguration(
         abstract: "Cancel jobs that are not submitted yet.",
         discussion: """
@@ -46,6 +46,9 @@ struct Cancel: AsyncParsableCommand {
     var dryRun = false
 
     @OptionGroup
+    var limits: CommandLimits
+
+    @OptionGroup
     var settings: SettingFlags<CancelSettings>
 
     func validate() throws {
@@ -73,13 +76,10 @@ struct Cancel: AsyncParsableCommand {
             throw ExitCode(ExitStatus.usage)
         }
         try await BrokerSession.reporting {
-            let (_, isInterrupted) = try await Interruption.run {
-                try await BrokerSession.access(settings, for: "cancel")
-                    .withConnection(for: "\(getpid())") {
-                        try await cancel(keys, settings, on: $0)
-                    }
-            }
-            if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
+            try await BrokerSession.access(settings, for: "cancel")
+                .withConnection(for: "\(getpid())") {
+                    try await cancel(keys, settings, on: $0)
+                }
         }
     }
 

@@ -57,7 +57,7 @@ struct ConsoleCommand: AsyncParsableCommand {
         options.unknownFields = settings.unknownFields
         // Without a token no task is looked at; the addresses of images are nowhere else.
         let tokens = try settings.tokens()
-        let client = try tokens.map { _ in try Self.client(settings) }
+        let client = try tokens.map { _ in try settings.lookingClient() }
         if let client, let tokens {
             options.look = { TaskStatusTable.status(of: await client.look(atTask: $0, token: tokens.token)) }
         }
@@ -99,19 +99,5 @@ struct ConsoleCommand: AsyncParsableCommand {
             throw ExitCode(ExitStatus.settings)
         }
         return password
-    }
-
-    private static func client(_ settings: WorkerSettings) throws -> SeedreamClient {
-        var options = SeedreamClient.Options(
-            baseURL: settings.apiBaseURL,
-            connections: 4,
-            userAgent: "seedream-worker/\(Version.current)"
-        )
-        // A page waits for it.
-        options.timeout = .seconds(5)
-        options.connectTimeout = settings.apiConnectTimeout
-        options.caFile = settings.apiCAFile
-        options.proxy = settings.apiProxy
-        return try SeedreamClient(options, group: MultiThreadedEventLoopGroup.singleton)
     }
 }

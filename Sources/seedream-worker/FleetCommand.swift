@@ -20,7 +20,7 @@ struct FleetCommand: AsyncParsableCommand {
     )
 
     /// `fleet pause`: no replica submits any more.
-    struct Pause: AsyncParsableCommand {
+    struct Pause: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Let no replica submit any more, those that start later included.",
             discussion: """
@@ -34,6 +34,9 @@ struct FleetCommand: AsyncParsableCommand {
         var reason = ""
 
         @OptionGroup
+        var limits: CommandLimits
+
+        @OptionGroup
         var settings: SettingFlags<BrokerSettings>
 
         func run() async throws {
@@ -43,11 +46,14 @@ struct FleetCommand: AsyncParsableCommand {
     }
 
     /// `fleet resume`: the replicas go on.
-    struct Resume: AsyncParsableCommand {
+    struct Resume: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Let the replicas submit again.",
             discussion: "Example: seedream-worker fleet resume"
         )
+
+        @OptionGroup
+        var limits: CommandLimits
 
         @OptionGroup
         var settings: SettingFlags<BrokerSettings>
@@ -59,7 +65,7 @@ struct FleetCommand: AsyncParsableCommand {
     }
 
     /// `fleet status`: a table of the replicas.
-    struct Status: AsyncParsableCommand {
+    struct Status: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Show the replicas, and how much of the shared rate and budget is used.",
             discussion: "Example: seedream-worker fleet status --watch"
@@ -70,6 +76,9 @@ struct FleetCommand: AsyncParsableCommand {
 
         @Option(help: "The form of the output: a table, or a JSON object.")
         var format = OutputFormat.text
+
+        @OptionGroup
+        var limits: CommandLimits
 
         @OptionGroup
         var settings: SettingFlags<BrokerSettings>
@@ -86,7 +95,8 @@ struct FleetCommand: AsyncParsableCommand {
                     case .json: Output.result(String(decoding: view.json.encoded(), as: UTF8.self))
                     case .text: for line in view.lines(Terminal(STDOUT_FILENO)) { Output.result(line) }
                     }
-                    if watch { try await Task.sleep(for: .seconds(2)) }
+                    // Watching has no other end.
+                    if watch, (try? await Task.sleep(for: .seconds(2))) == nil { throw ExitCode.success }
                 } while watch
             }
         }

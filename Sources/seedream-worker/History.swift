@@ -11,7 +11,7 @@ import Settings
 import SharedValues
 
 /// `history`: what was submitted, as all replicas have written it down.
-struct History: AsyncParsableCommand {
+struct History: BrokerCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show what was submitted: when, by whom, how it ended, and what it came to.",
         discussion: """
@@ -40,6 +40,9 @@ struct History: AsyncParsableCommand {
 
     @Option(help: "The form of the output: a table, or one JSON object per line, the totals last.")
     var format = OutputFormat.text
+
+    @OptionGroup
+    var limits: CommandLimits
 
     @OptionGroup
     var settings: SettingFlags<BrokerSettings>

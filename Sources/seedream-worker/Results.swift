@@ -6,7 +6,7 @@ import RabbitMQ
 import Settings
 
 /// `results`: the replies to jobs without a usable `reply_to`.
-struct Results: AsyncParsableCommand {
+struct Results: BrokerCommand {
     static let configuration = CommandConfiguration(
         abstract: "Print the replies in the results queue, and remove each once it is printed.",
         discussion: """
@@ -27,15 +27,17 @@ struct Results: AsyncParsableCommand {
     var format = OutputFormat.json
 
     @OptionGroup
+    var limits: CommandLimits
+
+    @OptionGroup
     var settings: SettingFlags<BrokerSettings>
 
     func run() async throws {
         let settings = try settings.read().settings
         try await BrokerSession.reporting {
-            let ended = try await Interruption.run {
-                if follow { try await printAsTheyCome(settings) } else { try await printAll(settings) }
-            }
-            if ended.isInterrupted, !follow { throw ExitCode(ExitStatus.interrupted) }
+            if follow { try await printAsTheyCome(settings) } else { try await printAll(settings) }
+            // Following has no other end.
+            if follow, CommandEnd.cause != nil { throw ExitCode.success }
         }
     }
 

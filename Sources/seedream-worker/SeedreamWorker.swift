@@ -26,7 +26,16 @@ struct SeedreamWorker: AsyncParsableCommand {
             Output.error(fault)
             _exit(ExitStatus.usage)
         }
-        await main(nil)
+        do {
+            var command = try parseAsRoot()
+            switch command {
+            case let command as any BrokerCommand: try await CommandEnd.run(command)
+            case var command as any AsyncParsableCommand: try await command.run()
+            default: try command.run()
+            }
+        } catch {
+            exit(withError: error)
+        }
     }
 }
 

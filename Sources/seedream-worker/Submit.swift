@@ -8,7 +8,7 @@ import Settings
 import SharedValues
 
 /// `submit`: puts jobs on the queue, and with `--wait` prints their replies.
-struct Submit: AsyncParsableCommand {
+struct Submit: BrokerCommand {
     static let configuration = CommandConfiguration(
         abstract: "Put jobs on the queue and, with --wait, print each reply as it comes.",
         discussion: """
@@ -36,9 +36,6 @@ struct Submit: AsyncParsableCommand {
         )
     )
     var download: String?
-
-    @Option(help: ArgumentHelp("Maximum time to wait for the replies.", valueName: "duration"))
-    var timeout = "5m"
 
     @Option(help: ArgumentHelp("The queue that the replies go to.", valueName: "queue"))
     var replyTo: String?
@@ -74,19 +71,19 @@ struct Submit: AsyncParsableCommand {
     var resume: String?
 
     @OptionGroup
+    var limits: CommandLimits
+
+    @OptionGroup
     var flags: SettingFlags<SubmitSettings>
 
     func validate() throws {
-        if let resume, SubmitSession.Run(resume) == nil {
+        if let resume, SubmitRun(resume) == nil {
             throw ValidationError("--resume '\(resume)' is not what an interrupted run has printed, such as 1x2y3z:500")
         }
         if wait || follow, replyTo != nil {
             throw ValidationError("--wait and --follow have a reply queue of their own; leave out --reply-to")
         }
         if download != nil, !follow { throw ValidationError("--download needs --follow, which asks for the images") }
-        guard DurationText.parse(timeout) != nil else {
-            throw ValidationError("--timeout '\(timeout)' is not a duration such as 5m")
-        }
         if files.count(where: { $0 == "-" }) > 1 { throw ValidationError("stdin (-) can be read only once") }
     }
 
@@ -131,8 +128,6 @@ struct Submit: AsyncParsableCommand {
         }
     }
 
-    /// This many are published before anybody can interrupt them.
-    private static let fewJobs = 1000
     /// Lines for invalid jobs; `validate` shows them all.
     private static let mostFaults = 20
 
@@ -170,7 +165,6 @@ struct Submit: AsyncParsableCommand {
     }
 
     private func submit(_ sources: [JobSource], _ total: Int?, _ settings: WorkerSettings) async throws {
-        let isResumed = resume != nil
         let images: ImageDirectory?
         do throws(ImageDirectory.Fault) {
             images = try download.map { path throws(ImageDirectory.Fault) in try ImageDirectory(path) }
@@ -178,7 +172,7 @@ struct Submit: AsyncParsableCommand {
             Output.error("seedream-worker: --download: \(error)")
             throw ExitCode(ExitStatus.outputFault)
         }
-        let run = resume.flatMap { SubmitSession.Run($0) } ?? SubmitSession.Run()
+        let run = resume.flatMap { SubmitRun($0) } ?? SubmitRun()
         let session = try await SubmitSession(
             settings,
             run: run,
@@ -191,41 +185,42 @@ struct Submit: AsyncParsableCommand {
             priority: priority
         )
         await session.listen()
-        if total ?? .max > Self.fewJobs, !isResumed {
-            Output.error("should this be killed: --resume \(run.prefix):0 repeats it without paying twice")
-        }
+        CommandEnd.report { await [session.summary] + session.howToGoOn }
         let isComplete: Bool
-        let isInterrupted: Bool
         do {
-            (isComplete, isInterrupted) = try await Interruption.run {
-                let isComplete = try await publish(sources, skipping: run.skipped, session)
-                try await session.finishPublishing()
-                if wait || follow, isComplete { await session.waitForReplies(DurationText.parse(timeout) ?? .zero) }
-                await session.waitForImages()
-                return isComplete
-            }
+            isComplete = try await publish(sources, after: run, session)
+            try await session.finishPublishing()
+            if wait || follow, isComplete { await session.waitForReplies() }
+            await session.waitForImages()
         } catch {
-            Output.error(await session.summary)
-            Output.error("not all were published: \(await session.resumption)")
+            for line in await [session.summary] + session.howToGoOn { Output.error(line) }
             throw error
         }
         await session.close()
         Output.error(await session.summary)
-        if !isComplete { Output.error("interrupted: \(await session.resumption)") }
-        if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
-        if await session.hasFailures { throw ExitCode(ExitStatus.someFailed) }
+        let isLeft = await session.isLeft || !isComplete
+        if isLeft { for line in await session.howToGoOn { Output.error(line) } }
+        switch CommandEnd.cause {
+        // What was published goes on without this command: only the replies are missing.
+        case .timedOut? where isComplete:
+            let isShort = await session.hasFailures || isLeft
+            throw ExitCode(isShort ? ExitStatus.someFailed : EXIT_SUCCESS)
+        case .timedOut?: throw ExitCode(ExitStatus.unavailable)
+        case .interrupted?: throw ExitCode(ExitStatus.interrupted)
+        case nil: if await session.hasFailures { throw ExitCode(ExitStatus.someFailed) }
+        }
     }
 
-    /// Publishes all jobs but the first; false if it was interrupted.
-    private func publish(_ sources: [JobSource], skipping skipped: Int, _ session: SubmitSession) async throws -> Bool {
+    /// Publishes all jobs that are not done; false if it was interrupted.
+    private func publish(_ sources: [JobSource], after run: SubmitRun, _ session: SubmitSession) async throws -> Bool {
         var read = 0
         for source in sources {
             let isComplete = try await source.readEach { job in
                 guard !Task.isCancelled else { return false }
                 read += 1
-                guard read > skipped else { return true }
+                guard !run.isDone(read) else { return true }
                 do {
-                    try await session.publish(submitted(job), name: job.place)
+                    try await session.publish(submitted(job), number: read, name: job.place)
                 } catch let fault as SubmittedJob.Refusal {
                     await session.fail("\(job.place): \(fault)")
                 }

@@ -10,28 +10,10 @@ import SharedValues
 
 /// One `submit`: a connection, the publishes in flight, and the replies to come.
 actor SubmitSession {
-    /// What the jobs of one `submit` have in common.
-    struct Run: Sendable {
-        /// What the ids of jobs without an id of their own begin with; a job's number follows.
-        var prefix = String(UInt64.random(in: .min ... .max), radix: 36)
-        /// Jobs at the beginning that an interrupted run has published already.
-        var skipped = 0
-
-        init() {}
-
-        /// Reads `PREFIX:COUNT`, as an interrupted run has printed it; nil if it is nothing of the kind.
-        init?(_ text: String) {
-            let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-            guard parts.count == 2, (1...64).contains(parts[0].utf8.count), let count = Int(parts[1]), count >= 0
-            else { return nil }
-            prefix = String(parts[0])
-            skipped = count
-        }
-    }
-
     /// A job on its way.
     private struct Published {
         let id: ByteString
+        let number: Int
         /// Where it stands in the files, for people.
         let name: String
     }
@@ -42,37 +24,37 @@ actor SubmitSession {
     private let exchange: ByteString
     private let priority: UInt8?
     private let format: OutputFormat
-    private let run: Run
+    private var run: SubmitRun
     private let follows: Bool
     private let images: ImageDirectory?
     private let proxies: EnvironmentProxies
     private var downloads: [Task<Void, Never>] = []
     private var downloading = 0
     private var waitingDownloads: [CheckedContinuation<Void, Never>] = []
-    /// Until when replies and images are waited for.
-    private var deadline: ContinuousClock.Instant?
     private var imagesSaved = 0
     private var imagesMissing = 0
     private let replyQueue: ByteString?
     private let replies: Consumer?
     private let broker: Publisher
     private var publisher: JobPublisher<Published>?
-    /// Replies to come, by the job's id: a file may have the same id twice.
-    private var waiting: [ByteString: Int] = [:]
+    /// The numbers of the jobs whose replies are to come, by the job's id: a file may have the same id twice.
+    private var waiting: [ByteString: [Int]] = [:]
     private var replyLoop: Task<Void, Never>?
-    private var count: Int
     private var isPublishing = true
     private var published = 0
     private var unpublished = 0
     private var replied = 0
     private var failuresByCode: [String: Int] = [:]
+    /// This many are published before a person can do anything about it.
+    private static let fewJobs = 1000
+    private var hasAnnounced = false
     private let showsProgress: Bool
     private var publishProgress: ProgressLine
     private var replyProgress = ProgressLine("replied")
 
     init(
         _ settings: WorkerSettings,
-        run: Run,
+        run: SubmitRun,
         total: Int?,
         replyTo: String?,
         waits: Bool,
@@ -87,11 +69,10 @@ actor SubmitSession {
         self.follows = follows
         self.format = format
         self.run = run
-        count = run.skipped
         queue = settings.queueName
         // A reply that goes through a pipe to the same terminal would appear in the middle of a line of progress.
         showsProgress = !waits || !Output.isPipe
-        publishProgress = ProgressLine("published", total: total.map { max(0, $0 - run.skipped) })
+        publishProgress = ProgressLine("published", total: total.map { max(0, $0 - run.count) })
         connection = try await BrokerSession.open(settings, for: "submit")
         exchange = try await Self.exchange(settings, on: connection)
         broker = try await connection.makePublisher()
@@ -136,9 +117,16 @@ actor SubmitSession {
     }
 
     /// Publishes a job; waits only if too many are in flight already.
-    func publish(_ job: SubmittedJob, name: String) async throws {
-        count += 1
-        let id = ByteString(job.id ?? "\(run.prefix)-\(count)")
+    func publish(_ job: SubmittedJob, number: Int, name: String) async throws {
+        // After that, even `kill -9` leaves something that can be gone on with.
+        if published == Self.fewJobs, !hasAnnounced {
+            hasAnnounced = true
+            publishProgress.clear()
+            Output.error(
+                "should this be killed, this repeats it without paying twice: \(commandLine(run.prefix + ":0"))"
+            )
+        }
+        let id = ByteString(job.id ?? "\(run.prefix)-\(number)")
         var properties = MessageProperties()
         properties.contentType = "application/json"
         properties.deliveryMode = 2
@@ -159,8 +147,8 @@ actor SubmitSession {
             body: job.text
         )
         // Before the publish: the reply may be faster than the confirm.
-        if replies != nil { waiting[id, default: 0] += 1 }
-        try await currentPublisher().publish(message, for: Published(id: id, name: name))
+        if replies != nil { waiting[id, default: []].append(number) }
+        try await currentPublisher().publish(message, for: Published(id: id, number: number, name: name))
     }
 
     private func currentPublisher() -> JobPublisher<Published> {
@@ -175,10 +163,12 @@ actor SubmitSession {
     private func noteSettled(_ job: Published, _ fault: JobPublisher<Published>.Fault?) {
         guard let fault else {
             published += 1
+            if replies == nil { run.finish(job.number) }
             if showsProgress { publishProgress.show(published) }
             return
         }
-        _ = stopWaiting(for: job.id)
+        waiting[job.id]?.removeAll { $0 == job.number }
+        if waiting[job.id]?.isEmpty == true { waiting[job.id] = nil }
         switch fault {
         case .noQueue:
             fail("\(job.name): there is no queue \(queue); run a worker once, or run: seedream-worker topology declare")
@@ -202,11 +192,12 @@ actor SubmitSession {
         replyProgress = ProgressLine("replied", total: published)
     }
 
-    /// Notes one reply less to come; false if none was awaited.
-    private func stopWaiting(for id: ByteString) -> Bool {
-        guard let count = waiting[id] else { return false }
-        waiting[id] = count > 1 ? count - 1 : nil
-        return true
+    /// Notes one reply less to come; the number of its job.
+    private func stopWaiting(for id: ByteString) -> Int? {
+        guard var numbers = waiting[id], !numbers.isEmpty else { return nil }
+        let number = numbers.removeFirst()
+        waiting[id] = numbers.isEmpty ? nil : numbers
+        return number
     }
 
     /// Prints a reply; false after the last.
@@ -215,8 +206,9 @@ actor SubmitSession {
         guard let id = delivery.properties.correlationID, waiting[id] != nil else { return true }
         // With the images comes another one.
         let isLast = reply?["status"]?.text != "submitted" || reply?["follows"] != .boolean(true)
+        var number: Int?
         if isLast {
-            _ = stopWaiting(for: id)
+            number = stopWaiting(for: id)
             replied += 1
         }
         if Output.isInteractive { replyProgress.clear() }
@@ -224,19 +216,25 @@ actor SubmitSession {
         if reply?["status"]?.text != "submitted", reply?["status"]?.text != "completed" {
             failuresByCode[reply?["error"]?["code"]?.text ?? "unreadable_reply", default: 0] += 1
         }
-        if case .array(let elements)? = reply?["images"] { download(elements.compactMap { $0["url"]?.text }, of: id) }
+        var urls: [String] = []
+        if images != nil, case .array(let elements)? = reply?["images"] {
+            urls = elements.compactMap { $0["url"]?.text }
+        }
+        if let number { finish(number, of: id, urls) }
         if !isPublishing, showsProgress { replyProgress.show(replied) }
         return isPublishing || !waiting.isEmpty
     }
 
-    /// Saves the images of a reply beside all else, several at once.
-    private func download(_ urls: [String], of id: ByteString) {
-        guard let images else { return }
+    /// A job has its last reply: it is done, or its images are saved beside all else, several at once.
+    private func finish(_ number: Int, of id: ByteString, _ urls: [String]) {
+        guard let images, !urls.isEmpty else { return run.finish(number) }
+        var left = urls.count
         for (index, url) in urls.enumerated() {
             downloads.append(
                 Task {
                     await self.waitForDownload()
-                    await self.download(url, of: id, number: index + 1, into: images)
+                    if await self.download(url, of: id, number: index + 1, into: images) { left -= 1 }
+                    if left == 0 { self.run.finish(number) }
                     self.endDownload()
                 }
             )
@@ -262,7 +260,8 @@ actor SubmitSession {
         waitingDownloads.removeFirst().resume()
     }
 
-    private func download(_ url: String, of id: ByteString, number: Int, into images: ImageDirectory) async {
+    /// Whether the image is saved.
+    private func download(_ url: String, of id: ByteString, number: Int, into images: ImageDirectory) async -> Bool {
         do {
             if let file = images.file(of: id.text, number: number) { throw ImageDirectory.Exists(file: file) }
             guard !Task.isCancelled else { throw ImageFetch.Fault.failed(.cancelled) }
@@ -272,22 +271,18 @@ actor SubmitSession {
             }
             try images.keep(bytes, of: id.text, number: number)
             imagesSaved += 1
+            return true
         } catch {
             imagesMissing += 1
             replyProgress.clear()
             let reason = Terminal.plain("\(error)")
             Output.error("\(Terminal.plain(id.text)): image \(number) could not be saved: \(reason)")
+            return false
         }
     }
 
-    /// Waits until all images are saved that were told of, for as long as replies would have been waited for.
+    /// Waits until all images are saved that were told of, or the task is cancelled.
     func waitForImages() async {
-        let timer = deadline.map { deadline in
-            Task {
-                try await Task.sleep(until: deadline, clock: .continuous)
-                self.cancelDownloads()
-            }
-        }
         while let next = downloads.last {
             await withTaskCancellationHandler {
                 await next.value
@@ -296,27 +291,20 @@ actor SubmitSession {
             }
             downloads.removeAll { $0 == next }
         }
-        timer?.cancel()
     }
 
     private func cancelDownloads() {
         for download in downloads { download.cancel() }
     }
 
-    /// Waits until all replies are there, the time is over, or the task is cancelled.
-    func waitForReplies(_ timeout: Duration) async {
-        deadline = .now + timeout
+    /// Waits until all replies are there, or the task is cancelled.
+    func waitForReplies() async {
         guard let replyLoop, !waiting.isEmpty else { return }
-        let timer = Task {
-            try await Task.sleep(for: timeout)
-            replyLoop.cancel()
-        }
         await withTaskCancellationHandler {
             await replyLoop.value
         } onCancel: {
             replyLoop.cancel()
         }
-        timer.cancel()
         replyProgress.clear()
         if !connection.isOpen, !waiting.isEmpty {
             Output.error(
@@ -332,13 +320,16 @@ actor SubmitSession {
 
     var hasFailures: Bool { unpublished > 0 || imagesMissing > 0 || !waiting.isEmpty || !failuresByCode.isEmpty }
 
-    /// How to go on where not all were published.
+    /// Whether replies, or the publication of some jobs, are missing.
+    var isLeft: Bool { !waiting.isEmpty || isPublishing }
+
+    /// How to go on where not all were published, or replies are missing.
     ///
     /// Those on their way are published once more with the ids that they had, by which the worker knows them.
-    var resumption: String {
-        let settled = run.skipped + (publisher?.settled ?? 0)
-        return
-            "the first \(settled) jobs are dealt with; to go on, repeat the command with --resume \(run.prefix):\(settled)"
+    var howToGoOn: [String] { ["\(run.count) jobs are done; to go on with the others, run:", commandLine(run.text)] }
+
+    private func commandLine(_ resume: String) -> String {
+        CommandLineAgain.text(CommandLine.arguments, setting: "--resume", to: resume)
     }
 
     /// What became of the jobs, in one line.
@@ -357,7 +348,7 @@ actor SubmitSession {
                 parts.append("\(failed) failed (\(codes.joined(separator: ", ")))")
             }
             if !isPublishing, !waiting.isEmpty {
-                parts.append("\(waiting.values.reduce(0, +)) without a reply in time")
+                parts.append("\(waiting.values.reduce(0) { $0 + $1.count }) without a reply yet")
             }
         }
         return parts.joined(separator: ", ")

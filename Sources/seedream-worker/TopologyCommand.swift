@@ -15,11 +15,14 @@ struct TopologyCommand: AsyncParsableCommand {
     )
 
     /// `topology declare`: makes the queues that are missing.
-    struct Declare: AsyncParsableCommand {
+    struct Declare: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Declare all queues.",
             discussion: "Example: SEEDREAM_QUEUE_NAME=edits seedream-worker topology declare"
         )
+
+        @OptionGroup
+        var limits: CommandLimits
 
         @OptionGroup
         var flags: SettingFlags<TopologySettings>
@@ -30,11 +33,14 @@ struct TopologyCommand: AsyncParsableCommand {
     }
 
     /// `topology verify`: looks for the queues and changes nothing.
-    struct Verify: AsyncParsableCommand {
+    struct Verify: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Look whether all queues are there, and change nothing.",
             discussion: "Example: seedream-worker topology verify --amqp-url amqp://operator:password@broker/"
         )
+
+        @OptionGroup
+        var limits: CommandLimits
 
         @OptionGroup
         var flags: SettingFlags<TopologySettings>
@@ -45,7 +51,7 @@ struct TopologyCommand: AsyncParsableCommand {
     }
 
     /// `topology print`: RabbitMQ definitions, to be imported by an operator.
-    struct Print: AsyncParsableCommand {
+    struct Print: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Print the queues as RabbitMQ definitions.",
             discussion: """
@@ -62,6 +68,9 @@ struct TopologyCommand: AsyncParsableCommand {
             )
         )
         var brokerVersion: String?
+
+        @OptionGroup
+        var limits: CommandLimits
 
         @OptionGroup
         var flags: SettingFlags<TopologySettings>

@@ -164,6 +164,72 @@ extension ProgramTests {
             }
         }
 
+        @Test func `a broker without streams is told with what to set instead`() async throws {
+            let flags = [
+                "quorum_queue", "implicit_default_bindings", "virtual_host_metadata", "maintenance_mode_status",
+                "user_limits",
+            ]
+            let forced = flags.joined(separator: ",")
+            let advanced = "[{rabbit, [{forced_feature_flags_on_init, [\(forced)]}]}]."
+            try await PrivateBroker.with(advanced: advanced) { broker in
+                try await ServiceFixture.with(on: TestBroker(at: broker.nodes[0].urlText)) { service in
+                    let doctor = try await service.run(["doctor"])
+                    #expect(doctor.status == 1, "\(doctor.stdout)")
+                    #expect(doctor.stdout.contains("fault    journal  the broker has no streams"), "\(doctor.stdout)")
+                    #expect(doctor.stdout.contains("set journal.store to sqlite:PATH or memory"), "\(doctor.stdout)")
+                    let worker = try service.launchWorker()
+                    try await worker.waitForStderr("set journal.store to sqlite:PATH or memory")
+                    let other = try await service.run(["doctor"], ["SEEDREAM_JOURNAL_STORE": "memory"])
+                    #expect(other.status == 0, "\(other.stdout)")
+                }
+            }
+        }
+
+        @Test func `a command that an alarm blocks says so, and ends when it is told to`() async throws {
+            try await PrivateBroker.with { broker in
+                let node = broker.nodes[0]
+                try await ServiceFixture.with(on: TestBroker(at: node.urlText)) { service in
+                    let worker = try await service.startWorker()
+                    #expect(try await service.run(["fleet", "pause"]).status == 0)
+                    worker.signal(SIGTERM)
+                    #expect(try await worker.outcome().status == 0)
+                    try await service.publish(Array(repeating: ServiceFixture.job(), count: 3), to: "jobs.dlq")
+                    try await broker.control(node, "set_vm_memory_high_watermark", "0.00001")
+                    let job = ServiceFixture.job()
+                    for command in [
+                        ["submit", "-"], ["fleet", "resume"], ["dead-letters", "replay"], ["cancel", "a"],
+                    ] {
+                        let outcome = try await Program.run(
+                            command + ["--timeout", "3s"],
+                            environment: service.environment(),
+                            stdin: job
+                        )
+                        #expect(outcome.status == 69, "\(command): \(outcome)")
+                        #expect(
+                            outcome.stderr.contains("the broker blocks publishing: low on memory"),
+                            "\(command): \(outcome)"
+                        )
+                        let program = try Program(command, environment: service.environment())
+                        try program.feed(job)
+                        try await program.waitForStderr("the broker blocks publishing: low on memory")
+                        program.signal(SIGINT)
+                        let start = ContinuousClock.now
+                        #expect(try await program.outcome().status == 130, "\(command): \(program.stderr)")
+                        // Two are promised, on a machine that does nothing else.
+                        #expect(start.duration(to: .now) < .seconds(10), "\(command)")
+                    }
+                    let doctor = try await service.run(["doctor"])
+                    #expect(
+                        doctor.status == 1
+                            && doctor.stdout.contains("fault    broker   the broker blocks publishing: low on memory"),
+                        "\(doctor)"
+                    )
+                    try await broker.control(node, "set_vm_memory_high_watermark", "0.5")
+                    try await eventually("the letters are there") { try await service.ready("jobs.dlq") == 3 }
+                }
+            }
+        }
+
         @Test func `a requester that goes while its reply waits has it among the results`() async throws {
             try await PrivateBroker.with { broker in
                 let node = broker.nodes[0]

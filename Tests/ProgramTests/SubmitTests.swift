@@ -47,7 +47,7 @@ extension ProgramTests {
                 #expect(outcome.status == 130, "\(outcome.stderr)")
                 let token = try #require(outcome.stderr.split(separator: " ").last.map(String.init))
                     .trimmingCharacters(in: .newlines)
-                #expect(outcome.stderr.contains("interrupted: the first "))
+                #expect(outcome.stderr.contains("\nseedream-worker submit "), "\(outcome.stderr)")
                 let again = try await service.run(["submit", path, "--no-check", "--resume", token])
                 #expect(again.status == 0, "\(again.stderr)")
                 // What was on its way is there twice, under one id.
@@ -56,6 +56,65 @@ extension ProgramTests {
                 let jobs = try await service.broker.take(count, from: "jobs")
                 #expect(Set(jobs.compactMap { $0.properties.messageID?.text }).count == 30_000)
                 #expect(Set(jobs.compactMap { $0.json["prompt"]?.text }).count == 30_000)
+            }
+        }
+
+        @Test func `replies that were not waited for are printed by the command that is named`() async throws {
+            try await ServiceFixture.with { service in
+                // Two starts in ten seconds: some replies are there, and others not.
+                _ = try await service.startWorker([
+                    "SEEDREAM_WORKER_RATE_LIMIT": "2/1s", "SEEDREAM_WORKER_CONCURRENCY": "4",
+                ])
+                let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+                try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+                defer { try? FileManager.default.removeItem(at: directory) }
+                let file = directory.appendingPathComponent("my jobs.ndjson").path
+                try Data(String(repeating: ServiceFixture.job() + "\n", count: 12).utf8)
+                    .write(to: URL(fileURLWithPath: file))
+                let submit = try Program(["submit", file, "--wait"], environment: service.environment())
+                try await eventually("some replies") { submit.stdout.split(separator: "\n").count >= 3 }
+                submit.signal(SIGINT)
+                let outcome = try await submit.outcome()
+                #expect(outcome.status == 130, "\(outcome.stderr)")
+                let line = try #require(
+                    outcome.stderr.split(separator: "\n").last { $0.hasPrefix("seedream-worker submit") }
+                )
+                let programs = URL(fileURLWithPath: Program.path).deletingLastPathComponent().path
+                let rest = try await Program.run(
+                    ["-c", String(line)],
+                    environment: service.environment(["PATH": "\(programs):/usr/bin:/bin"]),
+                    executable: "/bin/sh"
+                )
+                #expect(rest.status == 0, "\(rest.stderr)")
+                let printed = (outcome.stdout + rest.stdout).split(separator: "\n")
+                    .compactMap { try? JSONValue(parsing: $0.utf8)["job_id"]?.text }
+                #expect(printed.count == 12 && Set(printed).count == 12, "each reply is printed once: \(printed)")
+                #expect(try await service.count("accepted") == 12)
+            }
+        }
+
+        @Test func `a time that has passed is told apart by what is missing`() async throws {
+            try await ServiceFixture.with { service in
+                _ = try await service.run(["topology", "declare"])
+                let replies = try await service.run(
+                    ["submit", "-", "--wait", "--timeout", "1s"],
+                    stdin: ServiceFixture.job()
+                )
+                #expect(replies.status == 1 && replies.stderr.contains("1 without a reply yet"), "\(replies)")
+                let silent = try await FaultProxy(target: Int(service.broker.url.port))
+                silent.silence(true)
+                let url = "amqp://guest:guest@127.0.0.1:\(silent.port)/"
+                for command in [["fleet"], ["dead-letters", "list"], ["submit", "-"], ["history"], ["results"]] {
+                    let outcome = try await Program.run(
+                        command + ["--timeout", "300ms"],
+                        environment: service.environment(["SEEDREAM_AMQP_URL": url]),
+                        stdin: ServiceFixture.job()
+                    )
+                    #expect(
+                        outcome.status == 69 && outcome.stderr.contains("not done within 300ms"),
+                        "\(command): \(outcome)"
+                    )
+                }
             }
         }
 

@@ -32,6 +32,9 @@ struct DeadLetterFlags<Settings: SettingChoice>: ParsableArguments {
     var limit: Int?
 
     @OptionGroup
+    var limits: CommandLimits
+
+    @OptionGroup
     var settings: SettingFlags<Settings>
 
     func validate() throws {

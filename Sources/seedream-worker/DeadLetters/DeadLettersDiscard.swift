@@ -6,7 +6,7 @@ import RabbitMQ
 
 extension DeadLetters {
     /// `dead-letters discard`: removes failed jobs for ever.
-    struct Discard: AsyncParsableCommand {
+    struct Discard: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Remove failed jobs for ever.",
             discussion: """
@@ -24,6 +24,8 @@ extension DeadLetters {
 
         @OptionGroup
         var flags: DeadLetterFlags<BrokerSettings>
+
+        var limits: CommandLimits { flags.limits }
 
         func validate() throws {
             guard all || flags.isFiltered else {

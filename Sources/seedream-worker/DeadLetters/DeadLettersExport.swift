@@ -4,7 +4,7 @@ import OperatorTools
 
 extension DeadLetters {
     /// `dead-letters export`: the failed jobs as NDJSON.
-    struct Export: AsyncParsableCommand {
+    struct Export: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Print the failed jobs as lines of JSON, to be corrected and submitted.",
             discussion: """
@@ -17,6 +17,8 @@ extension DeadLetters {
 
         @OptionGroup
         var flags: DeadLetterFlags<BrokerSettings>
+
+        var limits: CommandLimits { flags.limits }
 
         func run() async throws {
             var tally = Tally()

@@ -7,7 +7,7 @@ import SharedValues
 
 extension DeadLetters {
     /// `dead-letters list`: a count by code, then a table.
-    struct List: AsyncParsableCommand {
+    struct List: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Count the failed jobs by code, and show each in a line.",
             discussion: "Example: seedream-worker dead-letters list --code invalid_job --since 2h"
@@ -18,6 +18,8 @@ extension DeadLetters {
 
         @OptionGroup
         var flags: DeadLetterFlags<BrokerSettings>
+
+        var limits: CommandLimits { flags.limits }
 
         /// Lines of the table, without `--limit`.
         private static let usualLimit = 100

@@ -1,6 +1,7 @@
 import ArgumentParser
 import EditJob
 import EditWorker
+import NIOConcurrencyHelpers
 import OperatorTools
 import RabbitMQ
 import Settings
@@ -8,7 +9,7 @@ import SharedValues
 
 extension DeadLetters {
     /// `dead-letters replay`: failed jobs go to their queue again.
-    struct Replay: AsyncParsableCommand {
+    struct Replay: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Put failed jobs on their queue again.",
             discussion: """
@@ -52,6 +53,8 @@ extension DeadLetters {
         @OptionGroup
         var flags: DeadLetterFlags<ReplaySettings>
 
+        var limits: CommandLimits { flags.limits }
+
         func validate() throws {
             if let rate {
                 guard let limit = RateLimit(rate) else {
@@ -83,24 +86,21 @@ extension DeadLetters {
         func run() async throws {
             // Before the walk that replays, which holds the letters.
             let correction = edit ? try await edited() : nil
-            let (tally, isInterrupted) = try await Interruption.run {
-                var tally = Tally()
-                try await flags.walk(for: "replay") { walk, settings in
-                    let queue = ByteString(settings.queueName)
-                    // Another connection than the walk's, which stops reading while there is enough to do.
-                    let connection = try await BrokerSession.open(settings, for: "dead-letters replay")
-                    let publisher = try await connection.makePublisher()
-                    let requesters = BrokerSession.access(settings, for: "dead-letters replay").inspector
-                    defer { Task { await requesters.close() } }
-                    var options = options(queue)
-                    options.requesters = requesters
-                    if lookAgain { options.lookQueue = settings.queues.follow }
-                    options.unknownFields = settings.unknownFields
-                    options.correction = correction ?? options.correction
-                    try await replay(walk, options, over: publisher, &tally)
-                    await connection.close()
-                }
-                return tally
+            var tally = Tally()
+            try await flags.walk(for: "replay") { walk, settings in
+                let queue = ByteString(settings.queueName)
+                // Another connection than the walk's, which stops reading while there is enough to do.
+                let connection = try await BrokerSession.open(settings, for: "dead-letters replay")
+                let publisher = try await connection.makePublisher()
+                let requesters = BrokerSession.access(settings, for: "dead-letters replay").inspector
+                defer { Task { await requesters.close() } }
+                var options = options(queue)
+                options.requesters = requesters
+                if lookAgain { options.lookQueue = settings.queues.follow }
+                options.unknownFields = settings.unknownFields
+                options.correction = correction ?? options.correction
+                try await replay(walk, options, over: publisher, &tally)
+                await connection.close()
             }
             Output.error("\(tally.done) \(dryRun ? "would be replayed" : "replayed")\(tally.byCode)")
             if tally.withoutRequester > 0 {
@@ -116,7 +116,7 @@ extension DeadLetters {
                 )
             }
             if tally.invalid > 0 { Output.error("\(tally.invalid) cannot be corrected so and were left") }
-            if isInterrupted { throw ExitCode(ExitStatus.interrupted) }
+            guard CommandEnd.cause == nil else { return }
             if tally.invalid > 0 || tally.left > 0 || tally.noTask > 0, !dryRun {
                 throw ExitCode(ExitStatus.someFailed)
             }
@@ -152,7 +152,7 @@ extension DeadLetters {
                 throw ExitCode(ExitStatus.someFailed)
             }
             let file = try EditedFile(body)
-            guard let text = try file.edit() else {
+            guard let text = try CommandEnd.lendingTerminal(file.edit) else {
                 Output.error("nothing was changed, and nothing is replayed")
                 throw ExitCode(ExitStatus.someFailed)
             }
@@ -177,7 +177,16 @@ extension DeadLetters {
                 dryRun ? "seen" : "replayed",
                 total: flags.isFiltered ? limit : walk.count
             )
-            var counted = tally
+            let done = NIOLockedValueBox(tally)
+            CommandEnd.report {
+                let tally = done.withLockedValue { $0 }
+                return [
+                    "\(tally.done) replayed\(tally.byCode), and perhaps those on their way; all others are where they were"
+                ]
+            }
+            var counted = tally {
+                didSet { done.withLockedValue { $0 = counted } }
+            }
             let replay = OperatorTools.Replay(walk, over: publisher, options) { event in
                 switch event {
                 case .replayed(let letter, let newID):

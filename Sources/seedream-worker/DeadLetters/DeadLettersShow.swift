@@ -9,7 +9,7 @@ import SharedValues
 
 extension DeadLetters {
     /// `dead-letters show`: one failed job, whole.
-    struct Show: AsyncParsableCommand {
+    struct Show: BrokerCommand {
         static let configuration = CommandConfiguration(
             abstract: "Show all that is known of failed jobs.",
             discussion: "Example: seedream-worker dead-letters show order-4711 --body"
@@ -23,6 +23,8 @@ extension DeadLetters {
 
         @OptionGroup
         var flags: DeadLetterFlags<BrokerSettings>
+
+        var limits: CommandLimits { flags.limits }
 
         func run() async throws {
             var flags = flags

@@ -3,12 +3,41 @@ import NIOPosix
 import SeedreamAPI
 import Settings
 
-/// The API's part of `doctor`: the way there, and no request.
+/// The API's part of `doctor`: the way there, and whether it takes the token; nothing that costs.
 enum APIExamination {
-    static func examine(_ settings: WorkerSettings, _ tell: (Finding) -> Void) async {
+    /// No task has this name.
+    private static let noTask = "00000000-0000-0000-0000-000000000000"
+
+    /// Whether the API takes the token; nil if that cannot be known.
+    static func examine(_ settings: WorkerSettings, token: String?, _ tell: (Finding) -> Void) async -> Bool? {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        tell(await reach(settings, group))
+        let way = await reach(settings, group)
+        tell(way)
         try? await group.shutdownGracefully()
+        guard way.status == .ok, let token else { return nil }
+        let (finding, isTaken) = await tryToken(token, settings)
+        tell(finding)
+        return isTaken
+    }
+
+    /// Looks at a task that does not exist, which is free.
+    private static func tryToken(_ token: String, _ settings: WorkerSettings) async -> (Finding, isTaken: Bool?) {
+        let result: SubmissionResult
+        do {
+            let client = try settings.lookingClient()
+            result = await client.look(atTask: noTask, token: token)
+            try? await client.shutdown()
+        } catch {
+            return (.warning("token", "could not be tried: \(error)"), nil)
+        }
+        let status = TaskStatusTable.status(of: result)
+        if status.isAnswer { return (.ok("token", "the API takes it, as a look at a task shows"), true) }
+        if case .noAnswer(_, isTokenRefused: true) = status {
+            let finding = Finding.fault("token", "the API refuses it", remedy: GateReason.auth.remedy)
+            return (finding, false)
+        }
+        let seen = TaskStatusTable.description(of: result)
+        return (.warning("token", "could not be tried: a look at a task got \(seen)"), nil)
     }
 
     private static func reach(_ settings: WorkerSettings, _ group: MultiThreadedEventLoopGroup) async -> Finding {

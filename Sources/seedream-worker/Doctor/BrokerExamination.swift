@@ -1,4 +1,5 @@
 import EditWorker
+import OperatorTools
 import RabbitMQ
 import Settings
 import SharedValues
@@ -16,8 +17,12 @@ struct BrokerExamination {
         topology = settings.topology
     }
 
-    func examine(_ tell: (Finding) -> Void) async {
-        var usable: (url: AMQPURL, major: Int)?
+    /// The node that was reached, and RabbitMQ's major version.
+    typealias Way = (url: AMQPURL, major: Int)
+
+    /// Tries all nodes; nil if none can be used.
+    func reach(_ tell: (Finding) -> Void) async -> Way? {
+        var usable: Way?
         var refused: [AMQPError] = []
         for url in settings.amqpURLs {
             do throws(AMQPError) {
@@ -39,11 +44,52 @@ struct BrokerExamination {
                     : .warning("broker", error.message, remedy: error.remedy)
             )
         }
-        guard let usable else { return }
-        for declaration in topology.declarations(brokerMajor: usable.major) {
-            tell(await examine(declaration, usable.url, major: usable.major))
+        return usable
+    }
+
+    /// Looks at everything on a broker that answers; `fleet` says what the workers do, if that is known.
+    func examine(_ way: Way, _ fleet: FleetView?, _ tell: (Finding) -> Void) async {
+        tell(await PublishingExamination.examine { () throws(AMQPError) in try await open(way.url) })
+        var missing: [ByteString] = []
+        var mayNotDeclare: AMQPError?
+        for declaration in topology.declarations(brokerMajor: way.major) {
+            switch await examine(declaration, way.url, major: way.major, fleet) {
+            case .found(let finding): tell(finding)
+            case .missing: missing.append(declaration.name)
+            case .notAllowed(let finding, let error):
+                tell(finding)
+                mayNotDeclare = error
+            }
+        }
+        if !missing.isEmpty { tell(judge(missing)) }
+        if let mayNotDeclare {
+            tell(
+                .fault(
+                    "rights",
+                    "this user may not declare the queues, as queue.topology=declare does: \(mayNotDeclare.message)",
+                    remedy: "set queue.topology to verify, or give the user the right to configure them"
+                )
+            )
         }
         tell(timeouts)
+    }
+
+    private func judge(_ missing: [ByteString]) -> Finding {
+        let names = missing.map(\.text).joined(separator: ", ")
+        return topology.mode == .declare
+            ? .ok("queue", "not there yet, a worker declares them: \(names)")
+            : .fault(
+                "queue",
+                "missing, and queue.topology is verify: \(names)",
+                remedy: "run, as a user who may: seedream-worker topology declare"
+            )
+    }
+
+    private enum Result {
+        case found(Finding)
+        case missing
+        /// It is there, and this user may not declare it.
+        case notAllowed(Finding, AMQPError)
     }
 
     private func open(_ url: AMQPURL) async throws(AMQPError) -> AMQPConnection {
@@ -62,7 +108,12 @@ struct BrokerExamination {
     /// Asks for a queue, and if it is there, whether its arguments are those of the topology.
     ///
     /// A declaration of a queue that is there changes nothing. A refusal ends the connection, so each has its own.
-    private func examine(_ declaration: QueueDeclaration, _ url: AMQPURL, major: Int) async -> Finding {
+    private func examine(
+        _ declaration: QueueDeclaration,
+        _ url: AMQPURL,
+        major: Int,
+        _ fleet: FleetView?
+    ) async -> Result {
         let check = "queue"
         let status: QueueStatus
         do throws(AMQPError) {
@@ -71,31 +122,27 @@ struct BrokerExamination {
             let refusal = await Self.refusal(of: declaration, on: connection)
             await connection.close()
             switch refusal?.code {
-            // A user who may not declare verifies only; the arguments are the operator's.
-            case nil, .accessRefused: break
+            case nil: break
+            // Who verifies need not declare; the arguments are the operator's.
+            case .accessRefused:
+                if let refusal, topology.mode == .declare {
+                    return .notAllowed(judge(declaration.name, status, fleet), refusal)
+                }
             case .preconditionFailed:
                 let message = refusal?.message ?? ""
-                if let finding = dropping(declaration.name, message, major: major) { return finding }
+                if let finding = dropping(declaration.name, message, major: major) { return .found(finding) }
                 // In verify mode the operator may have set the same through policies.
-                guard topology.mode == .declare else { return judge(declaration.name, status) }
-                return .fault(
-                    check,
-                    message,
-                    remedy: "delete the queue when it is empty, or change queue.type and retry.delays to what it is"
-                )
+                guard topology.mode == .declare else { return .found(judge(declaration.name, status, fleet)) }
+                let remedy = "delete the queue when it is empty, or change queue.type and retry.delays to what it is"
+                return .found(.fault(check, message, remedy: remedy))
             default:
                 if let refusal { throw refusal }
             }
         } catch {
-            guard error.code == .notFound else {
-                return .fault(check, "\(declaration.name): \(error.message)", remedy: error.remedy)
-            }
-            let remedy = "run: seedream-worker topology declare"
-            return topology.mode == .declare
-                ? .warning(check, "\(declaration.name) is not there yet; a worker declares it", remedy: remedy)
-                : .fault(check, "\(declaration.name) is missing, and queue.topology is verify", remedy: remedy)
+            guard error.code != .notFound else { return .missing }
+            return .found(.fault(check, "\(declaration.name): \(error.message)", remedy: error.remedy))
         }
-        return judge(declaration.name, status)
+        return .found(judge(declaration.name, status, fleet))
     }
 
     /// Why the broker would not declare the queue; nil if it did.
@@ -132,7 +179,7 @@ struct BrokerExamination {
             : .warning("queue", "\(message), unless a policy says -1", remedy: remedy)
     }
 
-    private func judge(_ name: ByteString, _ status: QueueStatus) -> Finding {
+    private func judge(_ name: ByteString, _ status: QueueStatus, _ fleet: FleetView?) -> Finding {
         let message = "\(name): \(status.messageCount) ready, \(status.consumerCount) consumers"
         let queues = topology.queues
         switch name {
@@ -142,8 +189,12 @@ struct BrokerExamination {
             return .warning("queue", message, remedy: "see: seedream-worker dead-letters list --unknown")
         case queues.results where status.messageCount > 0 && status.consumerCount == 0:
             return .warning("queue", message, remedy: "read and remove them: seedream-worker results")
-        case queues.jobs where status.messageCount > 0 && status.consumerCount == 0,
-            queues.undelivered where status.messageCount > 0 && status.consumerCount == 0:
+        case queues.jobs where status.messageCount > 0 && status.consumerCount == 0:
+            // Workers that live and take nothing have their reason, which stands under "fleet".
+            let isIdle = fleet.map { $0.pausedFor != nil || !$0.replicas.isEmpty } ?? false
+            guard !isIdle else { return .ok("queue", "\(message), for what stands under fleet") }
+            return .warning("queue", message, remedy: "start a worker: seedream-worker run")
+        case queues.undelivered where status.messageCount > 0 && status.consumerCount == 0:
             return .warning("queue", message, remedy: "start a worker: seedream-worker run")
         default:
             return .ok("queue", message)

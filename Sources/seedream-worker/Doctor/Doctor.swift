@@ -1,4 +1,5 @@
 import ArgumentParser
+import EditJob
 import EditWorker
 import Glibc
 import JSON
@@ -7,7 +8,7 @@ import Ledger
 import Settings
 
 /// `doctor`: whether a worker would work here, and what to do where it would not.
-struct Doctor: AsyncParsableCommand {
+struct Doctor: BrokerCommand {
     static let configuration = CommandConfiguration(
         abstract: "Check settings, broker, API and journal, and say what to do.",
         discussion: """
@@ -19,6 +20,9 @@ struct Doctor: AsyncParsableCommand {
 
     @Option(help: "The form of the output.")
     var format = OutputFormat.text
+
+    @OptionGroup
+    var limits: CommandLimits
 
     @OptionGroup
     var flags: SettingFlags<AllSettings>
@@ -57,41 +61,50 @@ struct Doctor: AsyncParsableCommand {
             return
         }
         tell(.ok("settings", "all can be read; see: seedream-worker settings"))
-        tell(token(settings))
-        await BrokerExamination(settings).examine(tell)
-        await APIExamination.examine(settings, tell)
-        await tell(journal(settings))
+        let (ofToken, token) = token(settings)
+        tell(ofToken)
+        let broker = BrokerExamination(settings)
+        let way = await broker.reach(tell)
+        let isTokenTaken = await APIExamination.examine(settings, token: token, tell)
+        // Of a broker that cannot be reached nothing else is to be said: one cause is one fault.
+        if let way {
+            let fleet = settings.journalStore == .ledger ? await LedgerExamination.fleet(settings) : nil
+            await broker.examine(way, fleet, tell)
+            if let fleet {
+                for finding in FleetExamination.findings(fleet, isTokenTaken: isTokenTaken) { tell(finding) }
+            }
+        }
+        if way != nil || settings.journalStore != .ledger { await tell(journal(settings, brokerMajor: way?.major)) }
         tell(descriptors(settings))
     }
 
-    private static func token(_ settings: WorkerSettings) -> Finding {
+    private static func token(_ settings: WorkerSettings) -> (finding: Finding, token: String?) {
         switch settings.apiToken {
-        case .value:
-            return .warning(
+        case .value(let token):
+            let finding = Finding.warning(
                 "token",
                 "is given as a value, and a new one needs a new start",
                 remedy: "put it in a file and set SEEDREAM_API_TOKEN_FILE to its path"
             )
+            return (finding, token)
         case .file(let path):
             do {
-                _ = try TokenSource(path: path)
-                return .ok("token", "is read from \(path)")
+                let token = try TokenSource(path: path).token
+                return (.ok("token", "is read from \(path)"), token)
             } catch {
-                return .fault("token", "\(error)", remedy: "set SEEDREAM_API_TOKEN_FILE to a file with the token")
+                let remedy = "set SEEDREAM_API_TOKEN_FILE to a file with the token"
+                return (.fault("token", "\(error)", remedy: remedy), nil)
             }
         case nil:
-            return .fault(
-                "token",
-                "is missing",
-                remedy: "set SEEDREAM_API_TOKEN_FILE to the path of a file with the token"
-            )
+            let remedy = "set SEEDREAM_API_TOKEN_FILE to the path of a file with the token"
+            return (.fault("token", "is missing", remedy: remedy), nil)
         }
     }
 
-    private static func journal(_ settings: WorkerSettings) async -> Finding {
+    private static func journal(_ settings: WorkerSettings, brokerMajor: Int?) async -> Finding {
         switch settings.journalStore {
         case .ledger:
-            return await LedgerExamination.examine(settings)
+            return await LedgerExamination.examine(settings, brokerMajor: brokerMajor)
         case .memory:
             return .ok("journal", "in memory: a worker that is killed forgets it; ledger and sqlite:PATH survive")
         case .sqlite(let path):
@@ -109,7 +122,10 @@ struct Doctor: AsyncParsableCommand {
             }
             do {
                 let journal = try SQLiteJournal(path: path)
-                try await journal.sweep(before: .min)
+                // As a worker writes: a full disk refuses that, and nothing less.
+                let entry = "doctor \(UInt64.random(in: .min ... .max))"
+                _ = try await journal.begin(JournalRequest(id: entry, digest: BodyDigest([])))
+                try await journal.finish(entry, .released)
                 await journal.close()
                 return .ok("journal", "\(path) can be written")
             } catch {

@@ -9,7 +9,34 @@ import SharedValues
 
 /// The ledger's part of `doctor`: whether it can be used, and whether the replicas agree.
 enum LedgerExamination {
-    static func examine(_ settings: WorkerSettings) async -> Finding {
+    /// What the workers say of themselves; nil if there is no ledger, or it cannot be read.
+    static func fleet(_ settings: WorkerSettings) async -> FleetView? {
+        guard let connection = try? await open(settings) else { return nil }
+        let fleet = try? await FleetView.read(settings.queues.ledger, on: connection)
+        await connection.close()
+        return fleet
+    }
+
+    /// Whether the broker has streams; a declaration that no broker accepts tells it, and changes nothing.
+    private static func fault(ofStreamsAt settings: WorkerSettings) async -> AMQPError? {
+        do throws(AMQPError) {
+            let connection = try await open(settings)
+            let impossible = QueueDeclaration(
+                name: ByteString("seedream-worker.doctor.\(UInt64.random(in: .min ... .max))"),
+                exclusive: true,
+                arguments: ["x-queue-type": .text("stream")]
+            )
+            _ = try await connection.declare(impossible)
+            await connection.close()
+            return nil
+        } catch {
+            // What is refused is that a stream be exclusive; and who may not declare has nothing to learn from it.
+            let isAboutStreams = error.code != .preconditionFailed && error.code != .accessRefused
+            return isAboutStreams && LedgerJournal.isWithoutStreams(error) ? error : nil
+        }
+    }
+
+    static func examine(_ settings: WorkerSettings, brokerMajor: Int?) async -> Finding {
         let stream = settings.queues.ledger
         do throws(AMQPError) {
             let connection = try await open(settings)
@@ -37,6 +64,13 @@ enum LedgerExamination {
         } catch {
             switch error.code {
             case .notFound:
+                if let fault = await fault(ofStreamsAt: settings) {
+                    return .fault(
+                        "journal",
+                        "the broker has no streams: \(fault.message)",
+                        remedy: LedgerJournal.withoutStreams
+                    )
+                }
                 return judgeRetention(settings)
                     ?? .ok("journal", "\(stream) is not there yet; the first worker makes it")
             case .accessRefused:
@@ -63,7 +97,7 @@ enum LedgerExamination {
         let names = strangers.keys.sorted().prefix(5).joined(separator: ", ")
         return .fault(
             "journal",
-            "\(strangers.values.reduce(0, +)) messages of \(stream) are of users whose records do not count for \(user): \(names)",
+            "users whose records do not count for \(user) have written to \(stream): \(names)",
             remedy: "add them to journal.writers, or take their right to write to the ledger away"
         )
     }
