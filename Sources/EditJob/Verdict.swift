@@ -29,14 +29,6 @@ package enum Verdict: Hashable, Sendable {
         self = failure.charged == .maybe ? .unknown(failure) : .refused(failure)
     }
 
-    /// Whether the job is not submitted again by itself.
-    package var isFinal: Bool {
-        switch self {
-        case .accepted, .refused, .unknown: true
-        case .retry, .givenBack: false
-        }
-    }
-
     /// Why the job has failed; nil if it has not.
     package var failure: JobFailure? {
         switch self {

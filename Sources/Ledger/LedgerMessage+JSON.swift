@@ -90,11 +90,13 @@ extension LedgerRecord {
         case .abandon(let id, let begun):
             add("job", .string(id))
             add("begun", begun.json)
-        case .withdrawn(let id): add("job", .string(id))
-        case .cancel(let ids, let reason):
-            add("jobs", .array(ids.map { .string($0) }))
+        case .withdrawn(let id, let replay):
+            add("job", .string(id))
+            add("replay", replay > 0 ? .integer(replay) : nil)
+        case .cancel(let jobs, let reason):
+            add("jobs", .array(jobs.map(\.json)))
             add("reason", reason.isEmpty ? nil : .string(reason))
-        case .lift(let ids): add("jobs", .array(ids.map { .string($0) }))
+        case .lift(let jobs): add("jobs", .array(jobs.map(\.json)))
         case .hello(let greeting):
             add("version", .string(greeting.version))
             let settings = greeting.settings.sorted { $0.key < $1.key }
@@ -137,7 +139,8 @@ extension LedgerRecord {
             case .retry, .givenBack: return !end.mayBeDuplicate
             case .refused, .unknown: return false
             }
-        case .settled, .withdrawn: return true
+        case .settled: return true
+        case .withdrawn(_, let replay): return replay >= 0
         default: return false
         }
     }
@@ -169,9 +172,10 @@ extension LedgerRecord {
         case "abandon":
             guard let id, let begun = LedgerMessage.ID(json["begun"]) else { return nil }
             return .abandon(id: id, begun: begun)
-        case "withdrawn": return id.map { .withdrawn(id: $0) }
-        case "cancel": return json.texts("jobs").map { .cancel(ids: $0, reason: json["reason"]?.text ?? "") }
-        case "lift": return json.texts("jobs").map { .lift(ids: $0) }
+        case "withdrawn": return id.map { .withdrawn(id: $0, replay: max(0, json["replay"]?.exactInteger ?? 0)) }
+        case "cancel":
+            return json.all("jobs") { CancelledJob($0) }.map { .cancel($0, reason: json["reason"]?.text ?? "") }
+        case "lift": return json.all("jobs") { LiftedJob($0) }.map { .lift($0) }
         case "hello":
             var settings: [String: String] = [:]
             if case .object(let members)? = json["settings"] {
@@ -211,6 +215,36 @@ extension LedgerRecord {
         case "alive": return .alive(LedgerReport(json))
         default: return nil
         }
+    }
+}
+
+extension CancelledJob {
+    fileprivate var json: JSONValue {
+        var members = [JSONMember("job", .string(id))]
+        if let replay { members.append(JSONMember("replay", .integer(replay))) }
+        if let allowed { members.append(JSONMember("allowed", .string(allowed.hexadecimal))) }
+        return .object(members)
+    }
+
+    fileprivate init?(_ json: JSONValue) {
+        guard let id = json["job"]?.text else { return nil }
+        self.init(
+            id: id,
+            replay: json["replay"]?.exactInteger.map { max(0, $0) },
+            allowed: json["allowed"]?.text.flatMap { BodyDigest(hexadecimal: $0) }
+        )
+    }
+}
+
+extension LiftedJob {
+    fileprivate var json: JSONValue {
+        .object([JSONMember("job", .string(id)), JSONMember("digest", .string(digest.hexadecimal))])
+    }
+
+    fileprivate init?(_ json: JSONValue) {
+        guard let id = json["job"]?.text, let digest = json["digest"]?.text.flatMap({ BodyDigest(hexadecimal: $0) })
+        else { return nil }
+        self.init(id: id, digest: digest)
     }
 }
 
@@ -352,11 +386,11 @@ extension JSONValue {
         self[name]?.exactInteger.flatMap { (0...1 << 60).contains($0) ? $0 : nil }
     }
 
-    /// An array of texts; nil of anything else.
-    fileprivate func texts(_ name: String) -> [String]? {
+    /// An array of which each element can be read; nil of anything else.
+    fileprivate func all<Element>(_ name: String, _ read: (JSONValue) -> Element?) -> [Element]? {
         guard case .array(let elements)? = self[name] else { return nil }
-        let texts = elements.compactMap(\.text)
-        return texts.count == elements.count ? texts : nil
+        let all = elements.compactMap(read)
+        return all.count == elements.count ? all : nil
     }
 
     /// A whole number within a range; nil of anything else.

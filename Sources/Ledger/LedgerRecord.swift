@@ -59,11 +59,13 @@ package enum LedgerRecord: Hashable, Sendable {
     /// The replica that began the job with that message is gone, and how the submission ended is unknown.
     case abandon(id: String, begun: LedgerMessage.ID)
     /// The broker has taken the job out of its queue: what was delivered before this is read does not begin any more.
-    case withdrawn(id: String)
+    ///
+    /// `replay` is which replay of the job that was.
+    case withdrawn(id: String, replay: Int64)
     /// An operator does not want these jobs to be submitted.
-    case cancel(ids: [String], reason: String)
-    /// Ends what an operator has said of these jobs.
-    case lift(ids: [String])
+    case cancel([CancelledJob], reason: String)
+    /// These jobs, with that content, may be submitted after all.
+    case lift([LiftedJob])
     /// The replica has a connection.
     indirect case hello(LedgerGreeting)
     /// The replica ends in good order.
@@ -125,6 +127,18 @@ package enum LedgerRecord: Hashable, Sendable {
         "closed", "probe", "opened",
         "pause", "resume", "alive", "followed", "unknown", "stranger",
     ]
+}
+
+/// A job that may be submitted in spite of an order to cancel it.
+package struct LiftedJob: Hashable, Sendable {
+    package let id: String
+    /// What would be submitted.
+    package let digest: BodyDigest
+
+    package init(id: String, digest: BodyDigest) {
+        self.id = id
+        self.digest = digest
+    }
 }
 
 /// What a replica says of itself.

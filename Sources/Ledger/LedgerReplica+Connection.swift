@@ -131,6 +131,7 @@ extension LedgerReplica {
         losses += 1
         forgetWitnesses(at: now)
         missing = Set(kept.map(\.id)).union(submitting.values.map(\.begun))
+        missing.formUnion(state.standingOrders.map(\.id))
         missing.formUnion([state.fleet.pause?.message, state.fleet.closure?.message].compactMap { $0 })
     }
 

@@ -63,10 +63,11 @@ extension LedgerReplica {
             // know that its delivery is gone, must not begin it behind the answer.
             wanting[waiter]?.stage = .asking
             wait(waiter, at: now)
-            return write(.withdrawn(id: request.id), waiter)
+            return write(.withdrawn(id: request.id, replay: request.replay), waiter)
         }
         let known = state.answer(to: request, by: name, at: now.wall)
-        guard known.mustBeWritten else { return follow(known, waiter, wasWritten: false, at: now) }
+        let isOutdated = isWithdrawn(request) || isLost(request) && known.prior.allowsSubmission
+        guard known.mustBeWritten, !isOutdated else { return follow(known, waiter, wasWritten: false, at: now) }
         wanting[waiter]?.stage = .writing
         wait(waiter, at: now)
         return write(.begin(request), waiter)

@@ -67,7 +67,9 @@ extension LedgerReplica {
         readSinceTick += 1
         let isNew = !state.hasApplied(message)
         reads += 1
-        if isNew { for case .withdrawn(let id) in message.records { withdrawn.note(id, at: reads) } }
+        if isNew {
+            for case .withdrawn(let id, _) in message.records { withdrawn.note(id, at: reads, now.monotonic) }
+        }
         if isReadingAgain { missing.remove(message.id) }
         let answers = state.apply(message, at: offset)
         if !message.records.contains(where: \.mayBeWrittenAgain) { anchor = offset }
@@ -195,6 +197,7 @@ extension LedgerReplica {
             )
             add(closed.message, closed.writer, closed.at, [record])
         }
+        messages += state.standingOrders.filter { missing.contains($0.id) }
         // Begun longer ago than messages are kept.
         let begun = Dictionary(grouping: submitting.values) { $0.begun }
         for (id, jobs) in begun.sorted(by: { $0.key.number < $1.key.number }) {
@@ -224,13 +227,8 @@ extension LedgerRecord {
         }
     }
 
-    /// What it is worth where records are counted to bound their memory.
-    var weight: Int {
-        switch self {
-        case .cancel(let ids, _), .lift(let ids): max(1, ids.count)
-        default: 1
-        }
-    }
+    /// Whether the fold tells what of it stands: an order may be about more jobs than records are kept.
+    var standsInFold: Bool { ["cancel", "lift"].contains(kind) }
 
     /// Whether a replica may write it again, also one of a later version whose record this one cannot read.
     var mayBeWrittenAgain: Bool {

@@ -73,14 +73,14 @@ extension LedgerReplica {
         var answers = answers.makeIterator()
         var kept = message
         kept.records = message.records.filter { record in
-            guard case .begin = record else { return record.outlivesStream }
-            return answers.next().map { $0.hasBegun || $0.isCancelled } == true
+            guard case .begin = record else { return record.outlivesStream && !record.standsInFold }
+            return answers.next()?.hasBegun == true
         }
         guard !kept.records.isEmpty else { return }
         self.kept.append(kept)
-        keptRecords += kept.weight
+        keptRecords += kept.records.count
         while self.kept.count > Self.mostKept.messages || keptRecords > Self.mostKept.records {
-            keptRecords -= self.kept.removeFirst().weight
+            keptRecords -= self.kept.removeFirst().records.count
         }
     }
 
@@ -106,8 +106,4 @@ extension LedgerReplica {
         waitingForReady = []
         return effects + failWanting(Self.silent)
     }
-}
-
-extension LedgerMessage {
-    fileprivate var weight: Int { records.reduce(0) { $0 + $1.weight } }
 }

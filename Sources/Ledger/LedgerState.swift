@@ -111,6 +111,9 @@ package struct LedgerState: Hashable, Sendable {
         return open.holder == holder && !owner.isEmpty
     }
 
+    /// The messages that say which orders to cancel stand.
+    var standingOrders: [LedgerMessage] { cancellations.messages }
+
     /// Whether an operator has cancelled a job, unless it is replayed.
     package func isCancelled(_ id: String) -> Bool { cancellations.contains(id) }
 
@@ -149,14 +152,15 @@ package struct LedgerState: Hashable, Sendable {
             case .end(let id, let end): self.end(id, end, by: message.replica, at: message.at, offset)
             case .settled(let id): settled(id, at: message.at)
             case .abandon(let id, let begun): abandon(id, begun)
-            case .cancel(let ids, let reason):
-                for id in ids where mayBeCancelled(id) { cancellations.cancel(id, reason, by: message, at: offset) }
-            case .lift(let ids): for id in ids { cancellations.lift(id) }
+            case .cancel(let jobs, let reason):
+                for job in jobs where mayBeCancelled(job) { cancellations.cancel(job, reason, by: message, at: offset) }
+            case .lift(let jobs): for job in jobs { cancellations.lift(job.id, for: job.digest) }
+            case .withdrawn(let id, let replay): cancellations.met(id, replay: replay)
             case .gap: (gap, knownFrom) = (message.id, nil)
             case .known(let from, let gap, let read): learn(from, since: gap, inStreamWith: read)
             case .alive(let report):
                 if let from = report.known { learn(from, since: report.gap, inStreamWith: report.read) }
-            case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .followed, .withdrawn, .unknown: break
+            case .hello, .bye, .slots, .closed, .probe, .opened, .pause, .resume, .followed, .unknown: break
             }
         }
         return answers
@@ -254,7 +258,8 @@ package struct LedgerState: Hashable, Sendable {
         _ offset: Int64
     ) -> Answer {
         let (answer, write) = decide(request, by: holder.replica, at: now)
-        if answer.isCancelled || answer.hasBegun { cancellations.met(request, isRefused: answer.isCancelled) }
+        if answer.isCancelled { cancellations.met(request.id, replay: request.replay) }
+        if answer.hasBegun { cancellations.begun(request) }
         if let write {
             // One that is over the budget here may not be for its writer, who takes it back if it is: it has begun.
             if !write.isFinished, !answer.isOverBudget {
@@ -282,8 +287,11 @@ package struct LedgerState: Hashable, Sendable {
             open[id] = nil
             return
         }
-        // It came too late for this submission; what a person makes of its end later is another matter.
-        if end.verdict.isFinal { cancellations.lift(id) }
+        switch end.verdict {
+        // It came too late, and no other publication is submitted either: what a person makes of it is another matter.
+        case .accepted, .unknown: cancellations.forget(id)
+        case .refused, .retry, .givenBack: break
+        }
         if let row = LedgerTable.Row(entry, at: offset), row.isPackable {
             finished[id] = row
             open[id] = nil
@@ -312,10 +320,12 @@ package struct LedgerState: Hashable, Sendable {
         }
     }
 
-    /// Not a job that has an end for which it may have been charged: a person decides on its replay.
-    private func mayBeCancelled(_ id: String) -> Bool {
-        if case .begun? = open[id]?.entry.state { return true }
-        switch progress(of: id) {
+    /// Not a job that has an end for which it may have been charged, unless a replay of it was seen to wait: a person decides on
+    /// its next one.
+    private func mayBeCancelled(_ job: CancelledJob) -> Bool {
+        if job.replay != nil { return true }
+        if case .begun? = open[job.id]?.entry.state { return true }
+        switch progress(of: job.id) {
         case .notSubmitted, .running, .refused: return true
         case .accepted, .unknown: return false
         }

@@ -23,8 +23,6 @@ package struct JobCancellation {
     /// The keys of the jobs, in the order in which they were cancelled.
     package private(set) var ids: [String] = []
     private var seen: Set<String> = []
-    /// Those that take no orders of this user, though others do.
-    package var fault: OperatorRecords.NotHeard? { records.fault }
 
     /// Begins to cancel; `writer` says who does, and `reason` why.
     ///
@@ -33,40 +31,43 @@ package struct JobCancellation {
         self.stream = stream
         self.connection = connection
         self.reason = JobCopy.cut(reason, to: 500)
-        records = try await OperatorRecords(by: writer, in: stream, on: connection)
+        // Replicas that do not all take an order would not agree any more on which submissions have begun.
+        records = try await OperatorRecords(by: writer, in: stream, on: connection, allMustHear: true)
     }
 
     /// Cancels jobs by their keys; the order stands when this returns.
     ///
     /// Throws `AMQPError`.
     package mutating func cancel(
-        _ keys: [String],
+        _ jobs: [CancelledJob],
         isolation: isolated (any Actor)? = #isolation
     ) async throws(AMQPError) {
-        for part in Self.parts(of: keys.filter { seen.insert($0).inserted }) {
-            try await records.write([.cancel(ids: part, reason: reason)])
-            ids += part
+        for part in Self.parts(of: jobs.filter { seen.insert($0.id).inserted }, { $0.id }) {
+            try await records.write([.cancel(part, reason: reason)])
+            ids += part.map(\.id)
         }
     }
 
-    /// Lifts what was said of jobs.
+    /// Lets jobs be submitted in spite of earlier orders.
     ///
     /// Throws `AMQPError`.
-    package mutating func lift(_ keys: [String], isolation: isolated (any Actor)? = #isolation) async throws(AMQPError)
-    {
-        for part in Self.parts(of: keys) { try await records.write([.lift(ids: part)]) }
+    package mutating func lift(
+        _ jobs: [LiftedJob],
+        isolation: isolated (any Actor)? = #isolation
+    ) async throws(AMQPError) {
+        for part in Self.parts(of: jobs, { $0.id }) { try await records.write([.lift(part)]) }
     }
 
-    private static func parts(of keys: [String]) -> [[String]] {
-        var parts: [[String]] = []
+    private static func parts<Job>(of jobs: [Job], _ id: (Job) -> String) -> [[Job]] {
+        var parts: [[Job]] = []
         var bytes = 0
-        for key in keys {
-            bytes += key.utf8.count + 3
+        for job in jobs {
+            bytes += id(job).utf8.count + 60
             if parts.isEmpty || bytes > mostInMessage.bytes || parts[parts.count - 1].count >= mostInMessage.ids {
                 parts.append([])
-                bytes = key.utf8.count + 3
+                bytes = id(job).utf8.count + 60
             }
-            parts[parts.count - 1].append(key)
+            parts[parts.count - 1].append(job)
         }
         return parts
     }
@@ -108,7 +109,12 @@ package struct JobCancellation {
         var state = LedgerState(retention: .max)
         var tasks: [String: String] = [:]
         var found: [String: Finding] = [:]
-        func note(_ id: String) { found[id] = Finding(progress: state.progress(of: id), taskID: tasks[id]) }
+        func note(_ job: CancelledJob) {
+            let progress = state.progress(of: job.id)
+            // A replay that waits is cancelled whatever has become of the job before.
+            let isWaitingReplay = job.replay ?? 0 > 0 && progress != .running
+            found[job.id] = Finding(progress: isWaitingReplay ? .notSubmitted : progress, taskID: tasks[job.id])
+        }
         var (next, read, own) = (Int64(-1), 0, Int64(0))
         let written = orders?.count ?? 0
         let deadline = ContinuousClock.now + .seconds(30)
@@ -126,7 +132,7 @@ package struct JobCancellation {
                 if isOrder { own += 1 }
                 for record in message.records {
                     switch record {
-                    case .cancel(let ids, _) where isOrder: for id in ids { note(id) }
+                    case .cancel(let jobs, _) where isOrder: for job in jobs { note(job) }
                     case .end(let id, let end):
                         if case .accepted(let taskID, _) = end.verdict, keys.contains(id) { tasks[id] = taskID }
                     default: break
@@ -137,7 +143,7 @@ package struct JobCancellation {
             // What is confirmed is in the stream, and may be sent to readers a little later.
         } while own < written && .now < deadline && !Task.isCancelled
         guard orders != nil else {
-            for id in keys { note(id) }
+            for id in keys { note(CancelledJob(id: id)) }
             return found
         }
         guard own >= written || Task.isCancelled else {

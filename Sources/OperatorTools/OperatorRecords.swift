@@ -31,16 +31,21 @@ package struct OperatorRecords {
 
     /// Begins to write; `writer` says who that is.
     ///
-    /// Throws `NotHeard` if no replica that lives would take the orders: they would have their effect later, once the user counts.
-    /// Otherwise `AMQPError`, `notFound` if there is no ledger.
-    package init(by writer: String, in stream: ByteString, on connection: AMQPConnection) async throws {
+    /// Throws `NotHeard` if no replica that lives would take the orders: they would have their effect later, once the user counts;
+    /// or, with `allMustHear`, if one would not. Otherwise `AMQPError`, `notFound` if there is no ledger.
+    package init(
+        by writer: String,
+        in stream: ByteString,
+        on connection: AMQPConnection,
+        allMustHear: Bool = false
+    ) async throws {
         self.writer = writer
         self.stream = stream
         user = try await connection.userName()
         fleet = try await FleetView.read(stream, on: connection)
         let deaf = fleet.replicas.filter { [user] in !$0.hears(user) }
         fault = deaf.isEmpty ? nil : NotHeard(user: user, replicas: deaf.map(\.writer))
-        if let fault, deaf.count == fleet.replicas.count { throw fault }
+        if let fault, allMustHear || deaf.count == fleet.replicas.count { throw fault }
         publisher = try await connection.makePublisher()
     }
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import EditWorker
 import Glibc
 import Ledger
+import NIOConcurrencyHelpers
 import OperatorTools
 import RabbitMQ
 import Settings
@@ -136,29 +137,60 @@ struct Cancel: BrokerCommand {
     private func cancel(_ keys: [String], _ settings: WorkerSettings, on connection: AMQPConnection) async throws {
         let stream = settings.queues.ledger
         var progress = ProgressLine("read")
-        do {
-            if dryRun {
-                if queued { return try await countQueued(settings, on: connection) }
-                let findings = try await JobCancellation.look(at: keys, in: stream, on: connection) {
-                    progress.show($0)
-                }
-                progress.clear()
-                return try report(keys, findings, count: nil, fault: nil)
+        guard !dryRun else {
+            if queued { return try await countQueued(settings) }
+            let findings = try await onLedger(stream) {
+                try await JobCancellation.look(at: keys, in: stream, on: connection) { progress.show($0) }
             }
-            var order = try await JobCancellation(by: Process.person, reason: reason, in: stream, on: connection)
-            var count: WaitingJobs.Count?
+            progress.clear()
+            return try report(keys, findings, count: nil)
+        }
+        var order = try await onLedger(stream) {
+            try await JobCancellation(by: Process.person, reason: reason, in: stream, on: connection)
+        }
+        let ordered = NIOLockedValueBox(0)
+        CommandEnd.report { [Self.ordered(ordered.withLockedValue { $0 })] }
+        var count: WaitingJobs.Count?
+        do {
             if queued {
                 var waiting = WaitingJobs(settings.queues, over: BrokerSession.access(settings, for: "cancel"))
-                try await waiting.each { try await order.cancel($0) }
+                try await waiting.each { jobs in
+                    try await order.cancel(jobs)
+                    ordered.withLockedValue { $0 = order.ids.count }
+                }
                 count = waiting.count
             } else {
-                try await order.cancel(keys)
+                for start in stride(from: 0, to: keys.count, by: 1000) where !Task.isCancelled {
+                    let part = keys[start..<min(start + 1000, keys.count)]
+                    try await order.cancel(part.map { CancelledJob(id: $0) })
+                    ordered.withLockedValue { $0 = order.ids.count }
+                }
             }
             let findings = try await order.findings { progress.show($0) }
             progress.clear()
-            try report(order.ids, findings, count: count, fault: order.fault)
+            guard !Task.isCancelled else { return Output.error(Self.ordered(order.ids.count)) }
+            try report(order.ids, findings, count: count)
+        } catch let error as AMQPError {
+            Output.error(Self.ordered(order.ids.count))
+            throw error
+        }
+    }
+
+    /// What holds of a command that did not come to its end.
+    private static func ordered(_ count: Int) -> String {
+        "\(count) jobs are cancelled, but for those that were submitted before; repeat the command to see which"
+    }
+
+    /// What it means that there is no ledger, or that the workers take no orders of this user.
+    private func onLedger<Result>(
+        _ stream: ByteString,
+        isolation: isolated (any Actor)? = #isolation,
+        _ body: () async throws -> Result
+    ) async throws -> Result {
+        do {
+            return try await body()
         } catch let fault as OperatorRecords.NotHeard {
-            Output.error("seedream-worker: \(fault)")
+            Output.error("seedream-worker: \(fault); nothing was cancelled")
             throw ExitCode(ExitStatus.someFailed)
         } catch let error as AMQPError where error.code == .notFound {
             Output.error(
@@ -169,10 +201,17 @@ struct Cancel: BrokerCommand {
     }
 
     /// Without looking at the jobs, which would count as a delivery.
-    private func countQueued(_ settings: WorkerSettings, on connection: AMQPConnection) async throws {
+    private func countQueued(_ settings: WorkerSettings) async throws {
         for queue in [settings.queues.jobs] + settings.queues.retries.map(\.name) {
-            let count = try await connection.inspect(queue: queue).messageCount
-            Output.result("\(queue): \(count)")
+            do {
+                let count = try await BrokerSession.access(settings, for: "cancel")
+                    .withConnection(for: "\(getpid())") {
+                        try await $0.inspect(queue: queue).messageCount
+                    }
+                Output.result("\(queue): \(count)")
+            } catch let error as AMQPError where error.code == .notFound {
+                Output.result("\(queue): there is no such queue")
+            }
         }
         Output.error("those that have a message_id would be cancelled")
     }
@@ -180,8 +219,7 @@ struct Cancel: BrokerCommand {
     private func report(
         _ keys: [String],
         _ findings: [String: JobCancellation.Finding],
-        count: WaitingJobs.Count?,
-        fault: OperatorRecords.NotHeard?
+        count: WaitingJobs.Count?
     ) throws {
         var (cancelled, failed, late) = (0, 0, 0)
         for key in keys {
@@ -201,8 +239,11 @@ struct Cancel: BrokerCommand {
             parts.append("\(anonymous) without a message_id left in the queue")
         }
         Output.error(parts.joined(separator: ", "))
-        if let fault { throw fault }
-        if late > 0, !dryRun { throw ExitCode(ExitStatus.someFailed) }
+        let missing = count?.missing ?? []
+        if !missing.isEmpty {
+            Output.error("seedream-worker: not all was looked at: \(missing.joined(separator: ", ")); see retry.delays")
+        }
+        if late > 0 || !missing.isEmpty, !dryRun { throw ExitCode(ExitStatus.someFailed) }
     }
 
     private static func words(_ finding: JobCancellation.Finding) -> String {

@@ -2,6 +2,8 @@ import ArgumentParser
 import EditJob
 import EditWorker
 import Glibc
+import Journal
+import Ledger
 import OperatorTools
 import RabbitMQ
 import Settings
@@ -98,8 +100,10 @@ struct Submit: BrokerCommand {
     }
 
     /// Ends what `cancel` has said of these jobs, before any of them is published.
+    ///
+    /// For the jobs as they are now: others of the same ids may still wait, and are what was cancelled.
     private func liftCancellations(_ sources: [JobSource], _ settings: WorkerSettings) async throws {
-        var keys: [String] = []
+        var jobs: [LiftedJob] = []
         for source in sources {
             try await source.readAll { job in
                 guard let id = try? submitted(job).id else {
@@ -108,17 +112,21 @@ struct Submit: BrokerCommand {
                     )
                     throw ExitCode(ExitStatus.someFailed)
                 }
-                keys.append(ByteString(id).journalKey)
+                guard let edit = try? EditJob(parsing: submitted(job).text, unknownFields: settings.unknownFields)
+                else {
+                    Output.error("\(job.place): with --again each job must be valid")
+                    throw ExitCode(ExitStatus.someFailed)
+                }
+                jobs.append(LiftedJob(id: ByteString(id).journalKey, digest: BodyDigest(edit.requestBody())))
             }
         }
-        let lifted = keys
+        let lifted = jobs
         do {
             try await BrokerSession.access(settings, for: "submit")
                 .withConnection(for: "\(getpid())") { connection in
                     let ledger = settings.queues.ledger
                     var order = try await JobCancellation(by: Process.person, reason: "", in: ledger, on: connection)
                     try await order.lift(lifted)
-                    if let fault = order.fault { throw fault }
                 }
         } catch let fault as OperatorRecords.NotHeard {
             Output.error("seedream-worker: \(fault); nothing was published")

@@ -31,7 +31,7 @@ final class FoldJournal: SubmissionJournal {
         fileprivate let state = NIOLockedValueBox(State())
 
         func cancel(_ id: String) {
-            state.withLockedValue { _ = $0.write([.cancel(ids: [id], reason: "")], by: "operator") }
+            state.withLockedValue { _ = $0.write([.cancel([CancelledJob(id: id)], reason: "")], by: "operator") }
         }
     }
 

@@ -383,6 +383,17 @@ struct JobPipelineTests {
         #expect(world.isDone)
     }
 
+    @Test func `a delivery that the broker may have taken back goes back to it, and nothing is told`() async throws {
+        for isCancelled in [false, true] {
+            let world = Self.world([Self.answered(200, #"{"task_id":"t"}"#)])
+            let pipeline = JobPipeline.simulated(in: world, WithdrawnJournal(isCancelled: isCancelled))
+            let delivery = try #require(world.deliver())
+            await pipeline.take(delivery)
+            #expect(world.rejected == [true])
+            #expect(world.submissions == 0 && world.replies.isEmpty && world.copies.isEmpty)
+        }
+    }
+
     @Test func `a delivery that goes while its job waits is not submitted`() async throws {
         // Live until the journal has its entry: what comes after that are the waits for requester and start.
         let world = Self.world([Self.accepted.result]) { $0.replyTo = "amq.rabbitmq.reply-to.x" }
@@ -531,6 +542,18 @@ private final class RecordingJournal: SubmissionJournal {
     }
     func finish(_ id: String, _ end: JobEnd) async throws(JournalFault) {}
     func acknowledged(_ id: String) async throws(JournalFault) {}
+    func sweep(before moment: Int64) async throws(JournalFault) {}
+    func close() async {}
+}
+
+/// A journal for which the broker has taken every job out of its queue.
+private struct WithdrawnJournal: SubmissionJournal {
+    let isCancelled: Bool
+
+    func begin(_ request: JournalRequest) async throws(JournalFault) -> PriorSubmission { .withdrawn }
+    func finish(_ id: String, _ end: JobEnd) async throws(JournalFault) {}
+    func acknowledged(_ id: String) async throws(JournalFault) {}
+    func isCancelled(_ id: String) -> Bool { isCancelled }
     func sweep(before moment: Int64) async throws(JournalFault) {}
     func close() async {}
 }

@@ -207,7 +207,7 @@ struct LedgerExploration: Hashable {
         case .takeUndelivered(let index): takeUndelivered(index)
         case .cancel:
             bounds.cancellations -= 1
-            let records = [LedgerRecord.cancel(ids: ["j0"], reason: "")]
+            let records = [LedgerRecord.cancel([CancelledJob(id: "j0")], reason: "")]
             stream.append(LedgerMessage(replica: "o", writer: "o", number: 0, at: 0, records: records).encoded)
         case .takeBack(let index):
             bounds.unnoticedCuts -= 1

@@ -137,9 +137,16 @@ struct LedgerReplicaTests {
         }
 
         /// What is said to a job that wants to be submitted; nil as long as it waits.
-        mutating func begin(_ id: String, isInDoubt: Bool = false, replay: Int64 = 0) -> PriorSubmission? {
-            var request = JournalRequest(id: id, digest: BodyDigest(Array(id.utf8)))
+        mutating func begin(
+            _ id: String,
+            content: String? = nil,
+            isInDoubt: Bool = false,
+            replay: Int64 = 0,
+            isAllowed: Bool = false
+        ) -> PriorSubmission? {
+            var request = JournalRequest(id: id, digest: BodyDigest(Array((content ?? id).utf8)))
             request.replay = replay
+            request.acceptsDoubleCharge = isAllowed
             request.mayBeSubmittedElsewhere = isInDoubt
             let waiter = answers.count + 1000 * (link + 1) + now
             tell(.wants(request, waiter))
@@ -253,7 +260,7 @@ struct LedgerReplicaTests {
         world.connect()
         var request = JournalRequest(id: "job", digest: BodyDigest(Array("job".utf8)))
         request.readsAtDelivery = world.replica.reads
-        world.write([.withdrawn(id: "job")], by: "b", 0)
+        world.write([.withdrawn(id: "job", replay: 0)], by: "b", 0)
         // Whether it is read before the job asks, or between its `begin` and the answer.
         for isRead in [true, false] {
             if isRead { world.settle() }
@@ -263,7 +270,7 @@ struct LedgerReplicaTests {
             #expect(world.answers[waiter] == .job(.withdrawn))
             #expect(!world.replica.maySubmit("job", at: world.moment))
             #expect(world.replica.state.progress(of: "job") == .notSubmitted, "its begin is taken back")
-            world.write([.withdrawn(id: "job")], by: "b", isRead ? 1 : 2)
+            world.write([.withdrawn(id: "job", replay: 0)], by: "b", isRead ? 1 : 2)
         }
         world.settle()
         // A later delivery is another publication.
@@ -273,13 +280,19 @@ struct LedgerReplicaTests {
         #expect(world.answers[3] == .job(.never))
     }
 
-    @Test func `what more jobs were taken out of the queue than are remembered is told apart by when it came`() {
+    @Test func `more withdrawn jobs than are remembered are told apart by when they came`() {
         var jobs = WithdrawnJobs()
-        for number in 1...10_000 { jobs.note("job-\(number)", at: number) }
+        let start = ContinuousClock.now
+        for number in 1...300_000 { jobs.note("job-\(number)", at: number, start) }
         // Of the oldest it is not known any more which jobs they were.
         #expect(jobs.contains("job-1", after: 0) && jobs.contains("other", after: 0))
-        #expect(jobs.contains("job-9000", after: 8999) && !jobs.contains("job-9000", after: 9000))
-        #expect(!jobs.contains("other", after: 8999))
+        #expect(jobs.contains("job-250000", after: 249_999) && !jobs.contains("job-250000", after: 250_000))
+        #expect(!jobs.contains("other", after: 150_000))
+        // After a time that no lost connection goes unnoticed, nothing can be meant.
+        var old = WithdrawnJobs()
+        old.note("old", at: 1, start)
+        old.note("new", at: 2, start + .seconds(1000))
+        #expect(!old.contains("old", after: 0) && old.contains("new", after: 1) && !old.contains("other", after: 0))
     }
 
     @Test func `a job that was cancelled ends so, unless it had begun`() {
@@ -288,7 +301,11 @@ struct LedgerReplicaTests {
         #expect(world.begin("early") == .never)
         #expect(world.begin("done") == .never)
         world.accept("done")
-        world.write([.cancel(ids: ["early", "done", "late"], reason: "typo")], by: "operator", 0)
+        world.write(
+            [.cancel([CancelledJob(id: "early"), CancelledJob(id: "done"), CancelledJob(id: "late")], reason: "typo")],
+            by: "operator",
+            0
+        )
         world.settle()
         #expect(world.replica.maySubmit("early", at: world.moment), "its request may be on its way")
         world.accept("early")
@@ -299,17 +316,51 @@ struct LedgerReplicaTests {
         // A replay is another decision, and so is the order to lift it.
         #expect(world.begin("late", replay: 1) == .never)
         world.accept("late")
-        world.write([.cancel(ids: ["other"], reason: "")], by: "operator", 1)
-        world.write([.lift(ids: ["other"])], by: "operator", 2)
+        world.write([.cancel([CancelledJob(id: "other")], reason: "")], by: "operator", 1)
+        world.write([.lift([LiftedJob(id: "other", digest: BodyDigest(Array("other".utf8)))])], by: "operator", 2)
         world.settle()
+        // What waits under the id with another content is still what was cancelled, before and after.
+        #expect(world.begin("other", content: "wrong") != .never)
         #expect(world.begin("other") == .never)
+        world.accept("other")
+        let conflict = Verdict.refused(.idConflict)
+        #expect(world.begin("other", content: "wrong") == .ended(conflict, attempts: 0))
+    }
+
+    @Test func `a replay that waits is cancelled whatever has become of the job, and a later one is not`() {
+        var world = World()
+        world.connect()
+        #expect(world.begin("job") == .never)
+        world.tell(.writes(.end(id: "job", .failed(JobFailure(.outcomeUnknown, "?", charged: .maybe))), nil))
+        world.settle()
+        world.write([.cancel([CancelledJob(id: "job")], reason: "")], by: "operator", 0)
+        world.settle()
+        #expect(!world.replica.state.isCancelled("job"), "it has its end, and its replay is a person's decision")
+        world.write([.cancel([CancelledJob(id: "job", replay: 1)], reason: "")], by: "operator", 1)
+        world.settle()
+        let cancelled = Verdict(JobFailure.cancelled(by: "h:2", reason: "", charged: .maybe))
+        #expect(world.begin("job", replay: 1, isAllowed: true) == .ended(cancelled, attempts: 0, mayBeDuplicate: true))
+        #expect(world.begin("job", replay: 2, isAllowed: true) == .possible(attempts: 0))
+    }
+
+    @Test func `a cancelled job that expires has met its order`() {
+        var world = World()
+        world.connect()
+        world.write([.cancel([CancelledJob(id: "job")], reason: "")], by: "operator", 0)
+        world.settle()
+        var question = JournalRequest(id: "job", digest: BodyDigest(Array("job".utf8)))
+        question.isQuestion = true
+        world.tell(.wants(question, 1))
+        world.settle()
+        #expect(world.answers[1] == .job(.ended(Verdict(JobFailure.cancelled(by: "h:2", reason: "")), attempts: 0)))
+        #expect(world.begin("job", replay: 1) == .never)
     }
 
     @Test func `an order to cancel that is not read yet counts, and one that was lifted does not`() {
         var world = World()
         world.connect()
         world.isReading = false
-        world.write([.cancel(ids: ["job"], reason: "")], by: "operator", 0)
+        world.write([.cancel([CancelledJob(id: "job")], reason: "")], by: "operator", 0)
         #expect(world.begin("job") == nil)
         world.isReading = true
         world.settle()
@@ -317,7 +368,7 @@ struct LedgerReplicaTests {
         #expect(world.answers.values.contains(.job(.ended(cancelled, attempts: 0))))
         #expect(world.replica.state.progress(of: "job") == .notSubmitted)
         world.isReading = false
-        world.write([.lift(ids: ["job"])], by: "operator", 1)
+        world.write([.lift([LiftedJob(id: "job", digest: BodyDigest(Array("job".utf8)))])], by: "operator", 1)
         let before = world.answers.count
         #expect(world.begin("job") == nil, "what was read last is not the last word")
         world.isReading = true
@@ -331,18 +382,18 @@ struct LedgerReplicaTests {
         #expect(world.begin("job") == .never)
         world.tell(.writes(.end(id: "job", .retrying(attempts: 1)), nil))
         world.settle()
-        world.write([.cancel(ids: ["job"], reason: "")], by: "operator", 0)
+        world.write([.cancel([CancelledJob(id: "job")], reason: "")], by: "operator", 0)
         world.settle()
         let maybe = Verdict(JobFailure.cancelled(by: "h:2", reason: "", charged: .maybe))
         #expect(world.begin("job") == .ended(maybe, attempts: 1, mayBeDuplicate: true))
         // So it is of one in doubt, whose doubt outlives the order.
-        world.write([.cancel(ids: ["old"], reason: "")], by: "operator", 1)
+        world.write([.cancel([CancelledJob(id: "old")], reason: "")], by: "operator", 1)
         world.settle()
         guard case .ended(.unknown(let failure), _, _)? = world.begin("old", isInDoubt: true) else {
             return #expect(Bool(false))
         }
         #expect(failure.code == .cancelled)
-        world.write([.lift(ids: ["old"])], by: "operator", 2)
+        world.write([.lift([LiftedJob(id: "old", digest: BodyDigest(Array("old".utf8)))])], by: "operator", 2)
         world.settle()
         #expect(world.begin("old") == .ended(.unknown(.unfinished), attempts: 1))
     }
@@ -350,7 +401,7 @@ struct LedgerReplicaTests {
     @Test func `an order to cancel outlives the loss of the stream`() {
         var world = World()
         world.connect()
-        world.write([.cancel(ids: ["met", "unmet"], reason: "")], by: "operator", 0)
+        world.write([.cancel([CancelledJob(id: "met"), CancelledJob(id: "unmet")], reason: "")], by: "operator", 0)
         world.settle()
         #expect(world.begin("met") != .never)
         world.lose()

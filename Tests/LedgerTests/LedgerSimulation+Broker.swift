@@ -186,7 +186,7 @@ extension LedgerSimulation {
             writer: "someone",
             number: 0,
             at: 1_700_000_000_000 + Int64(now),
-            records: [.cancel(ids: [Self.id(Int.random(in: 0..<jobs, using: &dice))], reason: "")]
+            records: [.cancel([CancelledJob(id: Self.id(Int.random(in: 0..<jobs, using: &dice)))], reason: "")]
         )
         stream.append(order.encoded)
     }
@@ -283,6 +283,18 @@ extension LedgerSimulation {
             noteCauses(index)
         }
         if replicas.count(where: \.isAlive) < 5 { startReplica() }
+    }
+
+    /// Whether an order stands in the stream before the record with which a replica has begun a job; or that is not there.
+    func isCancelled(_ job: Int, whenBegun index: Int) -> Bool {
+        let id = Self.id(job)
+        let begun = replicas[index].ledger.submitting[id]?.begun
+        for place in stream.indices {
+            guard let message = message(at: first + place) else { continue }
+            if message.id == begun { return false }
+            for case .cancel(let jobs, _) in message.records where jobs.contains(where: { $0.id == id }) { return true }
+        }
+        return begun == nil && hasOrders
     }
 
     private mutating func note(lost: Int) {

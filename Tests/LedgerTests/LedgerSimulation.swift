@@ -367,6 +367,7 @@ struct LedgerSimulation {
         tally.submissions += 1
         let work = replicas[index].work[place]
         if endedFree.contains(work.copy.publication) { told[work.copy.job, default: []].append(-7) }
+        if !hasLost, isCancelled(work.copy.job, whenBegun: index) { told[work.copy.job, default: []].append(-6) }
         submissions.append(Submission(job: work.copy.job, isMarked: work.isMarked))
         replicas[index].work[place].phase = .submitted(submissions.count - 1, until: now + Self.apiTimeout)
     }
@@ -473,6 +474,7 @@ struct LedgerSimulation {
             let ends = told[job] ?? []
             if ends.contains(-9) { throw Violation(description: "job \(job) is unknown without a cause") }
             if ends.contains(-7) { throw Violation(description: "job \(job) ended for free and was submitted then") }
+            if ends.contains(-6) { throw Violation(description: "job \(job) began behind the order to cancel it") }
             if ends.contains(-8) { throw Violation(description: "job \(job) was told before its end was written") }
             if ends.contains(-2) { throw Violation(description: "job \(job) conflicts with itself") }
             if ends.contains(-1) { throw Violation(description: "job \(job) was accepted and its task id is lost") }

@@ -75,15 +75,19 @@ extension ProgramTests {
                 #expect(refused.status == 0)
                 let told = try #require(try await service.broker.take(1, from: "jobs.results").first)
                 #expect(told.json["error"]?["code"]?.text == "cancelled")
+                // A job of that id that is wrong may still wait: it is another one.
+                try await Self.pause(service)
+                try await service.publish([ServiceFixture.job("make it wrong")]) { $1.messageID = "b" }
                 let again = try await service.run(
                     ["submit", "-", "--id-field", "id", "--again"],
                     stdin: Self.lines(["b"])
                 )
                 #expect(again.status == 0, "\(again)")
-                #expect(
-                    try await service.broker.take(1, from: "jobs.results").first?.json["status"]?.text == "submitted"
-                )
-                try await service.waitFor(4, in: "jobs.dlq")
+                #expect(try await service.run(["fleet", "resume"]).status == 0)
+                let ends = try await service.broker.take(2, from: "jobs.results")
+                let wrong = ends.filter { ["cancelled", "job_id_conflict"].contains($0.json["error"]?["code"]?.text) }
+                #expect(wrong.count == 1 && ends.count { $0.json["status"]?.text == "submitted" } == 1)
+                try await service.waitFor(5, in: "jobs.dlq")
                 let replay = try await service.run(["dead-letters", "replay", "--job", "a"])
                 #expect(replay.status == 0, "\(replay)")
                 let replayed = try #require(try await service.broker.take(1, from: "jobs.results").first)
@@ -139,22 +143,29 @@ extension ProgramTests {
                     if $0 >= 10 { $1.messageID = nil }
                 }
                 try await service.publish([ServiceFixture.job()], to: "jobs.retry.30s") { $1.messageID = "waits" }
+                // What a worker has said of a job stays with it.
+                try await service.publish([ServiceFixture.job()]) {
+                    $1.messageID = "doubtful"
+                    $1.headers = ["x-in-doubt": .boolean(true), "x-delivered-before": .boolean(true)]
+                }
                 let look = try await service.run(["cancel", "--queued", "--dry-run"])
                 #expect(
-                    look.status == 0 && look.stdout.contains("jobs: 12\n")
+                    look.status == 0 && look.stdout.contains("jobs: 13\n")
                         && look.stdout.contains("jobs.retry.30s: 1\n")
                 )
                 let outcome = try await service.run(["cancel", "--queued"])
                 #expect(outcome.status == 0, "\(outcome)")
-                #expect(outcome.stderr == "11 cancelled, 2 without a message_id left in the queue\n")
-                #expect(try await service.ready("jobs") == 12)
+                #expect(outcome.stderr == "12 cancelled, 2 without a message_id left in the queue\n")
+                #expect(try await service.ready("jobs") == 13)
                 #expect(try await service.ready("jobs.retry.30s") == 1)
                 _ = try await service.startWorker()
-                let replies = try await service.broker.take(12, from: "jobs.results")
+                let replies = try await service.broker.take(14, from: "jobs.results")
                 let cancelled = replies.filter { $0.json["error"]?["code"]?.text == "cancelled" }
-                #expect(cancelled.count == 10 && cancelled.allSatisfy { $0.json["charged"]?.text == "no" })
+                let free = cancelled.filter { $0.json["charged"]?.text == "no" }.compactMap { $0.json["job_id"]?.text }
+                #expect(Set(free) == Set((0..<10).map { "job-\($0)" } + ["waits"]) && free.count == 11)
+                #expect(cancelled.count == 12, "what was in doubt may have cost: \(cancelled.map(\.json))")
                 #expect(try await service.count("accepted") == 2)
-                #expect(try await service.ready("jobs.unknown") == 0)
+                #expect(try await service.ready("jobs.unknown") == 1)
             }
         }
 
@@ -181,6 +192,12 @@ extension ProgramTests {
                 let told = Dictionary(grouping: replies) { $0.json["job_id"]?.text ?? "" }
                 #expect(told.count == count)
                 #expect(replies.allSatisfy { $0.json["error"]?["code"]?.text == "cancelled" })
+                // What a killed worker had in flight may be told once more.
+                #expect(replies.count - count <= 3 * 50, "\(replies.count) replies")
+                let letters = try await service.broker.take(Int(service.ready("jobs.dlq")), from: "jobs.dlq")
+                #expect(
+                    Set(letters.compactMap { $0.header("x-job-id") }).count == count && letters.count - count <= 150
+                )
                 #expect(try await service.count("requests") == 0)
             }
         }
