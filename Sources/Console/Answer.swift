@@ -49,9 +49,9 @@ struct Answer: Sendable {
         return Answer(Layout.shell(status.reasonPhrase, queue: options.queueName, body), status: status)
     }
 
-    func with(cookie session: Sessions.Session) -> Answer {
+    func with(cookie: String) -> Answer {
         var answer = self
-        answer.headers.add(name: "Set-Cookie", value: ConsoleServer.setCookie(session))
+        answer.headers.add(name: "Set-Cookie", value: cookie)
         return answer
     }
 

@@ -28,7 +28,9 @@ struct ConsolePages: Sendable {
     }
 
     /// A page; nothing is changed by it.
-    func page(_ path: String, _ query: FormData, _ session: Sessions.Session) async -> Answer {
+    ///
+    /// `host` is the console's own name, as the browser has it.
+    func page(_ path: String, _ query: FormData, _ session: Sessions.Session, host: String?) async -> Answer {
         do {
             switch path {
             case "/":
@@ -44,7 +46,7 @@ struct ConsolePages: Sendable {
             case "/act": return try await preview(query, session)
             case "/export": return try await export(LetterChoice(query))
             case "/correct": return try await correction(query, session)
-            case "/job": return try await job(query, session)
+            case "/job": return try await job(query, session, host: host)
             case "/history": return try await history(query, session)
             default: return .fault(.notFound, "There is no such page.", options)
             }
@@ -190,7 +192,7 @@ struct ConsolePages: Sendable {
     private func correct(_ form: FormData, _ session: Sessions.Session) async throws -> Answer {
         let choice = LetterChoice(form)
         guard let letter = try await letter(choice) else { return gone }
-        let fields = JobForm(form)
+        let fields = JobForm(form, of: letter.delivery.body)
         let body = fields.body
         let (violations, fault) = violations(body)
         let isValid = violations.isEmpty && fault == nil
@@ -239,7 +241,7 @@ struct ConsolePages: Sendable {
         .fault(.notFound, "The letter is no longer there: it was replayed or discarded.", options)
     }
 
-    private func job(_ query: FormData, _ session: Sessions.Session) async throws -> Answer {
+    private func job(_ query: FormData, _ session: Sessions.Session, host: String?) async throws -> Answer {
         guard let id = query.word("id") else { return .redirect("/") }
         var faults: [String] = []
         var submissions: [SubmissionRecord]?
@@ -277,6 +279,7 @@ struct ConsolePages: Sendable {
             letters: letters,
             status: status,
             faults: faults,
+            host: host,
             layout: layout(session)
         )
         return Answer(page.html, imageOrigins: page.imageOrigins)

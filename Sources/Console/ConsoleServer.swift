@@ -1,3 +1,4 @@
+import NIOConcurrencyHelpers
 import NIOCore
 import NIOHTTP1
 import WebServer
@@ -7,13 +8,16 @@ import WebServer
 /// What they say is `ConsolePages`' part.
 package struct ConsoleServer: Sendable {
     /// More than the form of the largest job has.
-    private static let longestForm = 4 << 20
+    private static let longestForm = 8 << 20
+    private static let longestLogin = 4096
 
     private let options: ConsoleOptions
     private let sessions: Sessions
     private let logins = LoginQueue()
     private let pages: ConsolePages
     private let sampler: QueueSampler
+    /// The port that it listens on, in the name of its cookie: browsers send a cookie to all ports of a host.
+    private let port = NIOLockedValueBox(0)
 
     /// A console that does not listen yet.
     package init(_ options: ConsoleOptions) {
@@ -27,14 +31,22 @@ package struct ConsoleServer: Sendable {
     ///
     /// Throws `HTTPServer.CannotListen`.
     package func run(onListen: @escaping @Sendable (Int) async -> Void) async throws {
-        let bounds = HTTPServer.Bounds(longestBody: Self.longestForm)
+        var bounds = HTTPServer.Bounds(longestBody: Self.longestForm)
+        // Of a stranger no more is read than a login has.
+        bounds.longestBodyOf = { [sessions, port] head in
+            let cookie = Self.cookie(head.headers, port.withLockedValue { $0 })
+            return sessions.session(cookie)?.isLoggedIn == true ? Self.longestForm : Self.longestLogin
+        }
         let server = HTTPServer(host: options.host, port: options.port, bounds: bounds) { request in
             await answer(request).response
         }
         // Not waited for: it may be on its way to a broker that does not answer.
         let sampling = Task { [sampler] in await sampler.run() }
         defer { sampling.cancel() }
-        try await server.run(onListen: onListen)
+        try await server.run { [port] listening in
+            port.withLockedValue { $0 = listening }
+            await onListen(listening)
+        }
     }
 
     private func answer(_ request: HTTPRequest) async -> Answer {
@@ -66,37 +78,44 @@ package struct ConsoleServer: Sendable {
 
     private func get(_ request: HTTPRequest) async -> Answer {
         let query = FormData(request.query ?? "")
-        guard let session = sessions.session(Self.cookie(request)), session.isLoggedIn else {
-            // A new browser: without a password it is in at once.
-            let session = sessions.begin()
+        let known = session(of: request)
+        guard let session = known, session.isLoggedIn else {
+            // A new browser: without a password it is in at once. One that has a session goes on with it.
+            let session = known ?? sessions.begin()
             guard session.isLoggedIn else {
                 // A part of a page, which the script asks for: it loads the whole page again.
                 guard request.path != "/overview-now" else {
                     return .fault(.forbidden, "Log in.", options)
                 }
-                return Answer(LoginPage(options: options, session: session, fault: nil).html).with(cookie: session)
+                let target = request.query.map { "\(request.path)?\($0)" } ?? request.path
+                return with(cookie: session, Answer(LoginPage(options: options, session: session, target: target).html))
             }
-            return await pages.page(request.path, query, session).with(cookie: session)
+            return with(cookie: session, await pages.page(request.path, query, session, host: request.host))
         }
-        return await pages.page(request.path, query, session)
+        return await pages.page(request.path, query, session, host: request.host)
+    }
+
+    private func session(of request: HTTPRequest) -> Sessions.Session? {
+        sessions.session(Self.cookie(request.headers, port.withLockedValue { $0 }))
     }
 
     /// All that changes something: only with the token that a form of the same session carries.
     private func post(_ request: HTTPRequest) async -> Answer {
-        guard let session = sessions.session(Self.cookie(request)) else {
+        guard let session = session(of: request) else {
             return .fault(
                 .forbidden,
                 "This page is older than the console, or cookies are off. Load it again.",
                 options
             )
         }
+        // Of a stranger nothing is parsed but a login.
+        guard session.isLoggedIn || request.path == "/login" else { return .fault(.forbidden, "Log in.", options) }
         guard let body = request.body else { return .fault(.payloadTooLarge, "The form is too large.", options) }
         let form = FormData(String(buffer: body))
         guard let token = form["token"], Sessions.areEqual(token, session.formToken) else {
             return .fault(.forbidden, "This form belongs to another session. Load its page again.", options)
         }
         if request.path == "/login" { return await logIn(form, session) }
-        guard session.isLoggedIn else { return .fault(.forbidden, "Log in.", options) }
         if request.path == "/logout" {
             sessions.end(session)
             return .redirect("/")
@@ -107,27 +126,38 @@ package struct ConsoleServer: Sendable {
     private func logIn(_ form: FormData, _ session: Sessions.Session) async -> Answer {
         let attempt = form["password"] ?? ""
         guard await logins.check({ [sessions] in sessions.isRight(attempt) }) else {
-            let page = LoginPage(options: options, session: session, fault: "That is not the password.")
+            let fault = "That is not the password."
+            let target = form["to"] ?? "/"
+            let page = LoginPage(options: options, session: session, target: target, fault: fault)
             return Answer(page.html, status: .forbidden)
         }
         sessions.end(session)
         // A new one: the old session is worth nothing now.
-        return Answer.redirect("/").with(cookie: sessions.begin(isLoggedIn: true))
+        return with(cookie: sessions.begin(isLoggedIn: true), .redirect(Self.localTarget(form["to"])))
     }
 
-    private static let cookieName = "seedream-console"
+    /// Where a login goes on: a page of this console, and nothing that a browser reads as another server.
+    static func localTarget(_ text: String?) -> String {
+        guard let text, text.hasPrefix("/"), !text.hasPrefix("//"), text.utf8.count <= 2048,
+            text.utf8.allSatisfy({ (0x21...0x7E).contains($0) && $0 != UInt8(ascii: "\\") })
+        else { return "/" }
+        return text
+    }
 
-    private static func cookie(_ request: HTTPRequest) -> String? {
-        for pair in request.headers["Cookie"].flatMap({ $0.split(separator: ";") }) {
+    private static func cookieName(_ port: Int) -> String { "seedream-console-\(port)" }
+
+    private static func cookie(_ headers: HTTPHeaders, _ port: Int) -> String? {
+        for pair in headers["Cookie"].flatMap({ $0.split(separator: ";") }) {
             let parts = pair.split(separator: "=", maxSplits: 1)
-            guard parts.count == 2, parts[0].drop(while: \.isWhitespace) == cookieName else { continue }
+            guard parts.count == 2, parts[0].drop(while: \.isWhitespace) == cookieName(port) else { continue }
             return String(parts[1])
         }
         return nil
     }
 
-    /// The `Set-Cookie` of a session: for this console only, for no script, and never sent from another site.
-    static func setCookie(_ session: Sessions.Session) -> String {
-        "\(cookieName)=\(session.id); Path=/; HttpOnly; SameSite=Strict"
+    /// For this console only, for no script, and from other sites only with a link that a person follows.
+    private func with(cookie session: Sessions.Session, _ answer: Answer) -> Answer {
+        let name = Self.cookieName(port.withLockedValue { $0 })
+        return answer.with(cookie: "\(name)=\(session.id); Path=/; HttpOnly; SameSite=Lax")
     }
 }

@@ -28,12 +28,15 @@ struct HTML: Sendable, ExpressibleByStringInterpolation {
         mutating func appendInterpolation(_ number: some BinaryInteger) { text += String(number) }
 
         mutating func appendInterpolation(_ words: String) { HTML.escape(words, to: &text) }
+
+        /// What a form gives back must be, character for character, what it was given.
+        mutating func appendInterpolation(exact words: String) { HTML.escape(words, to: &text, isForEye: false) }
     }
 
     static let empty: HTML = ""
 
-    /// Escapes what HTML reads as more than text, and what no reader could see.
-    private static func escape(_ words: String, to text: inout String) {
+    /// Escapes what HTML reads as more than text, and for the eye what no reader could see.
+    private static func escape(_ words: String, to text: inout String, isForEye: Bool = true) {
         for scalar in words.unicodeScalars {
             switch scalar {
             case "&": text += "&amp;"
@@ -41,11 +44,12 @@ struct HTML: Sendable, ExpressibleByStringInterpolation {
             case ">": text += "&gt;"
             case "\"": text += "&quot;"
             case "'": text += "&#39;"
+            case "\r" where !isForEye: text += "&#13;"
             case "\n", "\t": text.unicodeScalars.append(scalar)
             // Joiners make one sign of several, in emoji and in whole scripts.
             case "\u{200C}", "\u{200D}": text.unicodeScalars.append(scalar)
             default:
-                if let escaped = scalar.escapedIfUnseen {
+                if isForEye, let escaped = scalar.escapedIfUnseen {
                     text += escaped
                 } else {
                     text.unicodeScalars.append(scalar)

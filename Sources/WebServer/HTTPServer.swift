@@ -1,6 +1,6 @@
 import NIOConcurrencyHelpers
 package import NIOCore
-import NIOHTTP1
+package import NIOHTTP1
 import NIOPosix
 import SystemPackage
 
@@ -35,6 +35,8 @@ package struct HTTPServer: Sendable {
     package struct Bounds: Sendable {
         /// Bytes of a body that are kept; of a longer one the responder learns that it was too long.
         package var longestBody: Int
+        /// A lower bound for some requests, by their head.
+        package var longestBodyOf: (@Sendable (HTTPRequestHead) -> Int)?
         /// Maximum connections: a further one takes the place of the one that has waited longest for a request, or if all are
         /// answering, of the one that has done so longest.
         ///

@@ -13,6 +13,7 @@ final class RequestHandler: ChannelInboundHandler {
     private let bounds: HTTPServer.Bounds
     private let responder: HTTPServer.Responder
     private var head: HTTPRequestHead?
+    private var longestBody = 0
     private var body = ByteBuffer()
     /// Bytes of the body that were not kept.
     private var dropped = 0
@@ -44,13 +45,14 @@ final class RequestHandler: ChannelInboundHandler {
         case .head(let head):
             self.head = head
             (body, dropped) = (ByteBuffer(), 0)
+            longestBody = min(bounds.longestBody, bounds.longestBodyOf?(head) ?? .max)
             // RFC 9110 §10.1.1.
             if head.version == .http1_1, head.headers.first(name: "Expect")?.lowercased() == "100-continue" {
                 let go = HTTPResponseHead(version: head.version, status: .continue)
                 context.writeAndFlush(wrapOutboundOut(.head(go)), promise: nil)
             }
         case .body(let piece):
-            if dropped == 0, piece.readableBytes <= bounds.longestBody - body.readableBytes {
+            if dropped == 0, piece.readableBytes <= longestBody - body.readableBytes {
                 body.writeImmutableBuffer(piece)
             } else {
                 dropped += body.readableBytes + piece.readableBytes

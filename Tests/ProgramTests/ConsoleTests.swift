@@ -175,8 +175,18 @@ extension ProgramTests {
                 #expect(try await console.get("/overview-now").status == 403)
                 let token = try await console.token()
                 #expect(try await console.post("/fleet/pause", [("token", token)]).status == 403)
-                let right = try await console.post("/login", [("token", token), ("password", "open sesame")])
-                #expect(right.status == 303)
+                // Of a stranger neither much is read nor anything parsed.
+                let large = [("token", token), ("password", String(repeating: "x", count: 10_000))]
+                #expect(try await console.post("/login", large).status == 413)
+                let asked = try await console.get("/job?id=a%20b")
+                let target = try #require(asked.field("to"))
+                #expect(target == "/job?id=a%20b")
+                let login = [("token", token), ("password", "open sesame"), ("to", target)]
+                let right = try await console.post("/login", login)
+                #expect(right.status == 303 && right.headers["location"] == target)
+                let cookie = try #require(right.headers["set-cookie"])
+                let port = try #require(console.base.split(separator: ":").last)
+                #expect(cookie.hasPrefix("seedream-console-\(port)=") && cookie.hasSuffix("; SameSite=Lax"), "\(cookie)")
                 #expect(try await console.get("/").text.contains("Log out"))
                 let old = try await console.post("/logout", [("token", token)])
                 #expect(old.status == 403, "the session of before the login is worth nothing")
@@ -194,8 +204,8 @@ extension ProgramTests {
                     try await tasks.waitForAll()
                 }
                 #expect(start.duration(to: .now) > .seconds(2), "guesses wait for each other")
-                let login = [("token", try await console.token()), ("password", "open sesame")]
-                #expect(try await console.post("/login", login).status == 303)
+                let again = [("token", try await console.token()), ("password", "open sesame")]
+                #expect(try await console.post("/login", again).status == 303)
             }
         }
 

@@ -16,6 +16,8 @@ struct JobPage {
     let status: TaskStatus?
     /// What could not be read, and why.
     let faults: [String]
+    /// The console's own name, as the browser has it.
+    let host: String?
     let layout: Layout
 
     var html: HTML {
@@ -138,13 +140,27 @@ struct JobPage {
         let items = urls.map { url -> HTML in
             // Nothing else may become an address here: not `javascript:`, say.
             guard URLParts(url)?.isWeb == true else { return "<li>\(url.cut(to: 300))</li>" }
+            // Browsers send this console's cookie to all ports of its host.
+            let isNeighbour = isOnThisHost(url)
+            let anonymous: HTML = isNeighbour ? " crossorigin=\"anonymous\"" : ""
             let picture: HTML =
                 layout.options.showsImages
-                ? "<img src=\"\(url)\" alt=\"\" loading=\"lazy\" referrerpolicy=\"no-referrer\">" : ""
+                ? "<img src=\"\(url)\" alt=\"\" loading=\"lazy\" referrerpolicy=\"no-referrer\"\(anonymous)>" : ""
+            guard !isNeighbour else { return "<li>\(picture)<span>\(url.cut(to: 120))</span></li>" }
             return
                 "<li><a href=\"\(url)\" rel=\"noreferrer noopener\">\(picture)<span>\(url.cut(to: 120))</span></a></li>"
         }
         return "<ul class=\"pictures\">\(items)</ul>"
+    }
+
+    /// Whether a URL leads to another port of the host that the console is reached by.
+    private func isOnThisHost(_ url: String) -> Bool {
+        func name(_ authority: String) -> String {
+            let name = authority.hasPrefix("[") ? authority.prefix { $0 != "]" } : authority.prefix { $0 != ":" }
+            return name.lowercased()
+        }
+        guard let address = URLParts(url)?.address else { return false }
+        return host.map { name($0) == name(String(address)) } ?? true
     }
 
     /// Where the page's images come from, for its policy.
