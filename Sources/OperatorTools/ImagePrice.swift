@@ -11,11 +11,22 @@ package struct ImagePrice: Sendable {
     /// What `images` images cost.
     package func estimate(_ images: Int) -> Double { amount * Double(images) }
 
-    /// What `images` images cost, to the cent.
+    /// What `images` images cost, to the cent, or with as many decimals as the price has: a few of them may cost less than one.
     package func text(_ images: Int) -> String {
-        let cents = (estimate(images) * 100).rounded()
-        guard cents < 1e15 else { return "\(cents / 100)" }
-        let whole = Int64(cents)
-        return "\(whole / 100).\(whole % 100 < 10 ? "0" : "")\(whole % 100)"
+        let (decimals, unit) = decimals
+        let units = (estimate(images) * unit).rounded()
+        guard units < 1e15 else { return "\(units / unit)" }
+        let (whole, part) = Int64(units).quotientAndRemainder(dividingBy: Int64(unit))
+        let digits = String(part)
+        return "\(whole).\(String(repeating: "0", count: max(0, decimals - digits.utf8.count)))\(digits)"
+    }
+
+    /// The decimals of the price, from two to six, and the power of ten that they count in.
+    private var decimals: (count: Int, unit: Double) {
+        var (count, unit) = (2, 100.0)
+        while count < 6, ((amount * unit).rounded() - amount * unit).magnitude > 1e-6 {
+            (count, unit) = (count + 1, unit * 10)
+        }
+        return (count, unit)
     }
 }

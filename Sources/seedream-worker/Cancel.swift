@@ -125,7 +125,7 @@ struct Cancel: BrokerCommand {
         }
         guard faults == 0 else {
             if faults > 20 { Output.error("… and \(faults - 20) more") }
-            Output.error("nothing was cancelled")
+            Output.error("seedream-worker: nothing was cancelled")
             throw ExitCode(ExitStatus.someFailed)
         }
         var seen: Set<String> = []

@@ -14,7 +14,7 @@ enum CommandSpelling {
         let hint =
             NearestName.of(word, among: names).map { "did you mean \($0)?" } ?? "there are "
             + names.joined(separator: ", ")
-        return "Error: there is no command '\(word)'; \(hint)"
+        return "seedream-worker: there is no command '\(word)'; \(hint)"
     }
 
     private static func name(_ command: any ParsableCommand.Type) -> String {

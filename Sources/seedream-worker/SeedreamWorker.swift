@@ -34,7 +34,14 @@ struct SeedreamWorker: AsyncParsableCommand {
             default: try command.run()
             }
         } catch {
-            exit(withError: error)
+            // Help and the version are no errors, and what ends with a status has said why.
+            let status = exitCode(for: error)
+            if error is ExitCode || status == .success { exit(withError: error) }
+            // As all other errors begin, and not with ArgumentParser's "Error:".
+            let message = fullMessage(for: error)
+            let prefix = "Error: "
+            Output.error(message.hasPrefix(prefix) ? "seedream-worker: \(message.dropFirst(prefix.count))" : message)
+            _exit(status.rawValue)
         }
     }
 }

@@ -167,7 +167,8 @@ struct Submit: BrokerCommand {
             Output.error("… and \(invalid - Self.mostFaults) more; see: seedream-worker validate")
         }
         Output.error(
-            "\(invalid) jobs cannot be submitted; nothing was published. Correct them, or see: submit --no-check"
+            "seedream-worker: \(invalid) jobs cannot be submitted; nothing was published. Correct them, or see: "
+                + "submit --no-check"
         )
         throw ExitCode(ExitStatus.someFailed)
     }

@@ -148,7 +148,7 @@ extension DeadLetters {
                 }
             }
             guard let body else {
-                Output.error("no such dead letter\(flags.unknown ? "" : "; see also --unknown")")
+                Output.error("seedream-worker: no such dead letter\(flags.unknown ? "" : "; see also --unknown")")
                 throw ExitCode(ExitStatus.someFailed)
             }
             let file = try EditedFile(body)

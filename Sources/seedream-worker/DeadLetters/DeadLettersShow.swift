@@ -40,7 +40,7 @@ extension DeadLetters {
                 }
             }
             guard shown == 0 else { return }
-            Output.error("no such dead letter\(flags.unknown ? "" : "; see also --unknown")")
+            Output.error("seedream-worker: no such dead letter\(flags.unknown ? "" : "; see also --unknown")")
             throw ExitCode(ExitStatus.someFailed)
         }
 

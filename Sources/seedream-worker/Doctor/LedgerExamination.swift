@@ -126,7 +126,8 @@ enum LedgerExamination {
                 if let ours = own[key], ours != value { differences.append("\(replica.writer) has \(key)=\(value)") }
             }
         }
-        let found = "\(settings.queues.ledger): \(remembered) submissions, \(replicas.count) replicas alive"
+        let living = replicas.count == 1 ? "1 replica alive" : "\(replicas.count) replicas alive"
+        let found = "\(settings.queues.ledger): \(remembered) submissions, \(living)"
         guard differences.isEmpty else {
             return .warning(
                 "journal",
