@@ -245,7 +245,11 @@ let package = Package(
         ),
         .testTarget(name: "RoomTests", swiftSettings: strict),
         .testTarget(name: "JSONTests", dependencies: ["JSON"], swiftSettings: strict),
-        .testTarget(name: "EditJobTests", dependencies: ["EditJob", "JSON", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "EditJobTests",
+            dependencies: ["EditJob", "JSON", "TestSupport", "SharedValues"],
+            swiftSettings: strict
+        ),
         .testTarget(name: "SharedValuesTests", dependencies: ["SharedValues", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "ThreadExecutorTests",
@@ -286,7 +290,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOEmbedded", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
-                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"), "SharedValues",
             ],
             swiftSettings: strict
         ),
@@ -302,7 +306,7 @@ let package = Package(
             name: "JournalTests",
             dependencies: [
                 "EditJob", "Journal", "TestSupport",
-                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"), "SharedValues",
             ],
             swiftSettings: strict
         ),
@@ -313,7 +317,7 @@ let package = Package(
                 "TestSupport",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Logging", package: "swift-log"),
-                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"), "Telemetry",
             ],
             swiftSettings: room
         ),
@@ -327,10 +331,13 @@ let package = Package(
         ),
         .testTarget(
             name: "OperatorToolsTests",
-            dependencies: ["RabbitMQ", "EditJob", "EditWorker", "JSON", "OperatorTools"],
+            dependencies: [
+                "RabbitMQ", "EditJob", "EditWorker", "JSON", "OperatorTools", "Journal", "Ledger", "SharedValues",
+                "TestSupport",
+            ],
             swiftSettings: strict
         ),
-        .testTarget(name: "ConsoleTests", dependencies: ["Console"], swiftSettings: strict),
+        .testTarget(name: "ConsoleTests", dependencies: ["Console", "JSON", "SharedValues"], swiftSettings: strict),
         .testTarget(name: "SandboxTests", dependencies: ["Sandbox"], swiftSettings: strict),
         .testTarget(
             name: "SettingsTests",
@@ -345,7 +352,7 @@ let package = Package(
                 "EditWorker", "JSON", "OperatorTools", "SeedreamAPI", "TestSupport",
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "NIOCore", package: "swift-nio"),
-                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"), "SharedValues",
             ],
             swiftSettings: strict
         ),

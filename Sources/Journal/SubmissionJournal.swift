@@ -102,6 +102,8 @@ package struct JournalRequest: Hashable, Sendable {
     /// Whether it only asks what is known of a job that the broker has taken out of its queue: the job does not begin, and no
     /// earlier delivery of it begins any more, as far as the store is shared.
     package var isQuestion = false
+    /// The job that this one was made from by a correction, for the history.
+    package var editedFrom: String?
     /// Whether the job has no id of its own: it cannot be recognised when it comes again, and nothing is remembered.
     package var isAnonymous = false
 

@@ -71,6 +71,7 @@ extension LedgerRecord {
             add("takes_verdict", request.takesVerdict ? .boolean(true) : nil)
             add("retries_unfinished", request.retriesUnfinished ? .boolean(true) : nil)
             add("in_doubt", request.mayBeSubmittedElsewhere ? .boolean(true) : nil)
+            add("edited_from", request.editedFrom.map { .string($0) })
         case .end(let id, let end):
             add("job", .string(id))
             add("verdict", .string(end.name))
@@ -164,6 +165,7 @@ extension LedgerRecord {
             request.takesVerdict = json["takes_verdict"] == .boolean(true)
             request.retriesUnfinished = json["retries_unfinished"] == .boolean(true)
             request.mayBeSubmittedElsewhere = json["in_doubt"] == .boolean(true)
+            request.editedFrom = json["edited_from"]?.text
             return .begin(request)
         case "end":
             guard let id, let end = JobEnd(json) else { return nil }

@@ -84,6 +84,26 @@ package struct LedgerHistory: Sendable {
         submissions[place].endedAt = Timestamp(milliseconds: message.at)
     }
 
+    /// The submissions of some jobs, of those that they were made from by corrections, and of those that were made from them.
+    package static func story(of jobs: Set<String>, in submissions: [SubmissionRecord]) -> [SubmissionRecord] {
+        var jobs = jobs
+        // In their order a job comes before those that are made from it; once more for those that lead back.
+        for _ in 0..<2 {
+            for submission in submissions {
+                guard let before = submission.editedFrom, jobs.contains(before) || jobs.contains(submission.jobID)
+                else {
+                    continue
+                }
+                jobs.formUnion([before, submission.jobID])
+            }
+            for submission in submissions.reversed() {
+                guard let before = submission.editedFrom, jobs.contains(submission.jobID) else { continue }
+                jobs.insert(before)
+            }
+        }
+        return submissions.filter { jobs.contains($0.jobID) }
+    }
+
     /// The sums over some of the submissions.
     package static func totals(of submissions: some Sequence<SubmissionRecord>) -> Totals {
         var totals = Totals()

@@ -19,6 +19,8 @@ package struct SubmissionRecord: Hashable, Sendable {
     }
 
     package let jobID: String
+    /// The job that this one was made from by a correction.
+    package let editedFrom: String?
     /// `HOST:PID` of the worker.
     package let worker: String
     package internal(set) var submittedAt: Timestamp
@@ -58,12 +60,14 @@ package struct SubmissionRecord: Hashable, Sendable {
         ]
         if let taskID { members.append(JSONMember("task_id", .string(taskID))) }
         if let code { members.append(JSONMember("code", .string(code))) }
+        if let editedFrom { members.append(JSONMember("edited_from", .string(editedFrom))) }
         if let followed { members.append(JSONMember("followed", .string(followed))) }
         return .object(members)
     }
 
     init(_ request: JournalRequest, _ message: LedgerMessage) {
         jobID = request.id
+        editedFrom = request.editedFrom
         worker = message.writer
         begun = message.id
         submittedAt = Timestamp(milliseconds: message.at)

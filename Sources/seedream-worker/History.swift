@@ -22,7 +22,7 @@ struct History: BrokerCommand {
             """
     )
 
-    @Option(help: ArgumentHelp("Only the job with this id. Can be repeated.", valueName: "id"))
+    @Option(help: ArgumentHelp("Only the job with this id, and corrections of it. Can be repeated.", valueName: "id"))
     var job: [String] = []
 
     @Option(
@@ -81,12 +81,12 @@ struct History: BrokerCommand {
             }
             progress.clear()
             await connection.close()
-            show(history.submissions.filter(isMeant))
+            let meant = job.isEmpty ? history.submissions : LedgerHistory.story(of: Set(job), in: history.submissions)
+            show(meant.filter(isRecent))
         }
     }
 
-    private func isMeant(_ submission: SubmissionRecord) -> Bool {
-        if !job.isEmpty, !job.contains(submission.jobID) { return false }
+    private func isRecent(_ submission: SubmissionRecord) -> Bool {
         guard let since = since.flatMap({ Timestamp(ago: $0, before: .now) }) else { return true }
         return submission.submittedAt >= since
     }
@@ -100,7 +100,7 @@ struct History: BrokerCommand {
         }
         let rows = submissions.map { submission in
             [
-                submission.submittedAt.description, Terminal.plain(submission.jobID),
+                submission.submittedAt.description, Self.name(submission),
                 submission.result.rawValue + (submission.followed.map { ", \(Terminal.plain($0))" } ?? ""),
                 Terminal.plain(submission.taskID ?? submission.code ?? "-"), "\(submission.images)", submission.charged,
                 Terminal.plain(submission.worker),
@@ -111,6 +111,11 @@ struct History: BrokerCommand {
             for line in Terminal(STDOUT_FILENO).table([heading] + rows) { Output.result(line) }
         }
         Output.result(summary(totals))
+    }
+
+    private static func name(_ submission: SubmissionRecord) -> String {
+        let from = submission.editedFrom.map { " (corrected from \(Terminal.plain($0)))" } ?? ""
+        return Terminal.plain(submission.jobID) + from
     }
 
     /// The totals in a sentence.

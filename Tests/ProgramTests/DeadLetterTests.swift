@@ -329,6 +329,13 @@ extension ProgramTests {
                 let told = replayed.stdout.split(separator: "\n")
                     .compactMap { $0.split(separator: " ").last.map(String.init) }
                 #expect(Set(told) == ids && replayed.stdout.contains("job-0 is now "), "\(replayed.stdout)")
+                // The history tells both as one story.
+                let history = try await service.run(["history", "--job", "job-0", "--format", "json"])
+                let lines = history.stdout.split(separator: "\n").compactMap { try? JSONValue(parsing: $0.utf8) }
+                let corrected = lines.filter { $0["edited_from"]?.text == "job-0" }
+                #expect(corrected.count == 1 && ids.contains(corrected[0]["job_id"]?.text ?? ""), "\(history.stdout)")
+                let table = try await service.run(["history", "--job", corrected[0]["job_id"]?.text ?? ""])
+                #expect(table.stdout.contains("(corrected from job-0)"), "\(table.stdout)")
                 try await service.waitFor(0, in: "jobs.dlq")
             }
         }

@@ -226,6 +226,7 @@ package final class JobPipeline: Sendable {
         request.mayBeSubmittedElsewhere = job.mark.isInDoubt || job.isAnonymous && job.wasDeliveredBefore
         request.lossesAtDelivery = job.mark.losses
         request.readsAtDelivery = job.mark.reads
+        request.editedFrom = job.editedFrom
         return request
     }
 

@@ -119,6 +119,9 @@ package final class ReceivedJob: Sendable {
     /// Whether the job is a replay of one whose task is known, and has ended without images that could be read.
     package var isOfEndedTask: Bool { delivery.properties.headers?[JobHeader.replayOfTask] != nil }
 
+    /// The id of the job that this one was made from by a correction.
+    package var editedFrom: String? { Self.usableID(delivery.properties.headers?[JobHeader.editedFrom]?.text) }
+
     /// Whether the job was given back because another copy of it was being submitted: that one's verdict is its own.
     package var awaitsVerdict: Bool {
         delivery.properties.headers?[JobHeader.awaitsVerdict] == .boolean(true)
