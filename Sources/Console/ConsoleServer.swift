@@ -87,7 +87,7 @@ package struct ConsoleServer: Sendable {
                 guard request.path != "/overview-now" else {
                     return .fault(.forbidden, "Log in.", options)
                 }
-                let target = request.query.map { "\(request.path)?\($0)" } ?? request.path
+                let target = Self.localTarget(request.query.map { "\(request.path)?\($0)" } ?? request.path)
                 return with(cookie: session, Answer(LoginPage(options: options, session: session, target: target).html))
             }
             return with(cookie: session, await pages.page(request.path, query, session, host: request.host))
@@ -127,7 +127,7 @@ package struct ConsoleServer: Sendable {
         let attempt = form["password"] ?? ""
         guard await logins.check({ [sessions] in sessions.isRight(attempt) }) else {
             let fault = "That is not the password."
-            let target = form["to"] ?? "/"
+            let target = Self.localTarget(form["to"])
             let page = LoginPage(options: options, session: session, target: target, fault: fault)
             return Answer(page.html, status: .forbidden)
         }
@@ -138,7 +138,7 @@ package struct ConsoleServer: Sendable {
 
     /// Where a login goes on: a page of this console, and nothing that a browser reads as another server.
     static func localTarget(_ text: String?) -> String {
-        guard let text, text.hasPrefix("/"), !text.hasPrefix("//"), text.utf8.count <= 2048,
+        guard let text, text.hasPrefix("/"), !text.hasPrefix("//"), text.utf8.count <= 1000,
             text.utf8.allSatisfy({ (0x21...0x7E).contains($0) && $0 != UInt8(ascii: "\\") })
         else { return "/" }
         return text

@@ -6,7 +6,7 @@ import NIOConcurrencyHelpers
 /// is slow for everybody together, and the right password is answered within `longestWait` all the same.
 final class LoginQueue: Sendable {
     /// Those who would wait longer have their turn together: how many they are, the server's bound on connections says.
-    static let longestWait = Duration.seconds(25)
+    static let longestWait = Duration.seconds(10)
     private static let interval = Duration.seconds(1)
 
     private let next = NIOLockedValueBox(ContinuousClock.now)

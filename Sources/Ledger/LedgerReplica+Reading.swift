@@ -228,7 +228,7 @@ extension LedgerRecord {
     }
 
     /// Whether the fold tells what of it stands: an order may be about more jobs than records are kept.
-    var standsInFold: Bool { ["cancel", "lift"].contains(kind) }
+    var standsInFold: Bool { if case .cancel = self { true } else { false } }
 
     /// Whether a replica may write it again, also one of a later version whose record this one cannot read.
     var mayBeWrittenAgain: Bool {

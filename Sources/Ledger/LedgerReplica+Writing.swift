@@ -72,9 +72,14 @@ extension LedgerReplica {
     mutating func keep(_ message: LedgerMessage, _ answers: [LedgerState.Answer]) {
         var answers = answers.makeIterator()
         var kept = message
-        kept.records = message.records.filter { record in
-            guard case .begin = record else { return record.outlivesStream && !record.standsInFold }
-            return answers.next()?.hasBegun == true
+        kept.records = message.records.compactMap { record in
+            guard case .begin(let request) = record else {
+                return record.outlivesStream && !record.standsInFold ? record : nil
+            }
+            guard let answer = answers.next() else { return nil }
+            // That it has met its order is what is left of it.
+            return answer.hasBegun
+                ? record : answer.isCancelled ? .withdrawn(id: request.id, replay: request.replay) : nil
         }
         guard !kept.records.isEmpty else { return }
         self.kept.append(kept)

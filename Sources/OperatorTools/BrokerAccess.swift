@@ -38,7 +38,13 @@ package struct BrokerAccess: Sendable {
         isolation: isolated (any Actor)? = #isolation
     ) async throws -> AMQPConnection {
         let connection = try await open(for: purpose) { try await AMQPConnection.open($0, options: $1) }
-        guard let onBlocked else { return connection }
+        watch(connection)
+        return connection
+    }
+
+    /// Lets `onBlocked` hear of a connection that was opened otherwise.
+    package func watch(_ connection: AMQPConnection) {
+        guard let onBlocked else { return }
         Task {
             for await event in connection.events {
                 switch event {
@@ -48,7 +54,6 @@ package struct BrokerAccess: Sendable {
                 }
             }
         }
-        return connection
     }
 
     /// Asks whether requesters of direct replies are still there; to be closed.

@@ -15,7 +15,9 @@ package enum CommandLineAgain {
                 words.append(word)
             }
         }
-        return (words + [option, value]).map(quoted).joined(separator: " ")
+        // Behind the command: what follows `--` is no option.
+        words.insert(contentsOf: [option, value], at: min(2, words.count))
+        return words.map(quoted).joined(separator: " ")
     }
 
     private static func hasPassword(_ word: String) -> Bool {

@@ -77,6 +77,7 @@ package struct WaitingJobs {
             options.largestBody = keepsBodies ? nil : 0
             return try await AMQPConnection.open(url, options: options)
         }
+        access.watch(connection)
         do {
             let (jobs, isWhole) = try await Self.take(waiting, from: queue, on: connection)
             if !isWhole { count.missing.append(queue.text) }
@@ -144,7 +145,9 @@ package struct WaitingJobs {
             _ = job.delivery.acknowledge()
         }
         do {
-            for job in jobs {
+            // First those that would be in doubt if they were given back: an interruption leaves the others.
+            for job in jobs.filter(\.isAnonymous) + jobs.filter({ !$0.isAnonymous }) {
+                guard !Task.isCancelled || job.isAnonymous else { break }
                 var headers: FieldTable = [:]
                 if job.wasDeliveredBefore { headers[JobHeader.deliveredBefore] = .boolean(true) }
                 if job.awaitsVerdict { headers[JobHeader.awaitsVerdict] = .boolean(true) }

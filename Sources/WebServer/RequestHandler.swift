@@ -57,7 +57,7 @@ final class RequestHandler: ChannelInboundHandler {
             } else {
                 dropped += body.readableBytes + piece.readableBytes
                 body = ByteBuffer()
-                if dropped > bounds.longestBody + Self.longestRest { context.close(promise: nil) }
+                if dropped > longestBody + Self.longestRest { context.close(promise: nil) }
             }
         case .end:
             guard let head else { return }

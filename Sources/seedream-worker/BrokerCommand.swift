@@ -7,6 +7,12 @@ import UnixSignals
 /// A command that talks to the broker: bounded by `--timeout`, and ended by the first Ctrl-C.
 protocol BrokerCommand: AsyncParsableCommand {
     var limits: CommandLimits { get }
+    /// Whether it says itself what it means that it was ended.
+    static var judgesItsEnd: Bool { get }
+}
+
+extension BrokerCommand {
+    static var judgesItsEnd: Bool { false }
 }
 
 /// How long a command may take.
@@ -85,6 +91,7 @@ enum CommandEnd {
     /// Runs a command to its end, or to the first Ctrl-C, or until its time has passed.
     static func run(_ command: sending any BrokerCommand) async throws {
         let timeout = command.limits.duration
+        let judgesItsEnd = type(of: command).judgesItsEnd
         let signals = await UnixSignalsSequence(trapping: .sigint, .sigterm)
         let work = Task { [command] in
             var command = command
@@ -112,7 +119,7 @@ enum CommandEnd {
         }
         do {
             try await work.value
-        } catch let status as ExitCode {
+        } catch let status as ExitCode where cause == nil || judgesItsEnd {
             throw status
         } catch {
             // What was cancelled may fail for that.

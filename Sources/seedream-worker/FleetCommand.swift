@@ -66,6 +66,8 @@ struct FleetCommand: AsyncParsableCommand {
 
     /// `fleet status`: a table of the replicas.
     struct Status: BrokerCommand {
+        static let judgesItsEnd = true
+
         static let configuration = CommandConfiguration(
             abstract: "Show the replicas, and how much of the shared rate and budget is used.",
             discussion: "Example: seedream-worker fleet status --watch"

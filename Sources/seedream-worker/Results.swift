@@ -7,6 +7,8 @@ import Settings
 
 /// `results`: the replies to jobs without a usable `reply_to`.
 struct Results: BrokerCommand {
+    static let judgesItsEnd = true
+
     static let configuration = CommandConfiguration(
         abstract: "Print the replies in the results queue, and remove each once it is printed.",
         discussion: """

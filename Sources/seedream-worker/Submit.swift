@@ -11,6 +11,8 @@ import SharedValues
 
 /// `submit`: puts jobs on the queue, and with `--wait` prints their replies.
 struct Submit: BrokerCommand {
+    static let judgesItsEnd = true
+
     static let configuration = CommandConfiguration(
         abstract: "Put jobs on the queue and, with --wait, print each reply as it comes.",
         discussion: """
@@ -185,6 +187,7 @@ struct Submit: BrokerCommand {
         let session = try await SubmitSession(
             settings,
             run: run,
+            isResumed: resume != nil,
             total: total,
             replyTo: replyTo,
             waits: wait || follow,

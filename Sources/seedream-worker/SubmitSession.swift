@@ -25,6 +25,7 @@ actor SubmitSession {
     private let priority: UInt8?
     private let format: OutputFormat
     private var run: SubmitRun
+    private let isResumed: Bool
     private let follows: Bool
     private let images: ImageDirectory?
     private let proxies: EnvironmentProxies
@@ -55,6 +56,7 @@ actor SubmitSession {
     init(
         _ settings: WorkerSettings,
         run: SubmitRun,
+        isResumed: Bool,
         total: Int?,
         replyTo: String?,
         waits: Bool,
@@ -69,6 +71,7 @@ actor SubmitSession {
         self.follows = follows
         self.format = format
         self.run = run
+        self.isResumed = isResumed
         queue = settings.queueName
         // A reply that goes through a pipe to the same terminal would appear in the middle of a line of progress.
         showsProgress = !waits || !Output.isPipe
@@ -263,7 +266,11 @@ actor SubmitSession {
     /// Whether the image is saved.
     private func download(_ url: String, of id: ByteString, number: Int, into images: ImageDirectory) async -> Bool {
         do {
-            if let file = images.file(of: id.text, number: number) { throw ImageDirectory.Exists(file: file) }
+            if let file = images.file(of: id.text, number: number) {
+                // The run before may have saved it.
+                guard !isResumed else { return true }
+                throw ImageDirectory.Exists(file: file)
+            }
             guard !Task.isCancelled else { throw ImageFetch.Fault.failed(.cancelled) }
             let bytes = try await ImageFetch.bytes(at: url, userAgent: "seedream-worker/\(Version.current)") {
                 [proxies] in
@@ -320,13 +327,20 @@ actor SubmitSession {
 
     var hasFailures: Bool { unpublished > 0 || imagesMissing > 0 || !waiting.isEmpty || !failuresByCode.isEmpty }
 
-    /// Whether replies, or the publication of some jobs, are missing.
-    var isLeft: Bool { !waiting.isEmpty || isPublishing }
+    /// Whether replies, images, or the publication of some jobs are missing.
+    var isLeft: Bool { !waiting.isEmpty || isPublishing || unpublished > 0 || imagesMissing > 0 }
 
     /// How to go on where not all were published, or replies are missing.
     ///
     /// Those on their way are published once more with the ids that they had, by which the worker knows them.
-    var howToGoOn: [String] { ["\(run.count) jobs are done; to go on with the others, run:", commandLine(run.text)] }
+    var howToGoOn: [String] {
+        let line = commandLine(run.text)
+        let isWithoutURL = CommandLine.arguments.contains { $0.contains("://") } && !line.contains("://")
+        return ["\(run.count) jobs are done; to go on with the others, run:"]
+            + (isWithoutURL
+                ? ["(with SEEDREAM_AMQP_URL set to the broker: a URL with a password is not repeated)"] : [])
+            + [line]
+    }
 
     private func commandLine(_ resume: String) -> String {
         CommandLineAgain.text(CommandLine.arguments, setting: "--resume", to: resume)

@@ -44,6 +44,12 @@ struct JobFormTests {
         #expect(corrected["image_urls"] == (try JSONValue(parsing: body))["image_urls"])
     }
 
+    @Test func `a value of the wrong type becomes what the field shows`() throws {
+        let body = Array(#"{"image_urls":"https://a/1","prompt":"x","max_images":"2"}"#.utf8)
+        let corrected = try Self.corrected(body, [:])
+        #expect(corrected["image_urls"] == .array([.string("https://a/1")]) && corrected["max_images"] == .integer(2))
+    }
+
     @Test(arguments: [
         ("a\r\nb\nc\rd", "a\nX\nc\nd", "a\r\nX\nc\rd"), ("a\r\nb", "a\nb\nc", "a\r\nb\nc"),
         ("a\r\nb\r\nc", "a\nc", "a\r\nc"),

@@ -418,6 +418,30 @@ struct LedgerReplicaTests {
         #expect(answer("met", replay: 1) == .never, "it is known that a job has met it")
     }
 
+    @Test func `what became of an order outlives the loss of the stream's end, where the order itself stands`() {
+        var world = World()
+        world.connect()
+        world.write([.cancel(["met", "lifted"].map { CancelledJob(id: $0) }, reason: "")], by: "operator", 0)
+        world.settle()
+        let count = world.stream.count
+        #expect(world.begin("met") != .never)
+        world.write([.lift([LiftedJob(id: "lifted", digest: BodyDigest(Array("lifted".utf8)))])], by: "operator", 1)
+        world.settle()
+        world.cut()
+        world.stream.removeLast(world.stream.count - count)
+        world.connect()
+        var newcomer = World("b")
+        newcomer.stream = world.stream
+        newcomer.connect()
+        func answer(_ job: String, replay: Int64) -> PriorSubmission {
+            var request = JournalRequest(id: job, digest: BodyDigest(Array(job.utf8)))
+            request.replay = replay
+            return newcomer.replica.state.answer(to: request, by: "b", at: 0).prior
+        }
+        #expect(answer("met", replay: 0) != .never && answer("met", replay: 1) == .never)
+        #expect(answer("lifted", replay: 0) == .never)
+    }
+
     @Test func `a stream that is lost again while it is written loses nothing more`() {
         var world = World()
         world.connect()

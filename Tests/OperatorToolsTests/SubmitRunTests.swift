@@ -28,12 +28,13 @@ struct SubmitRunTests {
     }
 
     @Test(arguments: [
-        (["submit", "jobs.ndjson", "--wait"], "seedream-worker submit jobs.ndjson --wait --resume a:3"),
-        (["submit", "my jobs.ndjson", "--resume", "a:1"], "seedream-worker submit 'my jobs.ndjson' --resume a:3"),
-        (["submit", "--resume=a:1", "it's"], "seedream-worker submit 'it'\\''s' --resume a:3"),
-        (["submit", "x", "--amqp-url", "amqp://u:secret@h/"], "seedream-worker submit x --resume a:3"),
-        (["submit", "x", "--amqp-url=amqp://u:secret@h/"], "seedream-worker submit x --resume a:3"),
-        (["submit", "x", "--amqp-url", "amqp://h/v"], "seedream-worker submit x --amqp-url amqp://h/v --resume a:3"),
+        (["submit", "jobs.ndjson", "--wait"], "seedream-worker submit --resume a:3 jobs.ndjson --wait"),
+        (["submit", "my jobs.ndjson", "--resume", "a:1"], "seedream-worker submit --resume a:3 'my jobs.ndjson'"),
+        (["submit", "--resume=a:1", "it's"], "seedream-worker submit --resume a:3 'it'\\''s'"),
+        (["submit", "x", "--amqp-url", "amqp://u:secret@h/"], "seedream-worker submit --resume a:3 x"),
+        (["submit", "x", "--amqp-url=amqp://u:secret@h/"], "seedream-worker submit --resume a:3 x"),
+        (["submit", "--", "-x"], "seedream-worker submit --resume a:3 -- -x"),
+        (["submit", "x", "--amqp-url", "amqp://h/v"], "seedream-worker submit --resume a:3 x --amqp-url amqp://h/v"),
     ])
     func `a command line is given once more`(_ arguments: [String], _ line: String) {
         #expect(CommandLineAgain.text(["/usr/bin/seedream-worker"] + arguments, setting: "--resume", to: "a:3") == line)

@@ -45,8 +45,8 @@ extension ProgramTests {
                 submit.signal(SIGINT)
                 let outcome = try await submit.outcome()
                 #expect(outcome.status == 130, "\(outcome.stderr)")
-                let token = try #require(outcome.stderr.split(separator: " ").last.map(String.init))
-                    .trimmingCharacters(in: .newlines)
+                let words = outcome.stderr.split { $0 == " " || $0 == "\n" }.map { String($0) }
+                let token = words[try #require(words.lastIndex(of: "--resume")) + 1]
                 #expect(outcome.stderr.contains("\nseedream-worker submit "), "\(outcome.stderr)")
                 let again = try await service.run(["submit", path, "--no-check", "--resume", token])
                 #expect(again.status == 0, "\(again.stderr)")

@@ -110,6 +110,8 @@ package actor PrivateBroker {
             "RABBITMQ_NODENAME": node.name, "RABBITMQ_DIST_PORT": "\(node.distributionPort)",
             "RABBITMQ_CONF_ENV_FILE": "/dev/null", "RABBITMQ_CONFIG_FILE": "\(directory).conf",
             "RABBITMQ_ADVANCED_CONFIG_FILE": home.appendingPathComponent("advanced.config").path,
+            // A node that cannot start leaves one where it was started, which is the repository.
+            "ERL_CRASH_DUMP": home.appendingPathComponent("erl_crash.dump").path,
             "RABBITMQ_ENABLED_PLUGINS_FILE": home.appendingPathComponent("enabled_plugins").path,
             "RABBITMQ_MNESIA_BASE": "\(directory)-data", "RABBITMQ_LOG_BASE": "\(directory)-log",
             "RABBITMQ_PID_FILE": "\(directory).pid",

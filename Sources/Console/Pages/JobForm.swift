@@ -14,7 +14,7 @@ struct JobForm {
         /// It takes all line breaks for the same, and out of a field of one line.
         func isSame(as given: String) -> Bool {
             let given = LineBreaks.withFeeds(given)
-            return text == (isLong ? given : given.filter { $0 != "\n" })
+            return text.utf8.elementsEqual((isLong ? given : given.filter { $0 != "\n" }).utf8)
         }
 
         var rows: Int { max(2, min(12, text.split(separator: "\n", omittingEmptySubsequences: false).count + 1)) }
@@ -95,7 +95,11 @@ struct JobForm {
         let members = fields.compactMap { field -> JSONMember? in
             guard !field.text.isEmpty else { return nil }
             let old = before.fields.first { $0.name == field.name }?.text ?? ""
-            if let value = values[field.name], field.isSame(as: old) { return JSONMember(field.name, value) }
+            if let value = values[field.name], field.isSame(as: old) {
+                // A list that came as a text, or a number: what the field shows is what is meant.
+                let meant = Self.value(old, of: field.name)
+                return JSONMember(field.name, value.isOfKind(meant) ? value : meant)
+            }
             let text = LineBreaks.keeping(those: old, in: field.text)
             return JSONMember(field.name, Self.value(text, of: field.name))
         }
@@ -117,4 +121,14 @@ struct JobForm {
 
     /// The field that a place is in.
     static func name(of pointer: JSONPointer) -> String { pointer.tokens.first ?? whole }
+}
+
+extension JSONValue {
+    fileprivate func isOfKind(_ other: JSONValue) -> Bool {
+        switch (self, other) {
+        case (.string, .string), (.array, .array), (.object, .object), (.boolean, .boolean), (.null, .null): true
+        case (.integer, .integer), (.integer, .real), (.real, .integer), (.real, .real): true
+        default: false
+        }
+    }
 }
