@@ -20,6 +20,8 @@ struct Run: AsyncParsableCommand {
 
             Waits for a broker that is down, and for an API that is sick. SIGTERM or SIGINT finishes the jobs in flight; \
             another one, a second later or more, ends at once, and the broker delivers them again.
+
+            Each setting is a flag, also those that are not listed here; see: seedream-worker settings
             """
     )
 
@@ -27,7 +29,7 @@ struct Run: AsyncParsableCommand {
     var failFast = false
 
     @OptionGroup
-    var flags: SettingFlags<AllSettings>
+    var flags: SettingFlags<RunSettings>
 
     func run() async throws {
         let settings = try flags.read(needsToken: true).settings

@@ -5,6 +5,12 @@ import Settings
 /// Which settings a command has flags for.
 protocol SettingChoice {
     static func includes(_ key: String) -> Bool
+    /// Whether the command's help shows the flag, which works in any case.
+    static func shows(_ key: String) -> Bool
+}
+
+extension SettingChoice {
+    static func shows(_ key: String) -> Bool { true }
 }
 
 /// An option of `SettingFlags` by its name.
@@ -53,7 +59,11 @@ struct SettingFlags<Choice: SettingChoice>: ParsableArguments, CustomReflectable
         )
         let options = Self.settings.map { setting -> Mirror.Child in
             let shown = setting.defaultText.map { " (default: \($0))" } ?? ""
-            let help = ArgumentHelp("\(setting.meaning)\(shown)", valueName: setting.key)
+            let help = ArgumentHelp(
+                "\(setting.meaning)\(shown)",
+                valueName: setting.key,
+                visibility: Choice.shows(setting.key) ? .default : .hidden
+            )
             return (setting.key, Option<String?>(name: .customLong(setting.flag), help: help))
         }
         return Mirror(self, children: [(SettingKey.config.stringValue, config)] + options)
@@ -75,7 +85,20 @@ struct SettingFlags<Choice: SettingChoice>: ParsableArguments, CustomReflectable
     }
 }
 
-/// Every setting: for `run`, `doctor` and `settings`.
+/// Every setting, of which the help shows those that are set first.
+enum RunSettings: SettingChoice {
+    private static let shown: Set<String> = [
+        "amqp.url", "amqp.caFile", "queue.name", "queue.type", "queue.topology", "api.baseUrl", "api.tokenFile",
+        "worker.concurrency", "worker.rateLimit", "fleet.rateLimit", "fleet.budget", "follow.tasks",
+        "retry.maxAttempts", "policy.noAnswer", "policy.gatewayError", "journal.store", "journal.writers",
+        "http.listen", "log.level",
+    ]
+
+    static func includes(_ key: String) -> Bool { true }
+    static func shows(_ key: String) -> Bool { shown.contains(key) }
+}
+
+/// Every setting: for `doctor` and `settings`.
 enum AllSettings: SettingChoice {
     static func includes(_ key: String) -> Bool { true }
 }

@@ -68,7 +68,7 @@ extension ProgramTests {
 
         @Test func `every setting has its flag`() async throws {
             let listed = try await Program.run(["settings", "--format", "json"])
-            let help = try await Program.run(["run", "--help"])
+            let help = try await Program.run(["settings", "--help"])
             guard case .array(let entries) = try JSONValue(parsing: listed.stdout.utf8) else { return }
             #expect(entries.count > 25)
             for entry in entries {
@@ -77,6 +77,12 @@ extension ProgramTests {
                     "--" + variable.dropFirst("SEEDREAM_".count).lowercased().replacingOccurrences(of: "_", with: "-")
                 #expect(help.stdout.contains(flag), "\(flag)")
             }
+            // The worker shows what is set first, and knows all the same what it does not show.
+            let run = try await Program.run(["run", "--help"])
+            #expect(run.stdout.split(separator: "\n").count { $0.hasPrefix("  -") } <= 24, "\(run.stdout)")
+            #expect(run.stdout.contains("--amqp-url") && !run.stdout.contains("--gate-min-delay"))
+            let hidden = try await Program.run(["run", "--gate-min-delay", "soon"])
+            #expect(hidden.status == 78 && hidden.stderr.contains("\"soon\""), "\(hidden.stderr)")
         }
 
         @Test(
