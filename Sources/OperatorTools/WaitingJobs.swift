@@ -105,7 +105,9 @@ package struct WaitingJobs {
         isolation: isolated (any Actor)? = #isolation
     ) async throws -> (jobs: [ReceivedJob], isWhole: Bool) {
         let most = count + max(1000, count / 4)
-        let consumer = try await connection.consume(from: queue, prefetch: 0)
+        // No limit would be one of 2000 at a quorum queue, and the rest would never come.
+        let consumer = try await connection.consume(from: queue, prefetch: UInt16(clamping: most))
+        for _ in 0..<most / Int(UInt16.max) { try await consumer.raisePrefetch(by: .max) }
         let watch = Task {
             repeat {
                 try await Task.sleep(for: .milliseconds(200))

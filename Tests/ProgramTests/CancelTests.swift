@@ -101,7 +101,7 @@ extension ProgramTests {
         }
 
         @Test func `four workers and an order to cancel all that waits agree on every job`() async throws {
-            let count = TestSize.choose(quick: 2000, usual: 2000, full: 10_000)
+            let count = TestSize.choose(quick: 2500, usual: 2500, full: 10_000)
             try await ServiceFixture.with { service in
                 let more = ["SEEDREAM_FLEET_RATE_LIMIT": "20/1s", "SEEDREAM_WORKER_CONCURRENCY": "5"]
                 for number in 1...4 { _ = try await service.startWorker(more, consumers: number) }
