@@ -71,7 +71,7 @@ struct Cancellations: Hashable, Sendable {
         switch prior {
         case .never: return ended(.no, max(0, request.attempts - 1), false)
         case .possible(let attempts): return ended(.maybe, max(request.attempts - 1, attempts), true)
-        // In doubt, and nobody has been told so.
+        // In doubt, and no one was told yet.
         case .ended(.unknown, let attempts, let mayBeDuplicate) where isNew:
             return ended(.maybe, attempts, mayBeDuplicate)
         case .running, .withdrawn, .ended: return nil

@@ -9,7 +9,7 @@ package struct WaitingJobs {
     /// Jobs that were met.
     package struct Count: Hashable, Sendable {
         package var named = 0
-        /// Without a `message_id`: nobody can say which one is meant.
+        /// Without a `message_id`: such a job cannot be named.
         package var anonymous = 0
         /// Queues that could not be looked at, or not whole.
         package var missing: [String] = []
@@ -40,7 +40,7 @@ package struct WaitingJobs {
         _ body: ([CancelledJob]) async throws -> Void
     ) async throws {
         // In the way that jobs take, and once more for those that went back meanwhile. What is given back in a retry queue goes on
-        // waiting, and comes to the job queue as if nobody had looked.
+        // waiting, and comes to the job queue as if it had never been looked at.
         for queue in queues.retries { try await walkRetries(queue.name, isFirst: true, body) }
         try await walk(queues.jobs, keepsBodies: true, body)
         for queue in queues.retries { try await walkRetries(queue.name, isFirst: false, body) }

@@ -34,7 +34,7 @@ struct CommandLimits: ParsableArguments {
 /// The way in which the process of a `BrokerCommand` ends before the command has done all.
 ///
 /// The command's task is cancelled, so that it can end in good order. What it waits for may not end, such as the confirm of a
-/// broker that has no memory left: then the process ends after a moment, which is safe as `kill -9` is.
+/// broker that has no memory left: then the process ends after a moment, which is as safe as `kill -9`.
 enum CommandEnd {
     enum Cause: Sendable {
         case interrupted
@@ -57,8 +57,6 @@ enum CommandEnd {
 
     /// Why the command is to end; nil as long as it is not.
     static var cause: Cause? { state.withLockedValue { $0.cause } }
-
-    static var isTimedOut: Bool { if case .timedOut = cause { true } else { false } }
 
     /// Says what to tell if the process has to end: what is done, what is not, and how to go on.
     static func report(_ lines: @escaping @Sendable () async -> [String]) {

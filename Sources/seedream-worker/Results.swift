@@ -65,7 +65,10 @@ struct Results: BrokerCommand {
     private func printAsTheyCome(_ settings: WorkerSettings) async throws {
         let connection = try await BrokerSession.open(settings, for: "results")
         do {
-            let consumer = try await connection.consume(from: settings.queues.results, prefetch: job.isEmpty ? 100 : .max)
+            let consumer = try await connection.consume(
+                from: settings.queues.results,
+                prefetch: job.isEmpty ? 100 : .max
+            )
             var isRead = true
             for await delivery in consumer.deliveries where isMeant(delivery) {
                 isRead = print(delivery)

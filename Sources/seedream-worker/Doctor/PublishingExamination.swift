@@ -1,7 +1,7 @@
 import EditWorker
 import RabbitMQ
 
-/// Whether the broker takes a message: an alarm is told to nobody who does not publish.
+/// Whether the broker takes a message: the broker tells of an alarm only a connection that publishes.
 enum PublishingExamination {
     private enum Outcome: Sendable {
         case confirmed
